@@ -1,0 +1,46 @@
+"""segsmith: from labelled images of rare things to a segmentation model, and from the model to the files to hand in.
+
+    dataset -> samples -> batches -> model -> probabilities -> masks -> files
+
+The commands of the journey are plain functions; each has the same options as its command:
+
+    inspect    raw folder -> dataset folder with profile.json and report.html
+    train      dataset folder + recipe -> run folder with a bundle
+    decide     run folder -> threshold and smallest area, stored in its bundle
+    evaluate   run folder -> scores
+    predict    bundle + images -> submission.csv, masks, overlays
+    demo       all of it on made data
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segsmith.demo import demo
+    from segsmith.eda.inspect import inspect
+    from segsmith.modeling.train import train
+    from segsmith.prediction.decide import decide
+    from segsmith.prediction.evaluate import evaluate
+    from segsmith.prediction.predict import predict
+    from segsmith.recipe import Recipe, load_recipe
+
+__all__ = ["Recipe", "decide", "demo", "evaluate", "inspect", "load_recipe", "predict", "train"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Recipe": "recipe",
+    "decide": "prediction.decide",
+    "demo": "demo",
+    "evaluate": "prediction.evaluate",
+    "inspect": "eda.inspect",
+    "load_recipe": "recipe",
+    "predict": "prediction.predict",
+    "train": "modeling.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: torch takes seconds, `segsmith --help` must not."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'segsmith' has no attribute '{name}'")
+    return getattr(import_module(f"segsmith.{_HOMES[name]}"), name)

@@ -1,0 +1,5 @@
+"""python -m segsmith"""
+
+from segsmith.cli import main
+
+main()

@@ -1,0 +1,78 @@
+"""Bytes -> files that are whole or not there: written beside their place, then moved onto it."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from segsmith.errors import WriteError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, moved onto `path` when the block ends well; otherwise removed, and `path` is as it was.
+
+    The move is atomic and on disk before it returns. Raises WriteError for a full disk, a missing right, a read-only
+    disk.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        with suppress(
+            OSError
+        ):  # where nothing can be written nothing can be removed; the first error is the one to tell
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, put in the place of `folder` when the block ends well; otherwise removed. Raises
+    WriteError."""
+    if folder.exists() and not folder.is_dir():
+        raise WriteError(f"{folder}: is a file, where a folder is to stand; choose another place")
+    partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
+    try:
+        for left_over in (partial, old):
+            shutil.rmtree(left_over, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        if folder.exists():
+            folder.replace(old)
+        partial.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise _explained(error, folder) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. Raises WriteError."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a UTF-8 file whole or not at all. Raises WriteError."""
+    write_bytes(path, content.encode())
+
+
+def _explained(error: OSError, path: Path) -> WriteError:
+    advice = {
+        errno.ENOSPC: "the disk is full; make room and run the same command again",
+        errno.EDQUOT: "the disk quota is used up; make room and run the same command again",
+        errno.EFBIG: "the file would be larger than allowed; raise the limit and run the same command again",
+        errno.EACCES: "no right to write there; choose another place",
+        errno.EROFS: "that disk is read-only; choose another place",
+    }
+    reason = advice.get(error.errno or 0, error.strerror or str(error))
+    return WriteError(f"{path}: cannot be written: {reason}")

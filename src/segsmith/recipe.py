@@ -1,0 +1,418 @@
+"""YAML file + overrides -> one typed, frozen Recipe: every option, its default, its unit, one sentence each.
+
+Nothing in the code knows a ship from a salt dome; what differs between two jobs stands in their recipes.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from segsmith.errors import RecipeError
+
+Metric = Literal["mean_dice", "mean_iou", "mean_iou_map", "global_dice", "global_f1", "global_iou"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(Section):
+    classes: tuple[str, ...] = Field(
+        ("object",), min_length=1, max_length=1, description="Name of the foreground class."
+    )
+    input_hw: tuple[Count, Count] = Field(
+        (256, 256), description="Pixels, height first: the size the network sees; a multiple of its stride."
+    )
+    fit: Literal["resize", "pad"] = Field(
+        "resize", description="How an image gets to input_hw: resized, or kept as it is and padded around its centre."
+    )
+    padding: Literal["reflect", "zero"] = Field(
+        "reflect", description="What stands outside the image when padded or moved."
+    )
+    normalise: Literal["imagenet", "measured"] = Field(
+        "imagenet", description="Mean and deviation subtracted per band: ImageNet's, or those measured by inspect."
+    )
+
+
+class Folds(Section):
+    count: int = Field(5, ge=2, le=100, description="Parts the labelled images are split into.")
+    validation: int = Field(0, ge=0, description="The fold that chooses the best epoch and tunes the decision.")
+    held_out: int | None = Field(
+        None, ge=0, description="A fold neither trained nor tuned on, kept for evaluate; null trains on it."
+    )
+    stratify_by: Literal["objects", "coverage"] = Field(
+        "objects",
+        description="What each fold holds equal shares of: objects per image, or foreground share in eleven classes.",
+    )
+
+    @model_validator(mode="after")
+    def _folds_exist(self) -> "Folds":
+        for name, fold in (("validation", self.validation), ("held_out", self.held_out)):
+            if fold is not None and fold >= self.count:
+                raise ValueError(f"{name}={fold} but folds are numbered 0 to {self.count - 1}")
+        if self.held_out == self.validation:
+            raise ValueError(f"held_out and validation are both fold {self.validation}")
+        if self.held_out is not None and self.count < 3:
+            raise ValueError("with a held-out fold, count must be at least 3")
+        return self
+
+
+class Network(Section):
+    architecture: Literal[
+        "Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "DeepLabV3", "DeepLabV3Plus", "PAN", "UPerNet",
+        "Segformer", "DPT",
+    ] = Field("Unet", description="Architecture of segmentation_models.pytorch.")  # fmt: skip
+    encoder: str = Field(
+        "resnet18", description="Encoder of segmentation_models.pytorch, or tu-NAME for any of timm's."
+    )
+    encoder_weights: str | None = Field(
+        "imagenet", description="imagenet (downloaded), a local .safetensors or .pth file, or null for random weights."
+    )
+    encoder_depth: int | None = Field(
+        None, ge=3, le=5, description="Halvings of the size; null takes the architecture's own."
+    )
+    decoder_channels: tuple[Count, ...] | None = Field(
+        None, description="Channels of each decoder block, coarse to fine; null takes the architecture's own."
+    )
+    attention: Literal["scse"] | None = Field(
+        None, description="Attention in the decoder blocks, where the architecture has it."
+    )
+    dropout: Share = Field(0.0, description="Share of channels zeroed before the last convolution, while training.")
+
+
+class Mix(Section):
+    """Shares of a batch by objects per image, as relative weights: they are divided by their sum."""
+
+    empty: Amount = Field(0.25, description="Images without foreground, relative to the other two.")
+    single: Amount = Field(0.375, description="Images with one object.")
+    multi: Amount = Field(0.375, description="Images with several objects.")
+
+    @model_validator(mode="after")
+    def _any(self) -> "Mix":
+        if self.empty + self.single + self.multi == 0:
+            raise ValueError("all three shares are 0")
+        return self
+
+
+class Augment(Section):
+    hflip: Share = Field(0.5, description="Probability of a left-right flip.")
+    vflip: Share = Field(0.0, description="Probability of an upside-down flip.")
+    transpose: Share = Field(0.0, description="Probability of swapping rows and columns; needs a square input.")
+    affine: Share = Field(0.0, description="Probability of one shift, scale and rotation together.")
+    shift: Share = Field(0.1, description="Largest shift, as a share of the input size, each way.")
+    scale: Annotated[float, Field(ge=0, lt=1)] = Field(0.2, description="Largest relative change of scale, each way.")
+    rotate: float = Field(45.0, ge=0, le=180, description="Largest rotation, degrees, each way.")
+    colour: Share = Field(0.0, description="Probability of one brightness, contrast and gamma change together.")
+    brightness: Share = Field(0.1, description="Largest change of brightness, as a share of full scale, each way.")
+    contrast: Share = Field(0.1, description="Largest relative change of contrast, each way.")
+    gamma: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Largest relative change of gamma, each way.")
+    blur: Share = Field(0.0, description="Probability of a Gaussian blur.")
+    blur_sigma: Amount = Field(1.0, description="Largest deviation of the blur, pixels.")
+    noise: Share = Field(0.0, description="Probability of Gaussian noise.")
+    noise_sigma: Amount = Field(4.0, description="Largest deviation of the noise, grey levels of 255.")
+    cutout: Share = Field(0.0, description="Probability of blanking one square of the image; its mask stays.")
+    cutout_size: Share = Field(0.125, description="Side of that square, as a share of the input size.")
+
+
+class Loss(Section):
+    """A weighted sum; a weight of 0 leaves a loss out."""
+
+    bce: Amount = Field(1.0, description="Weight of binary cross-entropy.")
+    dice: Amount = Field(0.0, description="Weight of the Dice loss.")
+    focal: Amount = Field(0.0, description="Weight of the focal loss.")
+    lovasz: Amount = Field(0.0, description="Weight of the Lovasz hinge with elu+1.")
+    positive_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1.0, description="Weight of a foreground pixel in bce and focal."
+    )
+    focal_gamma: Amount = Field(2.0, description="How fast the focal loss forgets easy pixels.")
+
+    @model_validator(mode="after")
+    def _any(self) -> "Loss":
+        if self.bce + self.dice + self.focal + self.lovasz == 0:
+            raise ValueError("all losses have weight 0")
+        return self
+
+
+class Optimizer(Section):
+    name: Literal["adam", "adamw", "sgd"] = Field("adamw", description="Optimiser.")
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1e-3, description="Learning rate; the peak of one-cycle."
+    )
+    weight_decay: Amount = Field(1e-2, description="Weight decay, not applied to biases and norms.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of sgd.")
+
+
+class Schedule(Section):
+    name: Literal["constant", "onecycle", "cosine", "plateau"] = Field(
+        "onecycle", description="Learning-rate schedule."
+    )
+    warmup: Share = Field(0.25, description="onecycle, cosine: share of the stage's steps that climb to lr.")
+    final: Amount = Field(1e-3, description="onecycle, cosine: last learning rate, relative to lr.")
+    factor: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="plateau: what the learning rate is multiplied by."
+    )
+    patience: int = Field(1, ge=0, description="plateau: epochs without a better validation score before that.")
+
+
+class Stage(Section):
+    epochs: Count = Field(10, description="Epochs of this stage.")
+    start_from: Literal["best", "last"] = Field(
+        "best", description="Weights of the stages before that this one starts from."
+    )
+    images_per_epoch: Count | None = Field(
+        None, description="Images of one epoch; null takes all that need not repeat."
+    )
+    mix: Mix | None = Field(
+        None, description="Shares of empty, single-object and multi-object images; null as the data has them."
+    )
+    loss: Loss = Field(Loss(), description="Losses and their weights.")
+    optimizer: Optimizer = Field(Optimizer(), description="Optimiser.")
+    schedule: Schedule = Field(Schedule(), description="Learning-rate schedule.")
+    augment: Augment = Field(Augment(), description="Random changes to the training images.")
+
+
+class Train(Section):
+    batch_size: Count = Field(16, description="Images of one optimiser step.")
+    stages: tuple[Stage, ...] = Field((Stage(),), min_length=1, description="Training phases, one after the other.")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None,
+        description="Decay per step of averaged weights, which are then validated and bundled; null for none.",
+    )
+    select_by: Metric | None = Field(
+        None, description="Validation score that marks the best epoch; null takes decide.metric."
+    )
+    keep: Literal["best", "last"] = Field("best", description="Weights that go into the bundle.")
+    gradient_clip: Amount | None = Field(None, description="Largest norm of the gradient; null for none.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto takes bf16 where the hardware multiplies it."
+    )
+    workers: int | None = Field(None, ge=0, description="Processes that prepare images; null measures the machine.")
+    keep_every: int = Field(0, ge=0, description="Epochs between checkpoints that are kept for good; 0 keeps none.")
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="Minutes between checkpoints within an epoch."
+    )
+
+
+class Decide(Section):
+    metric: Metric = Field("mean_dice", description="What threshold and smallest area are tuned for.")
+    thresholds: int = Field(64, ge=1, le=255, description="Levels of probability tried, evenly over 1 to 255 of 255.")
+    areas: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        None, description="Smallest object areas tried, pixels; null tries twenty from 0 to 5 % of the image."
+    )
+    parts: int = Field(5, ge=2, description="Parts of the cross-fit that keeps the reported score honest.")
+
+
+class Predict(Section):
+    flips: Literal["none", "horizontal", "both", "all"] = Field(
+        "horizontal", description="Views averaged: 1, 2, 4 flips, or all 8 with transposes (square input)."
+    )
+    batch_size: Count = Field(16, description="Images of one forward pass.")
+
+
+class Recipe(Section):
+    """One job: everything that may differ between two trainings."""
+
+    name: str = Field("custom", description="Name of the job, for people.")
+    seed: int = Field(0, ge=0, description="All randomness is counted from it.")
+    data: Data = Field(Data(), description="What the network sees.")
+    folds: Folds = Field(Folds(), description="How labelled images are split.")
+    network: Network = Field(Network(), description="What is trained.")
+    train: Train = Field(Train(), description="How it is trained.")
+    decide: Decide = Field(Decide(), description="How probabilities become masks.")
+    predict: Predict = Field(Predict(), description="How probabilities are made.")
+
+    @model_validator(mode="after")
+    def _square_for_transposes(self) -> "Recipe":
+        height, width = self.data.input_hw
+        if height != width:
+            if self.predict.flips == "all":
+                raise ValueError(f"predict.flips=all transposes images, but data.input_hw is {height} x {width}")
+            if any(stage.augment.transpose for stage in self.train.stages):
+                raise ValueError(f"augment.transpose needs a square input, but data.input_hw is {height} x {width}")
+        return self
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with segsmith, ascending."""
+    files = resources.files("segsmith.recipes").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe of a shipped name or a YAML file, with `key=value` overrides applied in order.
+
+    Keys are dotted paths (`train.stages.0.epochs`), values are YAML. Raises RecipeError naming key, value, file, line
+    and the nearest valid key.
+    """
+    path = Path(source)
+    if str(source) in recipe_names():
+        text = resources.files("segsmith.recipes").joinpath(f"{source}.yaml").read_text()
+        label = f"recipe '{source}'"
+    elif path.is_file():
+        try:
+            text, label = path.read_text(encoding="utf-8"), str(path)
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{path} is not YAML: it is no UTF-8 text ({error})") from None
+    else:
+        near = difflib.get_close_matches(str(source), recipe_names(), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"shipped recipes: {', '.join(recipe_names())}"
+        raise RecipeError(f"no recipe '{source}': neither a file nor a shipped recipe; {hint}")
+    tree, lines = _parse_yaml(text, label)
+    recipe = _validated(tree, lambda keys: _line(lines, keys, label))
+    return override(recipe, overrides)
+
+
+def override(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    """The recipe with `key=value` overrides applied in order. Raises RecipeError."""
+    tree = recipe.model_dump(mode="json")
+    said: dict[tuple[str, ...], str] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        keys = tuple(key.strip().split("."))
+        if not equals or not all(keys):
+            raise RecipeError(f"override '{text}' is not KEY=VALUE, such as train.batch_size=8")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"override '{text}': the value is not YAML: {error}") from None
+        _set(tree, keys, parsed, text)
+        said[keys] = text
+    return _validated(tree, lambda keys: _override_place(said, keys))
+
+
+def to_yaml(recipe: Recipe, *, explained: bool = False) -> str:
+    """The resolved recipe, every option stated; loading it gives the same recipe. `explained` adds each option's
+    sentence."""
+    if not explained:
+        return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return "\n".join(_explained(recipe, 0)) + "\n"
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+
+
+def _explained(section: BaseModel, depth: int) -> list[str]:
+    pad, lines = "  " * depth, []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            lines += [f"{pad}{name}:  # {field.description}", *_explained(value, depth + 1)]
+        elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+            lines.append(f"{pad}{name}:  # {field.description}")
+            for item in value:
+                first, *rest = _explained(item, depth + 2)
+                lines += [f"{pad}  - {first.lstrip()}", *rest]
+        else:
+            plain = section.model_dump(mode="json", include={name})[name]
+            shown = yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
+            lines.append(f"{pad}{name}: {shown}  # {field.description}")
+    return lines
+
+
+def _parse_yaml(text: str, label: str) -> tuple[dict[Any, Any], dict[tuple[str, ...], int]]:
+    """The tree of a YAML text and the line of each dotted path; a key that stands twice is refused."""
+    lines: dict[tuple[str, ...], int] = {}
+
+    def walk(node: yaml.Node, keys: tuple[str, ...]) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                here = (*keys, str(key.value))
+                line = key.start_mark.line + 1
+                if here in lines:
+                    raise RecipeError(f"{label}, line {line}: {'.'.join(here)} already stands in line {lines[here]}")
+                lines[here] = line
+                walk(value, here)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                lines[(*keys, str(index))] = value.start_mark.line + 1
+                walk(value, (*keys, str(index)))
+
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is None:
+            return {}, lines
+        walk(node, ())
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{label} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{label} must hold keys and values, not a {type(tree).__name__}")
+    return tree, lines
+
+
+def _line(lines: Mapping[tuple[str, ...], int], keys: tuple[str, ...], label: str) -> str:
+    known = next((keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in lines), None)
+    return f"{label}, line {lines[known]}" if known else label
+
+
+def _override_place(said: Mapping[tuple[str, ...], str], keys: tuple[str, ...]) -> str:
+    related = [text for path, text in said.items() if path[: len(keys)] == keys or keys[: len(path)] == path]
+    return f"override '{related[-1]}'" if related else "overrides"
+
+
+def _set(tree: Any, keys: Sequence[str], value: Any, text: str) -> None:
+    for depth, key in enumerate(keys):
+        where = ".".join(keys[:depth]) or "the recipe"
+        if isinstance(tree, list):
+            if not key.isdigit() or int(key) >= len(tree):
+                raise RecipeError(f"override '{text}': {where} has entries 0 to {len(tree) - 1}, not '{key}'")
+            slot: Any = int(key)
+        elif isinstance(tree, dict):
+            slot = key
+        else:
+            raise RecipeError(f"override '{text}': {where} is a value ({tree!r}) and has no key '{key}'")
+        if depth == len(keys) - 1:
+            tree[slot] = value
+        else:
+            if isinstance(tree, dict) and tree.get(slot) is None:
+                tree[slot] = {}
+            tree = tree[slot]
+
+
+def _validated(tree: dict[Any, Any], place: Any) -> Recipe:
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        problems = []
+        paths = [tuple(str(part) for part in problem["loc"]) for problem in error.errors()]
+        for keys, problem in zip(paths, error.errors(), strict=True):
+            if any(other[: len(keys)] == keys for other in paths if len(other) > len(keys)):
+                continue  # it fails only because something inside it does
+            name = ".".join(keys) or "recipe"
+            if problem["type"] == "extra_forbidden":
+                valid = list(_fields_at(keys[:-1]))
+                near = difflib.get_close_matches(keys[-1], valid, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(valid)}"
+                said = f"{name}: unknown key; {hint}"
+            else:
+                message = problem["msg"].removeprefix("Value error, ")
+                got = "" if isinstance(problem["input"], dict | BaseModel) else f" (got {problem['input']!r})"
+                near = difflib.get_close_matches(str(problem["input"]), re.findall(r"'([^']+)'", message), n=1)
+                said = f"{name}: {message}{got}" + (f"; did you mean '{near[0]}'?" if near else "")
+            problems.append(f"{place(keys)}: {said}")
+        raise RecipeError("\n".join(problems)) from None
+
+
+def _fields_at(keys: Sequence[str]) -> dict[str, FieldInfo]:
+    """The fields valid at a dotted path, found by following the annotations."""
+    model: type[BaseModel] = Recipe
+    for key in keys:
+        if key.isdigit():
+            continue
+        annotation = model.model_fields[key].annotation
+        candidates = [annotation, *get_args(annotation)]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return dict(model.model_fields)
