@@ -1,0 +1,181 @@
+"""Index of images and labels: two Parquet tables and a JSON file, beside raw files that stay untouched.
+
+images.parquet    one row per image: id, path, labelled, size, bands, bytes, objects, foreground pixels, band statistics
+objects.parquet   one row per labelled object: image (row number), class, source row, run lengths
+dataset.json      where the raw files are, the layout they came in, class names, fingerprint
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Int
+
+from segsmith.data import rle
+from segsmith.data.images import read_image
+from segsmith.errors import DataError
+from segsmith.files import replacing_folder
+from segsmith.types import HW, Image, Mask
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The form labels came in, and the form a submission goes out in."""
+
+    name: str
+    id_column: str
+    runs_column: str
+    one_row_per: str
+    """'object' or 'image': what one row of the CSV is."""
+    id_has_suffix: bool
+    """Whether ids are file names with their suffix."""
+
+    def image_id(self, path: Path) -> str:
+        return path.name if self.id_has_suffix else path.stem
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images and their labels. `images` has one row per image, `runs[offsets[o]:offsets[o + 1]]` is object o's mask.
+
+    Objects are sorted by image; `first_object[i]:first_object[i + 1]` are image i's. Image paths are relative to `raw`.
+    """
+
+    raw: Path
+    layout: Layout
+    classes: tuple[str, ...]
+    images: pd.DataFrame
+    objects: pd.DataFrame
+    runs: Int[np.ndarray, "runs 2"]
+    offsets: Int[np.ndarray, " objects_and_one"]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def first_object(self) -> Int[np.ndarray, " images_and_one"]:
+        return np.searchsorted(self.objects["image"].to_numpy(), np.arange(len(self) + 1))
+
+    @cached_property
+    def labelled(self) -> Int[np.ndarray, " labelled"]:
+        """Row numbers of the images whose truth is known, ascending."""
+        return np.flatnonzero(self.images["labelled"].to_numpy())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change with any id, size or label, not with where the raw files lie."""
+        digest = hashlib.blake2b(digest_size=8)
+        for column in ("image_id", "path", "labelled", "height", "width", "bands", "file_bytes"):
+            digest.update(pd.util.hash_pandas_object(self.images[column], index=False).to_numpy().tobytes())
+        for column in ("image", "class"):
+            digest.update(self.objects[column].to_numpy().tobytes())
+        digest.update(self.offsets.tobytes())
+        digest.update(self.runs.tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def _hw(self) -> Int[np.ndarray, "images 2"]:
+        return self.images[["height", "width"]].to_numpy()
+
+    @cached_property
+    def _paths(self) -> list[str]:
+        return list(self.images["path"])
+
+    @cached_property
+    def _class_ids(self) -> Int[np.ndarray, " objects"]:
+        return self.objects["class"].to_numpy()
+
+    def hw(self, index: int) -> HW:
+        height, width = self._hw[index]
+        return int(height), int(width)
+
+    def path(self, index: int) -> Path:
+        return self.raw / self._paths[index]
+
+    def image(self, index: int) -> Image:
+        """Pixels of an image. Raises DataError when the file has gone, broken or changed its size since it was
+        indexed."""
+        image = read_image(self.path(index))
+        if image.shape[:2] != self.hw(index):
+            now, then = (f"{height} x {width}" for height, width in (image.shape[:2], self.hw(index)))
+            raise DataError(f"{self.path(index)}: is {now} pixels, but was indexed as {then}; inspect it again")
+        return image
+
+    def mask(self, index: int) -> Mask:
+        """Truth of an image, all objects of a class joined; all False for an unlabelled image."""
+        hw = self.hw(index)
+        mask = np.zeros((len(self.classes), *hw), bool)
+        for o in range(self.first_object[index], self.first_object[index + 1]):
+            mask[self._class_ids[o]] |= rle.decode(self.runs[self.offsets[o] : self.offsets[o + 1]], hw)
+        return mask
+
+    def write(self, folder: Path, beside: Mapping[str, str] | None = None) -> None:
+        """Write the index, and the text files `beside` it by name, whole or not at all. Raises WriteError."""
+        runs = pa.ListArray.from_arrays(
+            pa.array(self.offsets, pa.int32()), pa.FixedSizeListArray.from_arrays(pa.array(self.runs.ravel()), 2)
+        )
+        objects = pa.Table.from_pandas(self.objects, preserve_index=False).append_column("runs", runs)
+        facts: dict[str, Any] = {
+            "format": FORMAT,
+            "raw": str(self.raw),
+            "layout": asdict(self.layout),
+            "classes": self.classes,
+            "fingerprint": self.fingerprint,
+            "notes": self.notes,
+        }
+        with replacing_folder(folder) as new:
+            for name, table in (
+                ("images", pa.Table.from_pandas(self.images, preserve_index=False)),
+                ("objects", objects),
+            ):
+                buffer = io.BytesIO()
+                pq.write_table(table, buffer, compression="zstd")
+                (new / f"{name}.parquet").write_bytes(buffer.getvalue())
+            (new / "dataset.json").write_text(json.dumps(facts, indent=2))
+            for name, text in (beside or {}).items():
+                (new / name).write_text(text)
+
+    @staticmethod
+    def open(folder: Path) -> "Dataset":
+        """The dataset `inspect` wrote. Raises DataError if there is none, or its raw files are gone."""
+        for name in ("dataset.json", "images.parquet", "objects.parquet"):
+            if not (folder / name).is_file():
+                raise DataError(f"{folder}: no dataset ({name} is missing); make one with: segsmith inspect RAW_FOLDER")
+        try:
+            facts = json.loads((folder / "dataset.json").read_text())
+            images = pq.read_table(folder / "images.parquet").to_pandas()
+            objects = pq.read_table(folder / "objects.parquet")
+        except (ValueError, OSError) as error:
+            raise DataError(f"{folder}: the dataset does not read ({error}); inspect the raw folder again") from None
+        found = facts.get("format") if isinstance(facts, dict) else None
+        if found != FORMAT:
+            raise DataError(
+                f"{folder}: dataset format {found}, this segsmith reads {FORMAT}; inspect the raw folder again"
+            )
+        if not Path(facts["raw"]).is_dir():
+            raise DataError(
+                f"{folder}: its raw files were in {facts['raw']}, which is gone; inspect them where they are now"
+            )
+        column = objects["runs"].combine_chunks()
+        return Dataset(
+            raw=Path(facts["raw"]),
+            layout=Layout(**facts["layout"]),
+            classes=tuple(facts["classes"]),
+            images=images,
+            objects=objects.drop_columns(["runs"]).to_pandas(),
+            runs=column.flatten().flatten().to_numpy().reshape(-1, 2),
+            offsets=column.offsets.to_numpy(),
+            notes=tuple(facts["notes"]),
+        )

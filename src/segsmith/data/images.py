@@ -1,0 +1,95 @@
+"""Image file -> pixels, strictly: a file that is cut short is an error, never a half-grey picture."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageFile, UnidentifiedImageError
+
+from segsmith.errors import DataError
+from segsmith.types import HW, ClassMask, Image
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+
+_PLAIN_MODE = {"1": "L"} | dict.fromkeys(("P", "PA", "CMYK", "YCbCr", "HSV", "LAB"), "RGB")
+
+PillowImage.MAX_IMAGE_PIXELS = 2**28  # Pillow refuses twice that: a broken header must not ask for all memory
+ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What one look at an image file tells: its size, bands, bytes on disk, and mean and deviation per band of
+    0..255."""
+
+    hw: HW
+    bands: int
+    file_bytes: int
+    band_mean: tuple[float, ...]
+    band_std: tuple[float, ...]
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def read_image(path: Path) -> Image:
+    """An 8-bit image, bands last, colours as RGB.
+
+    Raises DataError if the file is missing, does not decode whole, or holds more than 8 bits a band.
+    """
+    pixels = _decode(path)
+    if pixels.dtype != np.uint8:
+        raise DataError(f"{path}: {pixels.dtype} pixels; images of 8 bits a band are read so far, convert it first")
+    return np.atleast_3d(pixels)
+
+
+def read_mask(path: Path) -> ClassMask:
+    """A mask image of any depth: True where a pixel is not 0. Raises DataError for a missing, broken or coloured
+    file."""
+    pixels = np.atleast_3d(_decode(path))
+    if (pixels != pixels[:, :, :1]).any():
+        raise DataError(
+            f"{path}: a mask with colours; one class per file is read so far, 0 background, anything else foreground"
+        )
+    return np.asarray(pixels[:, :, 0] != 0)
+
+
+def inspect_image(path: Path) -> ImageFacts:
+    """The facts of an image that decodes whole. Raises DataError like read_image."""
+    image = read_image(path)
+    mean, std = cv2.meanStdDev(image)
+    return ImageFacts(
+        hw=(image.shape[0], image.shape[1]),
+        bands=image.shape[2],
+        file_bytes=path.stat().st_size,
+        band_mean=tuple(mean.ravel().tolist()),
+        band_std=tuple(std.ravel().tolist()),
+    )
+
+
+def _decode(path: Path) -> np.ndarray:
+    """Pixels as the file has them. Pillow, since OpenCV fills a truncated JPEG with grey and says nothing."""
+    try:
+        with PillowImage.open(path) as image:
+            if re.search(r"\w\w;16[BLN]", str(image.tile)):  # Pillow would drop the low byte of colours without a word
+                raise DataError(
+                    f"{path}: colours of 16 bits a band; images of 8 bits a band are read so far, convert it first"
+                )
+            image.load()
+            return np.asarray(image.convert(_PLAIN_MODE[image.mode]) if image.mode in _PLAIN_MODE else image)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (
+        UnidentifiedImageError,
+        PillowImage.DecompressionBombError,
+        OSError,
+        SyntaxError,
+        ArithmeticError,
+        ValueError,
+        EOFError,
+    ) as error:
+        raise DataError(f"{path}: does not decode as an image ({error})") from None

@@ -1,0 +1,355 @@
+"""Folder of images + run-length CSV -> Dataset. The layout is recognised by the CSV's columns, and said.
+
+rle-objects   ImageId,EncodedPixels   one row per object, ids with suffix, an empty image is a row without pixels
+rle-masks     id,rle_mask             one row per image, ids without suffix; mask files and tables of numbers may
+              stand by
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from os import cpu_count, walk
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from segsmith.data import rle
+from segsmith.data.dataset import Dataset, Layout
+from segsmith.data.images import ImageFacts, inspect_image, is_image, read_mask
+from segsmith.errors import DataError, RunLengthError, listed
+from segsmith.progress import track
+from segsmith.types import HW, Runs
+
+LAYOUTS = (
+    Layout("rle-objects", "ImageId", "EncodedPixels", one_row_per="object", id_has_suffix=True),
+    Layout("rle-masks", "id", "rle_mask", one_row_per="image", id_has_suffix=False),
+)
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+MASK_FOLDERS = frozenset({"mask", "masks"})
+
+
+def ingest(raw: Path, *, labels: Path | None = None, assume_hw: HW | None = None) -> Dataset:
+    """The dataset of a raw folder; every image is decoded once, every run length checked.
+
+    `labels` says which CSV when several fit. `assume_hw` indexes the labels alone, without images, taking every image
+    to be of that size. Raises DataError naming every file and row that is wrong, at most ten at a time.
+    """
+    raw = raw.resolve()
+    if not raw.is_dir():
+        raise DataError(f"{raw}: no such folder")
+    csv_file, layout = _find_labels(raw, labels)
+    table = _read_table(csv_file, layout)
+    first_row: dict[str, int] = {}
+    for row, image_id in enumerate(table[layout.id_column], start=2):
+        first_row.setdefault(image_id, row)
+    ids = list(first_row)
+
+    notes = []
+    if assume_hw:
+        paths = ids
+        facts = [ImageFacts(assume_hw, 0, 0, (), ())] * len(ids)
+        labelled_count = len(ids)
+        notes.append(f"labels alone: no image was opened, all are taken to be {assume_hw[0]} x {assume_hw[1]}")
+        masks_folder = None
+    else:
+        labelled_paths, other_paths, masks_folder = _find_images(raw, csv_file, layout, first_row)
+        labelled_count = len(labelled_paths)
+        paths = labelled_paths + other_paths
+        facts = _inspect_all(raw, paths)
+        if other_paths:
+            folders = Counter(str(Path(path).parent) for path in other_paths)
+            notes.append("unlabelled: " + ", ".join(f"{count} in {folder}" for folder, count in folders.items()))
+
+    row_of = {image_id: row for row, image_id in enumerate(ids)}
+    objects, runs = _read_objects(csv_file, layout, table, row_of, facts)
+    if masks_folder:
+        _check_masks(masks_folder, csv_file, ids, facts, objects, runs)
+        notes.append(f"{masks_folder.relative_to(raw)}: mask files agree with {csv_file.name}")
+
+    images = pd.DataFrame(
+        {
+            "image_id": ids if assume_hw else [layout.image_id(Path(path)) for path in paths],
+            "path": paths,
+            "labelled": np.arange(len(paths)) < labelled_count,
+            "height": np.array([f.hw[0] for f in facts], np.int32),
+            "width": np.array([f.hw[1] for f in facts], np.int32),
+            "bands": np.array([f.bands for f in facts], np.int16),
+            "file_bytes": np.array([f.file_bytes for f in facts], np.int64),
+            "objects": _object_counts(layout, len(paths), objects, runs, facts),
+            "foreground": np.bincount(
+                objects["image"], weights=[r[:, 1].sum() for r in runs] or None, minlength=len(paths)
+            ).astype(np.int64),
+            "band_mean": [list(f.band_mean) for f in facts],
+            "band_std": [list(f.band_std) for f in facts],
+        }
+    )
+    for file, extra in _extra_tables(csv_file, layout):
+        if taken := [name for name in extra.columns if name in images]:
+            raise DataError(f"{file}: column {taken[0]} would stand twice in the index; rename it")
+        missing = int((~images["image_id"].isin(extra.index)).sum())
+        beyond = int((~extra.index.isin(images["image_id"])).sum())
+        images = images.join(extra, on="image_id")
+        names = ", ".join(extra.columns)
+        notes.append(
+            f"{file.name}: {names} for {len(images) - missing} images, none for {missing}, {beyond} rows of other ids"
+        )
+
+    offsets = np.concatenate([[0], np.cumsum([len(r) for r in runs], dtype=np.int64)]).astype(np.int32)
+    return Dataset(
+        raw=raw,
+        layout=layout,
+        classes=("object",),
+        images=images,
+        objects=objects,
+        runs=np.concatenate(runs).astype(np.int32) if runs else np.empty((0, 2), np.int32),
+        offsets=offsets,
+        notes=(
+            f"{csv_file.name}: {len(table)} rows, {len(ids)} images, {len(objects)} with pixels",
+            *notes,
+        ),
+    )
+
+
+def read_header(file: Path) -> list[str]:
+    """Column names of a CSV; none for an empty file. Raises DataError if it is no text."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            return next(csv.reader(lines), [])
+    except (UnicodeDecodeError, OSError, csv.Error) as error:
+        raise DataError(f"{file}: does not read as CSV ({error})") from None
+
+
+def _find_labels(raw: Path, labels: Path | None) -> tuple[Path, Layout]:
+    files = [labels] if labels else sorted(f for f in raw.glob("*.csv") if not f.name.startswith("sample_submission"))
+    headers = {file: read_header(file) for file in files}
+    found = [(f, layout) for f in files for layout in LAYOUTS if headers[f] == [layout.id_column, layout.runs_column]]
+    if len(found) == 1:
+        return found[0][0].absolute(), found[0][1]
+    if found:
+        names = ", ".join(file.name for file, _ in found)
+        raise DataError(f"{raw}: several label files ({names}); say which with --labels FILE")
+    known = "; ".join(
+        f"{layout.id_column},{layout.runs_column} (one row per {layout.one_row_per})" for layout in LAYOUTS
+    )
+    if not files:
+        raise DataError(f"{raw}: no CSV file with labels here; known columns: {known}")
+    seen = [f"{file.name}: {','.join(header) or 'empty file'}" for file, header in headers.items()]
+    raise DataError(f"{raw}: no CSV file with known columns\n{listed(seen)}\nknown columns: {known}")
+
+
+def _read_table(csv_file: Path, layout: Layout) -> pd.DataFrame:
+    table = _read_csv(csv_file, dtype=str, keep_default_na=False, skip_blank_lines=False)
+    table = table.fillna("")  # a row cut short has no second field at all
+    if table.empty:
+        raise DataError(f"{csv_file}: has no rows below its header")
+    table[layout.id_column] = table[layout.id_column].str.strip()
+    if (table[layout.id_column] == "").any():
+        row = int(np.argmax(table[layout.id_column] == "")) + 2
+        raise DataError(f"{csv_file}, row {row}: no {layout.id_column}")
+    return table
+
+
+def _read_csv(file: Path, **options: Any) -> pd.DataFrame:
+    try:
+        table: pd.DataFrame = pd.read_csv(file, encoding="utf-8-sig", **options)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{file}: does not read as CSV ({' '.join(str(error).split())})") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes a field too many for the name of the row
+        raise DataError(f"{file}, row 2: has more fields than the header")
+    return table
+
+
+def _find_images(
+    raw: Path, csv_file: Path, layout: Layout, first_row: dict[str, int]
+) -> tuple[list[str], list[str], Path | None]:
+    """Paths of the labelled images in the order of the labels, of the others by name, and the folder of mask files if
+    any."""
+    ids = list(first_row)
+    folders: dict[Path, dict[str, Path]] = {}
+    for top, names, files in walk(raw):
+        names.sort()
+        if Path(top).name.startswith("."):
+            continue
+        found: dict[str, Path] = {}
+        for path in (Path(top, name) for name in sorted(files) if is_image(Path(name))):
+            twin = found.setdefault(layout.image_id(path), path)
+            if twin is not path:
+                raise DataError(f"{top}: {twin.name} and {path.name} have the same id; move one of them away")
+        if found:
+            folders[Path(top)] = found
+    masks = [folder for folder in folders if folder.name in MASK_FOLDERS]
+    pictures = {folder: found for folder, found in folders.items() if folder not in masks}
+    if not pictures:
+        raise DataError(f"{raw}: no image files; to index the labels alone: --assume-size HEIGHTxWIDTH")
+    best = max(pictures, key=lambda folder: sum(i in pictures[folder] for i in ids))
+    missing = [i for i in ids if i not in pictures[best]]
+    if missing:
+        rows = [f"row {first_row[image_id]}: {image_id}" for image_id in missing]
+        raise DataError(
+            f"{csv_file.name} names {len(missing)} images of {len(ids)} that are not in {best}:\n{listed(rows)}\n"
+            "add the files or remove their rows"
+        )
+    of_labels = set(ids)
+    others = [
+        path
+        for found in pictures.values()
+        for i, path in found.items()
+        if found is not pictures[best] or i not in of_labels
+    ]
+    clashes = [i for i, n in Counter(layout.image_id(path) for path in others).items() if n > 1 or i in of_labels]
+    if clashes:
+        raise DataError(
+            f"{raw}: the same id in two folders:\n{listed(clashes)}\nids must be unique; move one of the folders away"
+        )
+    masks_folder = next((folder for folder in masks if folder.parent in (best.parent, raw)), None)
+    return (
+        [str(pictures[best][i].relative_to(raw)) for i in ids],
+        [str(path.relative_to(raw)) for path in others],
+        masks_folder,
+    )
+
+
+def _inspect_all(raw: Path, paths: Sequence[str]) -> list[ImageFacts]:
+    def look(path: str) -> ImageFacts | str:
+        try:
+            return inspect_image(raw / path)
+        except DataError as error:
+            return str(error)
+
+    looked = list(track(_in_threads(look, paths), "images", len(paths)))
+    problems = [found for found in looked if isinstance(found, str)]
+    if problems:
+        raise DataError(
+            f"{len(problems)} of {len(paths)} images cannot be used:\n{listed(problems)}\nrepair or remove them"
+        )
+    return [found for found in looked if not isinstance(found, str)]
+
+
+def _in_threads(function: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[Found]:
+    """Results in order; a thousand items at a time, so that memory does not grow with their number."""
+    with ThreadPoolExecutor(cpu_count()) as threads:
+        remaining = iter(items)
+        while chunk := list(islice(remaining, 1000)):
+            yield from threads.map(function, chunk)
+
+
+def _read_objects(
+    csv_file: Path, layout: Layout, table: pd.DataFrame, row_of: dict[str, int], facts: Sequence[ImageFacts]
+) -> tuple[pd.DataFrame, list[Runs]]:
+    """One row per CSV row with pixels, sorted by image, and its runs."""
+    problems: list[str] = []
+    image, source, runs = [], [], []
+    seen: dict[tuple[str, str], int] = {}
+    rows_of: dict[str, list[tuple[int, bool]]] = {}
+    for row, (image_id, text) in enumerate(
+        zip(table[layout.id_column], table[layout.runs_column], strict=True), start=2
+    ):
+        here = row_of[image_id]
+        try:
+            found = rle.parse(text, facts[here].hw)
+        except RunLengthError as error:
+            problems.append(f"{csv_file.name}, row {row}, {image_id}: {error}")
+            continue
+        earlier = rows_of.setdefault(image_id, [])
+        if earlier and layout.one_row_per == "image":
+            problems.append(
+                f"{csv_file.name}, row {row}: {image_id} already stands in row {earlier[0][0]}; one row per image"
+            )
+        elif earlier and not (len(found) and all(filled for _, filled in earlier)):
+            problems.append(
+                f"{csv_file.name}, row {row}: {image_id} also stands in row {earlier[0][0]}, yet one has no pixels"
+            )
+        elif (image_id, text) in seen:
+            problems.append(
+                f"{csv_file.name}, row {row}: {image_id} with the same pixels as row {seen[image_id, text]}"
+            )
+        earlier.append((row, len(found) > 0))
+        if len(found):
+            seen[image_id, text] = row
+            image.append(here)
+            source.append(row)
+            runs.append(found)
+    if problems:
+        raise DataError(f"{len(problems)} of {len(table)} rows are wrong:\n{listed(problems)}\ncorrect or remove them")
+    order = np.argsort(np.array(image, np.int32), kind="stable")
+    objects = pd.DataFrame(
+        {
+            "image": np.array(image, np.int32)[order],
+            "class": np.zeros(len(order), np.int8),
+            "source_row": np.array(source, np.int32)[order],
+        }
+    )
+    return objects, [runs[o] for o in order]
+
+
+def _object_counts(
+    layout: Layout, count: int, objects: pd.DataFrame, runs: Sequence[Runs], facts: Sequence[ImageFacts]
+) -> np.ndarray:
+    if layout.one_row_per == "object":
+        return np.bincount(objects["image"], minlength=count).astype(np.int32)
+    counts = np.zeros(count, np.int32)
+    for image, found in zip(objects["image"], runs, strict=True):
+        counts[image] = cv2.connectedComponents(rle.decode(found, facts[image].hw).view(np.uint8))[0] - 1
+    return counts
+
+
+def _check_masks(
+    folder: Path,
+    csv_file: Path,
+    ids: Sequence[str],
+    facts: Sequence[ImageFacts],
+    objects: pd.DataFrame,
+    runs: Sequence[Runs],
+) -> None:
+    """Raise DataError if a mask file is missing, broken, of another size than its image, or says other than the CSV."""
+    files = {path.stem: path for path in folder.iterdir() if is_image(path)}
+    runs_of: dict[int, list[Runs]] = {}
+    for image, found in zip(objects["image"], runs, strict=True):
+        runs_of.setdefault(image, []).append(found)
+
+    def look(row: int) -> str | None:
+        file = files.get(Path(ids[row]).stem)
+        if file is None:
+            return f"{ids[row]}: no mask file in {folder}"
+        try:
+            mask = read_mask(file)
+        except DataError as error:
+            return str(error)
+        hw = facts[row].hw
+        if mask.shape != hw:
+            return f"{file}: is {mask.shape[0]} x {mask.shape[1]} pixels, its image {hw[0]} x {hw[1]}"
+        truth = rle.decode(np.concatenate(runs_of.get(row, [np.empty((0, 2), np.int32)])), hw)
+        wrong = int((mask != truth).sum())
+        return f"{file}: differs from {csv_file.name} in {wrong} pixels" if wrong else None
+
+    looked = track(_in_threads(look, range(len(ids))), "masks", len(ids))
+    problems = [found for found in looked if found]
+    if problems:
+        raise DataError(
+            f"{len(problems)} of {len(ids)} mask files cannot be used:\n{listed(problems)}\n"
+            f"correct them, or move {folder.name}/ away to go by {csv_file.name} alone"
+        )
+
+
+def _extra_tables(csv_file: Path, layout: Layout) -> Iterator[tuple[Path, pd.DataFrame]]:
+    """Other CSVs beside the labels that give numbers per image id, such as a depth."""
+    for file in sorted(csv_file.parent.glob("*.csv")):
+        header = read_header(file)
+        if file == csv_file or len(header) < 2 or header[0] != layout.id_column or layout.runs_column in header:
+            continue
+        table = _read_csv(file, dtype={layout.id_column: str})
+        twice = table[layout.id_column].duplicated()
+        if twice.any():
+            row = int(np.argmax(twice)) + 2
+            raise DataError(f"{file}, row {row}: {table[layout.id_column].iloc[row - 2]} stands there twice")
+        words = [name for name in header[1:] if not pd.api.types.is_numeric_dtype(table[name])]
+        if words:
+            raise DataError(f"{file}: column {words[0]} holds something other than numbers")
+        yield file, table.set_index(layout.id_column)
