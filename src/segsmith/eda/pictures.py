@@ -1,0 +1,82 @@
+"""Images and masks -> RGB arrays that show them -> data URIs, which a page holds within itself."""
+
+import base64
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from segsmith.types import ClassMask
+
+Picture = UInt8[np.ndarray, "height width 3"]  # RGB
+Rgb = tuple[int, int, int]
+
+# Colours of Okabe and Ito which stay apart for every kind of colour vision, and in grey by their lightness.
+HIT: Rgb = (86, 180, 233)
+FALSE_ALARM: Rgb = (213, 94, 0)
+MISSED: Rgb = (240, 228, 66)
+TRUTH: Rgb = MISSED  # what the truth alone holds is what the prediction missed
+
+
+def image_uri(image: Picture, *, max_side: int = 960, enlarge: int = 1) -> str:
+    """The RGB image as a data URI: WebP, shrunk where its longer side exceeds `max_side` px.
+
+    `enlarge` > 1 repeats each pixel that often both ways instead and keeps it exact (PNG): for tiny images, whose
+    single pixels matter. Raises ValueError where the image has no pixels.
+    """
+    if not image.size:
+        raise ValueError(f"an image without pixels cannot be shown. Received: shape {image.shape}")
+    if enlarge > 1:
+        return _data_uri(image.repeat(enlarge, axis=0).repeat(enlarge, axis=1), "png", [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    height, width = image.shape[:2]
+    scale = max_side / max(height, width)
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return _data_uri(image, "webp", [cv2.IMWRITE_WEBP_QUALITY, 85])
+
+
+def outlined(image: Picture, mask: ClassMask, colour: Rgb = TRUTH) -> Picture:
+    """A copy of the RGB image with a line around the mask, wide enough to survive shrinking to a page.
+
+    The line runs outside the mask, so that an object of a single pixel stays visible; only along the edge of the
+    image, where there is no outside, it runs inside.
+    """
+    width_px = max(1, max(mask.shape) // 256)
+    grown = cv2.dilate(mask.astype(np.uint8), np.ones((2 * width_px + 1, 2 * width_px + 1), np.uint8)) > 0
+    edge = np.ones_like(mask)
+    edge[width_px:-width_px, width_px:-width_px] = False
+    drawn = image.copy()
+    drawn[(grown & ~mask) | (mask & edge)] = colour
+    return drawn
+
+
+def error_overlay(image: Picture, truth: ClassMask, prediction: ClassMask) -> Picture:
+    """The RGB image in grey, painted HIT where both masks are set, FALSE_ALARM or MISSED where one is.
+
+    A quarter of the grey shines through the paint; without colours of its own it cannot be taken for one of them.
+    """
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+    painted = np.repeat(grey[..., None], 3, axis=2)
+    for where, colour in ((truth & prediction, HIT), (prediction & ~truth, FALSE_ALARM), (truth & ~prediction, MISSED)):
+        painted[where] = np.rint(0.25 * painted[where] + 0.75 * np.array(colour))
+    return painted
+
+
+def triptych(
+    image: Picture, truth: ClassMask, prediction: ClassMask
+) -> UInt8[np.ndarray, "panels_height panels_width 3"]:
+    """Image | truth outlined | prediction as `error_overlay`, with thin gaps; panels of a wide image are stacked."""
+    height, width = truth.shape
+    stacked = width > 1.5 * height
+    gap_px = max(2, max(height, width) // 64)
+    gap = np.full((gap_px, width, 3) if stacked else (height, gap_px, 3), 255, np.uint8)
+    panels = [image, gap, outlined(image, truth), gap, error_overlay(image, truth, prediction)]
+    return np.concatenate(panels, axis=0 if stacked else 1)
+
+
+def _data_uri(image: Picture, kind: str, parameters: list[int]) -> str:
+    encoded, data = cv2.imencode(f".{kind}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), parameters)
+    if not encoded:
+        raise ValueError(f"OpenCV cannot write {kind}. Received: an image of shape {image.shape}")
+    return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
