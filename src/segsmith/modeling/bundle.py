@@ -1,0 +1,116 @@
+"""What prediction needs, in one safetensors file: weights, recipe, bands, classes, layout, normalisation, decision."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from segsmith.data.dataset import Layout
+from segsmith.errors import ModelError
+from segsmith.files import write_bytes
+from segsmith.modeling.networks import Network, build_network
+from segsmith.recipe import Metric, Recipe
+
+FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How probabilities become a mask: `level` and above of 0..255 is foreground, then objects under `smallest_area`
+    go."""
+
+    level: int = 128
+    smallest_area: int = 0
+    """Pixels of the image at its own size; 0 keeps every object."""
+    metric: Metric | None = None
+    """What it was tuned for; None for the untuned default."""
+    score: float | None = None
+    """The metric on the images it was tuned on."""
+    cross_fitted_score: float | None = None
+    """The metric when every image is scored with a decision tuned on other images."""
+    levels: tuple[int, ...] = ()
+    areas: tuple[int, ...] = ()
+    surface: tuple[tuple[float, ...], ...] = ()
+    """The metric at each of `levels` (rows) and `areas` (columns)."""
+    parts: tuple[tuple[int, int], ...] = ()
+    """Level and smallest area for the images of each part of the cross-fit, tuned on the other parts."""
+
+    @property
+    def threshold(self) -> float:
+        """The level as a probability, 0..1."""
+        return self.level / 255
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained network's weights and all that stands around them."""
+
+    weights: dict[str, Tensor]
+    recipe: Recipe
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    layout: Layout
+    fingerprint: str
+    decision: Decision = Decision()
+
+    def network(self) -> Network:
+        """The network with its weights, in evaluation mode. Raises ModelError if they do not fit the recipe."""
+        network = build_network(self.recipe.network, len(self.classes), self.mean, self.std, weights=False)
+        try:
+            network.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise ModelError(f"the bundle's weights do not fit its recipe: {error}") from None
+        return network.eval()
+
+    def write(self, path: Path) -> None:
+        """Write the bundle whole or not at all. Raises WriteError."""
+        facts = {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "mean": self.mean,
+            "std": self.std,
+            "classes": self.classes,
+            "layout": asdict(self.layout),
+            "fingerprint": self.fingerprint,
+            "decision": asdict(self.decision),
+        }
+        tensors = {name: tensor.contiguous() for name, tensor in self.weights.items()}
+        write_bytes(path, safetensors.torch.save(tensors, {"segsmith": FORMAT, "facts": json.dumps(facts)}))
+
+    @staticmethod
+    def read(path: Path) -> "Bundle":
+        """The bundle in a file. Raises ModelError if it is none."""
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except FileNotFoundError:
+            raise ModelError(f"{path}: no such bundle; train writes bundle.safetensors into its run folder") from None
+        except (OSError, safetensors.SafetensorError) as error:
+            raise ModelError(f"{path}: does not read as a bundle ({error})") from None
+        if metadata.get("segsmith") != FORMAT:
+            raise ModelError(f"{path}: safetensors, but no segsmith bundle of format {FORMAT}")
+        try:
+            return _from_facts(json.loads(metadata["facts"]), weights)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path}: written by another version of segsmith ({error!r}); train again") from None
+
+
+def _from_facts(facts: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
+    decision = facts["decision"]
+    decision |= {name: tuple(decision[name]) for name in ("levels", "areas")}
+    decision |= {name: tuple(map(tuple, decision[name])) for name in ("surface", "parts")}
+    return Bundle(
+        weights=weights,
+        recipe=Recipe.model_validate(facts["recipe"]),
+        mean=tuple(facts["mean"]),
+        std=tuple(facts["std"]),
+        classes=tuple(facts["classes"]),
+        layout=Layout(**facts["layout"]),
+        fingerprint=facts["fingerprint"],
+        decision=Decision(**decision),
+    )

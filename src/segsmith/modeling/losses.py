@@ -1,0 +1,84 @@
+"""Logits and truth -> one number. Each loss says what it does when an image, or a whole batch, has no foreground.
+
+All are computed in float32 whatever the network ran in, and mean over the batch, so that weights keep their meaning
+when the batch size changes.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from segsmith import recipe
+
+Logits = Float[Tensor, "batch classes height width"]
+Truth = Float[Tensor, "batch classes height width"]
+Scalar = Float[Tensor, ""]
+
+
+def weighted_loss(options: recipe.Loss, logits: Logits, truth: Truth) -> Scalar:
+    """The weighted sum the recipe names. Truth holds 0..1 (0 background)."""
+    logits, truth = logits.float(), truth.float()
+    total = logits.new_zeros(())
+    if options.bce:
+        total = total + options.bce * binary_cross_entropy(logits, truth, options.positive_weight)
+    if options.dice:
+        total = total + options.dice * dice_loss(logits, truth)
+    if options.focal:
+        total = total + options.focal * focal_loss(logits, truth, options.focal_gamma, options.positive_weight)
+    if options.lovasz:
+        total = total + options.lovasz * lovasz_hinge(logits, truth)
+    return total
+
+
+def binary_cross_entropy(logits: Logits, truth: Truth, positive_weight: float = 1.0) -> Scalar:
+    """Mean over pixels. An empty image counts as any other: each of its pixels is pushed towards background."""
+    return F.binary_cross_entropy_with_logits(logits, truth, pos_weight=logits.new_tensor(positive_weight))
+
+
+def focal_loss(logits: Logits, truth: Truth, gamma: float = 2.0, positive_weight: float = 1.0) -> Scalar:
+    """Cross-entropy times (1 - probability of the truth) ** gamma, mean over pixels (Lin et al. 2017, arXiv
+    1708.02002).
+
+    An empty image counts as any other; once its pixels are easy they weigh almost nothing.
+    """
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    probability = torch.sigmoid(logits)
+    miss = probability * (1 - truth) + (1 - probability) * truth
+    weight = 1 + (positive_weight - 1) * truth
+    return (weight * miss**gamma * cross_entropy).mean()
+
+
+def dice_loss(logits: Logits, truth: Truth, smooth: float = 1.0) -> Scalar:
+    """1 - soft Dice per class over the pixels of the whole batch, mean over classes (Milletari et al. 2016, arXiv
+    1606.04797).
+
+    Foreground predicted on an empty image is punished, since its pixels stand in the batch's denominator; in a batch
+    without any foreground the loss is sum(p) / (sum(p) + smooth), so false positives are punished there too. 0 when
+    both are empty.
+    """
+    probability = torch.sigmoid(logits)
+    axes = (0, 2, 3)
+    overlap, total = (probability * truth).sum(axes), (probability + truth).sum(axes)
+    return (1 - (2 * overlap + smooth) / (total + smooth)).mean()
+
+
+def lovasz_hinge(logits: Logits, truth: Truth) -> Scalar:
+    """Lovasz extension of the Jaccard loss per image and class, on elu(hinge) + 1 in place of relu(hinge), mean over
+    both.
+
+    Berman et al. 2018, arXiv 1705.08790; elu + 1 as the salt contest's teams used it: the gradient does not vanish on
+    pixels that are right. On an empty image it is elu(1 + largest logit) + 1: the most confident false positive is
+    punished, alone.
+    """
+    batch, classes = logits.shape[:2]
+    scores, labels = logits.reshape(batch * classes, -1), truth.reshape(batch * classes, -1)
+    errors = 1 - scores * (2 * labels - 1)
+    ordered, order = errors.sort(dim=1, descending=True)
+    labels = labels.gather(1, order)
+    foreground = labels.sum(1, keepdim=True)
+    intersection = foreground - labels.cumsum(1)
+    union = foreground + (1 - labels).cumsum(1)
+    jaccard = 1 - intersection / union
+    steps = torch.cat([jaccard[:, :1], jaccard[:, 1:] - jaccard[:, :-1]], dim=1)
+    return ((F.elu(ordered) + 1) * steps).sum(1).mean()

@@ -1,0 +1,152 @@
+"""Architecture + encoder -> a network from 8-bit images to logits of the same size."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from segsmith import recipe
+from segsmith.errors import ModelError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ATTENTIVE = frozenset({"Unet", "UnetPlusPlus"})
+CUSTOM_DECODER = frozenset({"Unet", "UnetPlusPlus", "MAnet"})
+
+
+class Network(nn.Module):
+    """A segmentation network that takes 8-bit images as they are; scaling, mean and deviation are part of it."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float], dropout: float):
+        super().__init__()
+        if dropout:
+            head = body.get_submodule("segmentation_head")
+            body.segmentation_head = nn.Sequential(nn.Dropout2d(dropout), head)
+        self.body = body
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, images: UInt8[Tensor, "batch bands height width"]) -> Float[Tensor, "batch classes height width"]:
+        pixels = ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.body(pixels)
+        return logits
+
+
+def build_network(
+    options: recipe.Network, classes: int, mean: Sequence[float], std: Sequence[float], *, weights: bool = True
+) -> Network:
+    """A network for as many bands as `mean` and `std` have (of images scaled to 0..1), with its weights in
+    channels_last.
+
+    `weights=False` leaves out the encoder weights, for a network whose weights are loaded right after. Raises
+    ModelError for an encoder that does not exist or does not go with the architecture, and for weights that do not
+    load.
+    """
+    check_encoder(options.encoder)
+    settings: dict[str, Any] = {}
+    if options.encoder_depth is not None:
+        settings["encoder_depth"] = options.encoder_depth
+    if options.decoder_channels is not None:
+        if options.architecture not in CUSTOM_DECODER:
+            raise ModelError(
+                f"network.decoder_channels goes with {_either(CUSTOM_DECODER)}, not {options.architecture}"
+            )
+        settings["decoder_channels"] = options.decoder_channels
+    if options.attention is not None:
+        if options.architecture not in ATTENTIVE:
+            raise ModelError(f"network.attention goes with {_either(ATTENTIVE)}, not {options.architecture}")
+        settings["decoder_attention_type"] = options.attention
+    download = weights and options.encoder_weights == "imagenet"
+    try:
+        body = getattr(smp, options.architecture)(
+            options.encoder,
+            encoder_weights="imagenet" if download else None,
+            in_channels=len(mean),
+            classes=classes,
+            **settings,
+        )
+    except (OSError, RuntimeError) as error:
+        if not download:
+            raise
+        raise ModelError(
+            f"network.encoder_weights: ImageNet weights of {options.encoder} could not be downloaded "
+            f"({type(error).__name__}); without network set network.encoder_weights=null to start from random weights, "
+            "or give a local .safetensors or .pth file"
+        ) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"network: {options.architecture} with {options.encoder} does not build: {error}") from error
+    if weights and options.encoder_weights not in (None, "imagenet"):
+        _load_encoder(body.encoder, Path(options.encoder_weights))
+    network = Network(body, mean, std, options.dropout)
+    return network.to(memory_format=torch.channels_last)
+
+
+def check_encoder(name: str) -> None:
+    """Raise ModelError, with the nearest name, when neither segmentation_models.pytorch nor timm knows the encoder."""
+    known = smp.encoders.get_encoder_names()
+    if name.startswith("tu-"):
+        known = [f"tu-{model}" for model in timm.list_models()]
+        if name.split(".")[0] in known:
+            return
+    if name not in known:
+        near = difflib.get_close_matches(name, [*known, *smp.encoders.get_encoder_names()], n=3, cutoff=0.5)
+        hint = f"did you mean {_either(near)}?" if near else "timm's models are named tu-NAME"
+        raise ModelError(f"network.encoder: no encoder '{name}'; {hint}")
+
+
+def check_input_hw(network: Network, input_hw: tuple[int, int]) -> None:
+    """Raise ModelError, with the nearest legal size, unless both sides are multiples of the network's stride."""
+    encoder: Any = network.body.get_submodule("encoder")
+    stride = int(encoder.output_stride)
+    if any(side % stride for side in input_hw):
+        legal = [max(stride, -(-side // stride) * stride) for side in input_hw]
+        raise ModelError(
+            f"data.input_hw: {list(input_hw)} is not a multiple of {stride}, the network's stride; "
+            f"the next larger is {legal}"
+        )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a .safetensors file, or of a .pth file read without running any code in it. Raises ModelError."""
+    try:
+        if path.suffix == ".safetensors":
+            return dict(safetensors.torch.load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such weights file") from None
+    except (OSError, RuntimeError, safetensors.SafetensorError, ValueError, EOFError) as error:
+        raise ModelError(f"{path}: does not read as weights ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # the unpickler's own error, for a file that wants to run code
+        raise ModelError(f"{path}: holds more than tensors, which is not loaded ({type(error).__name__})") from None
+    state = state.get("state_dict", state)
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+
+
+def _load_encoder(encoder: nn.Module, path: Path) -> None:
+    state = {name.removeprefix("encoder."): tensor for name, tensor in read_weights(path).items()}
+    own = encoder.state_dict()
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    shaped = [
+        f"{name}: {tuple(state[name].shape)} in the file, {tuple(own[name].shape)} in the network"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if missing or shaped:
+        wrong = [*shaped, *(f"{name}: missing" for name in missing)]
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ModelError(f"{path}: not the weights of this encoder: {'; '.join(wrong[:3])}{more}")
+    nn.Module.load_state_dict(encoder, {name: state[name] for name in own if name in state}, strict=False)
+
+
+def _either(names: Sequence[str] | frozenset[str]) -> str:
+    return " or ".join(names if isinstance(names, list) else sorted(names))

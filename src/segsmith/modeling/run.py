@@ -1,0 +1,163 @@
+"""A run is a folder: what was trained, on what, how far, and what came of it. Whoever holds it open holds it alone.
+
+recipe.yaml          as resolved; running it again gives the same weights
+run.json             dataset folder and fingerprint, hardware, versions
+folds.csv            fold of every labelled image
+metrics.csv          one row per epoch;  tensorboard/  the same for TensorBoard
+checkpoints/         last.pt, best.pt, and stage-S-epoch-E.pt for those kept for good
+bundle.safetensors   what prediction needs
+probabilities/       of the images decide and evaluate looked at, as 8-bit PNG
+decision.json  scores.json  images.csv  report.html
+"""
+
+import fcntl
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Int
+
+from segsmith.data.dataset import Dataset
+from segsmith.data.folds import make_folds
+from segsmith.errors import RunError, WriteError, listed
+from segsmith.files import write_bytes, write_text
+from segsmith.recipe import Recipe, load_recipe, to_yaml
+
+FREE = frozenset({"train.workers", "train.checkpoint_minutes", "train.keep_every"})
+"""Options that do not change the weights, so that a run may be continued with others."""
+
+_WRITTEN_FIRST = frozenset(
+    {".lock", "folds.csv", "run.json", ".folds.csv.partial", ".run.json.partial", ".recipe.yaml.partial"}
+)
+
+
+class Run:
+    """The paths of a run folder, and its parts read and written."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "bundle.safetensors"
+
+    @property
+    def probabilities(self) -> Path:
+        return self.folder / "probabilities"
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "checkpoints" / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "checkpoints" / "best.pt"
+
+    def recipe(self) -> Recipe:
+        """The recipe of the run. Raises RunError if the folder holds no run."""
+        file = self.folder / "recipe.yaml"
+        if not file.is_file():
+            raise RunError(f"{self.folder}: no run here (recipe.yaml is missing); make one with: segsmith train")
+        return load_recipe(file)
+
+    def facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+        return facts
+
+    def dataset(self) -> Dataset:
+        """The dataset of the run. Raises RunError if it changed since, DataError if it is gone."""
+        self.recipe()
+        facts = self.facts()
+        dataset = Dataset.open(Path(facts["dataset"]))
+        if dataset.fingerprint != facts["fingerprint"]:
+            raise RunError(
+                f"{facts['dataset']}: changed since the run began (fingerprint {dataset.fingerprint}, was "
+                f"{facts['fingerprint']}); train a new run on it"
+            )
+        return dataset
+
+    def folds(self, dataset: Dataset) -> Int[np.ndarray, " images"]:
+        """The fold of every image, as the run began with; -1 for unlabelled ones."""
+        table = pd.read_csv(self.folder / "folds.csv", dtype={"image_id": str})
+        fold_of = dict(zip(table["image_id"], table["fold"], strict=True))
+        return np.array([fold_of.get(image_id, -1) for image_id in dataset.images["image_id"]], np.int8)
+
+    def begin(self, dataset_folder: Path, dataset: Dataset, recipe: Recipe, facts: dict[str, Any]) -> None:
+        """Start the run, or check that what is here is the same run. Raises RunError naming the options that differ."""
+        if (self.folder / "recipe.yaml").exists():
+            self._check_same(dataset, recipe)
+            return
+        if self.folder.exists() and any(path.name not in _WRITTEN_FIRST for path in self.folder.iterdir()):
+            raise RunError(f"{self.folder}: not empty, and no run; choose a new folder")
+        labelled = dataset.images.iloc[dataset.labelled]
+        folds = pd.DataFrame(
+            {"image_id": labelled["image_id"], "fold": make_folds(dataset, recipe.folds, recipe.seed)[dataset.labelled]}
+        )
+        write_text(self.folder / "folds.csv", folds.to_csv(index=False))
+        known = {"dataset": str(dataset_folder.resolve()), "fingerprint": dataset.fingerprint, **facts}
+        write_text(self.folder / "run.json", json.dumps(known, indent=2))
+        write_text(
+            self.folder / "recipe.yaml", to_yaml(recipe, explained=True)
+        )  # last: its presence makes the folder a run
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder; raises RunError when another process does, WriteError when it cannot be made."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = (self.folder / ".lock").open("w")
+        except OSError as error:
+            raise WriteError(f"{self.folder}: cannot be used as a run folder: {error.strerror}") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(
+                    f"{self.folder}: another process is at work here; wait for it, or choose another folder"
+                ) from None
+            yield
+
+    def _check_same(self, dataset: Dataset, recipe: Recipe) -> None:
+        was, now = _flat(self.recipe().model_dump(mode="json")), _flat(recipe.model_dump(mode="json"))
+        differing = [
+            f"{key}: {was.get(key, 'absent')} there, {now.get(key, 'absent')} now"
+            for key in dict.fromkeys([*was, *now])
+            if key not in FREE and was.get(key) != now.get(key)
+        ]
+        if differing:
+            raise RunError(
+                f"{self.folder}: holds a run of another recipe:\n{listed(differing)}\n"
+                "choose another run folder, or say the same recipe"
+            )
+        if self.facts()["fingerprint"] != dataset.fingerprint:
+            raise RunError(
+                f"{self.folder}: holds a run on another dataset ({self.facts()['dataset']}); choose another run folder"
+            )
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values, whole or not at all. Raises WriteError."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """What save_state wrote, on the CPU. Raises RunError if it does not read."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for a broken file
+        raise RunError(f"{path}: does not read as a checkpoint ({error}); train a new run") from error
+    return state
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    flat = {k: v for key, value in pairs for k, v in _flat(value, f"{prefix}{key}.").items()}
+    return flat or {prefix.rstrip("."): tree}
