@@ -1,0 +1,279 @@
+"""Parse -> one library call -> print. Commands stand in the order of the journey; heavy imports stand inside them."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from segsmith.errors import SegsmithError
+
+if TYPE_CHECKING:
+    from segsmith.modeling.train import Step
+    from segsmith.prediction.evaluate import Evaluation
+    from segsmith.types import HW
+
+app = typer.Typer(
+    help="From labelled images of rare things to a segmentation model, and from the model to the files to hand in.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+recipe_app = typer.Typer(help="List, show and check recipes: one file per job.", no_args_is_help=True)
+out = Console(highlight=False, soft_wrap=True)
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe options, such as train.stages.0.epochs=3.")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that train wrote.", show_default=False)]
+METRIC_HELP = "Metric to tune for, in place of the recipe's."
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where everything is written.")] = Path("demo"),
+    images: Annotated[int, typer.Option(min=40, help="Made training images.")] = 600,
+    seed: Annotated[int, typer.Option(help="Other images, other weights.")] = 0,
+) -> None:
+    """Run the whole journey on made satellite images of ships: a few minutes, no data needed."""
+    from segsmith.demo import demo as run_demo
+
+    watch = TrainingLine()
+    done = run_demo(folder, images=images, seed=seed, watch=watch, say=out.print)
+    _print_scores(done.evaluation)
+    out.print(f"\nDice {done.evaluation.score('mean_dice').value:.4f} on images never trained on")
+    out.print(f"files to hand in   {done.prediction.folder}")
+    out.print(f"data report        {done.inspection.folder / 'report.html'}")
+    out.print(f"run report         {done.report}   <- open this")
+
+
+app.add_typer(recipe_app, name="recipe")
+
+
+@app.command()
+def inspect(
+    raw: Annotated[Path, typer.Argument(help="Raw folder, as it was given; it stays untouched.", show_default=False)],
+    to: Annotated[Path | None, typer.Option(help="Dataset folder to write; NAME.dataset here by default.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="CSV with the labels, when several fit.")] = None,
+    assume_size: Annotated[
+        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Index the labels alone; all images are of this size.")
+    ] = None,
+) -> None:
+    """Index and check a raw folder: dataset, profile.json, report.html."""
+    from segsmith.eda.inspect import inspect as run_inspect
+
+    folder = to or Path(f"{raw.resolve().name}.dataset")
+    found = run_inspect(raw, folder, labels=labels, assume_hw=_size(assume_size) if assume_size else None)
+    profile, layout = found.profile, found.dataset.layout
+    out.print(
+        f"layout {layout.name}: {layout.id_column},{layout.runs_column}, one row per {layout.one_row_per}", style="bold"
+    )
+    for note in found.dataset.notes:
+        out.print(f"  {note}")
+    out.print(
+        f"  {profile.labelled:,} labelled images, "
+        f"{profile.empty:,} empty ({profile.empty / max(1, profile.labelled):.1%}), "
+        f"{profile.objects:,} objects, {profile.foreground_share:.2%} of pixels are foreground"
+    )
+    sizes = sorted(profile.sizes.items(), key=lambda item: -item[1])
+    more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""
+    out.print("  sizes " + ", ".join(f"{size}: {count:,}" for size, count in sizes[:3]) + more)
+    if profile.labelled and profile.empty == profile.labelled:
+        out.print("  all labelled images are empty: there is nothing to learn", style="bold red")
+    out.print(f"dataset {folder}, report {folder / 'report.html'}")
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
+    run: Annotated[Path, typer.Argument(help="Run folder; one that exists is continued.", show_default=False)],
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="Name of a shipped recipe, or a YAML file.")],
+    overrides: Overrides = None,
+) -> None:
+    """Train; stopped at any instant, the same command goes on to the same weights."""
+    from segsmith.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    from segsmith.modeling.train import train as run_training
+
+    watch = TrainingLine()
+    done = run_training(dataset, loaded, run, watch=watch)
+    out.print(f"bundle {done.bundle}; next: segsmith decide {run}")
+
+
+@app.command()
+def decide(
+    run: RunFolder,
+    metric: Annotated[str | None, typer.Option(help=METRIC_HELP)] = None,
+) -> None:
+    """Tune threshold and smallest area together on the validation fold; stored in the bundle."""
+    from segsmith.modeling.run import Run
+    from segsmith.recipe import override
+
+    recipe = Run(run).recipe()
+    tuned_for = override(recipe, [f"decide.metric={metric}"] if metric else []).decide.metric
+    from segsmith.prediction.decide import decide as run_decide
+
+    decision = run_decide(run, metric=tuned_for)
+    cross = f", {decision.cross_fitted_score:.4f} when cross-fitted" if decision.cross_fitted_score is not None else ""
+    out.print(f"threshold {decision.threshold:.3f}, smallest object {decision.smallest_area} pixels")
+    out.print(f"{decision.metric} {decision.score:.4f} on the validation fold{cross}")
+    out.print(f"stored in the bundle; next: segsmith evaluate {run}")
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    on: Annotated[
+        Literal["validation", "held_out"] | None, typer.Option(help="Fold to score; the held-out one if there is one.")
+    ] = None,
+) -> None:
+    """Score a decided run, beside what all empty would score; worst images first in report.html."""
+    from segsmith.prediction.evaluate import evaluate as run_evaluation
+    from segsmith.prediction.report import write_report
+
+    evaluation = run_evaluation(run, on=on)
+    _print_scores(evaluation)
+    out.print(f"report {write_report(run, evaluation)}")
+
+
+@app.command()
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="Bundle file, or run folder.", show_default=False)],
+    images: Annotated[Path, typer.Argument(help="Folder of images.", show_default=False)],
+    to: Annotated[Path, typer.Option(help="Folder to write; whole or not at all.")] = Path("prediction"),
+    sample_submission: Annotated[
+        Path | None, typer.Option(help="CSV that fixes which images are predicted, and the order of rows.")
+    ] = None,
+    masks: Annotated[bool, typer.Option(help="Write mask PNGs.")] = True,
+    overlays: Annotated[bool, typer.Option(help="Write images with their outlines.")] = True,
+) -> None:
+    """Predict a folder of images: submission.csv, masks, overlays; all read back and checked."""
+    from segsmith.prediction.predict import predict as run_prediction
+
+    done = run_prediction(bundle, images, to, sample_submission=sample_submission, masks=masks, overlays=overlays)
+    out.print(f"{done.images:,} images, {done.with_foreground:,} with foreground, {done.rows:,} rows")
+    out.print(f"read back and checked: {done.folder / 'submission.csv'}")
+
+
+@recipe_app.command("list")
+def recipe_list() -> None:
+    """Names of the shipped recipes."""
+    from segsmith.recipe import recipe_names
+
+    for name in recipe_names():
+        out.print(name)
+
+
+@recipe_app.command("show")
+def recipe_show(
+    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a YAML file.", show_default=False)],
+    overrides: Overrides = None,
+) -> None:
+    """A recipe as resolved: every option with its value and what it does."""
+    from segsmith.recipe import load_recipe, to_yaml
+
+    print(to_yaml(load_recipe(recipe, overrides or []), explained=True), end="")
+
+
+@recipe_app.command("schema")
+def recipe_schema() -> None:
+    """JSON Schema of recipe files, for editors."""
+    from segsmith.recipe import recipe_schema as schema
+
+    print(json.dumps(schema(), indent=2))
+
+
+class TrainingLine:
+    """Shows training: one live line on a terminal, one printed line per epoch everywhere."""
+
+    def __init__(self) -> None:
+        self.live = sys.stdout.isatty()
+        self.shown = 0.0
+        self.stage = -1
+
+    def __call__(self, step: "Step") -> None:
+        if step.stage != self.stage:
+            self.stage = step.stage
+            plan = step.plan
+            shares = ", ".join(f"{share:.0%} {name}" for name, share in zip(plan.names, plan.shares, strict=True))
+            self._print(
+                f"stage {step.stage + 1}: {plan.images:,} images an epoch in batches of {plan.batch_size} ({shares})"
+            )
+            for name, times in plan.repeats.items():
+                self._print(f"  {name} images must repeat: each is drawn {times:.1f} times an epoch")
+        if step.epoch_is_over and step.last_epoch is not None:
+            row = step.last_epoch
+            metric = list(row)[6]
+            self._print(
+                f"stage {row['stage']} epoch {row['epoch']:>3}  loss {row['loss']:.4f}  "
+                f"validation {row['validation_loss']:.4f}  "
+                f"{metric} {row[metric]:.4f} at {row['threshold']:.2f}  {row['images_per_second']:.1f} images/s"
+            )
+        elif self.live and time.monotonic() - self.shown > 0.2:
+            self.shown = time.monotonic()
+            left = (step.images_in_all - step.images_seen) / max(step.images_per_second, 1e-9)
+            score = ""
+            if step.last_epoch is not None:
+                metric = list(step.last_epoch)[6]
+                score = f"  {metric} {step.last_epoch[metric]:.4f}"
+            done = step.images_seen / step.images_in_all
+            line = (
+                f"{_bar(done)} {done:4.0%}  epoch {step.epoch + 1} step {step.step}/{step.plan.batches}  "
+                f"loss {step.loss:.4f}{score}  "
+                f"{step.images_per_second:.1f} images/s  {int(left // 60)}:{int(left % 60):02d} left"
+            )
+            width = os.get_terminal_size().columns - 1
+            sys.stdout.write(f"\r{line[:width]:<{width}}")
+            sys.stdout.flush()
+
+    def _print(self, line: str) -> None:
+        if self.live:
+            sys.stdout.write(f"\r{' ' * (os.get_terminal_size().columns - 1)}\r")
+        print(line, flush=True)
+
+
+def _bar(share: float) -> str:
+    full = int(20 * share)
+    return "█" * full + "░" * (20 - full)
+
+
+def _print_scores(evaluation: "Evaluation") -> None:
+    from rich.table import Table
+
+    how = "cross-fitted decision" if evaluation.cross_fitted else "decision tuned on other images"
+    table = Table(title=f"{len(evaluation.images):,} images of the {evaluation.part.replace('_', '-')} fold, {how}")
+    for heading in ("metric", "score", "95 % interval", "all empty"):
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    for found in evaluation.scores:
+        table.add_row(
+            found.name, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}", f"{found.all_empty:.4f}"
+        )
+    out.print(table)
+    worst = evaluation.images.head(3)
+    out.print("worst: " + ", ".join(f"{row.image_id} (Dice {row.dice:.3f})" for row in worst.itertuples()))
+
+
+def _size(text: str) -> "HW":
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise SegsmithError(f"--assume-size '{text}' is not HEIGHTxWIDTH in pixels, such as 768x768")
+    return int(height), int(width)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one message and exit code 2, a stop in 130."""
+    try:
+        app()
+    except SegsmithError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"segsmith: {error}")
+        stopped = type(error).__name__ == "TrainingStopped"
+        sys.exit(130 if stopped else 2)
+    except KeyboardInterrupt:
+        print("segsmith: stopped; nothing half-written was left behind", file=sys.stderr)
+        sys.exit(130)

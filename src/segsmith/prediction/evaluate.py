@@ -1,0 +1,174 @@
+"""Run -> scores of its validation or held-out images, each beside what predicting all empty would score."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from segsmith.data.dataset import Dataset
+from segsmith.errors import RunError
+from segsmith.files import write_text
+from segsmith.modeling.bundle import Bundle, Decision
+from segsmith.modeling.metrics import METRICS, Counts, image_scores, score
+from segsmith.modeling.run import Run
+from segsmith.prediction.decide import validation_part
+from segsmith.prediction.masks import decided
+from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_dataset
+from segsmith.recipe import Metric
+
+RESAMPLES = 1000
+Part = Literal["validation", "held_out"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number over a set of images, its 95 % bootstrap interval over images, and what all empty would score."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    all_empty: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a set of images, and one row per image, worst Dice first."""
+
+    part: Part
+    cross_fitted: bool
+    decision: Decision
+    scores: tuple[Score, ...]
+    images: pd.DataFrame
+
+    def score(self, name: str) -> Score:
+        return next(found for found in self.scores if found.name == name)
+
+
+def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
+    """Score a decided run; write scores.json and images.csv into it. `on` defaults to the held-out fold if there is
+    one.
+
+    On the validation fold, which the decision was tuned on, every image is scored with the decision of the cross-fit
+    that was tuned on other images. Raises RunError for a run that is not decided, or has no held-out fold.
+    """
+    opened = Run(run)
+    recipe, dataset = opened.recipe(), opened.dataset()
+    part: Part = on or ("validation" if recipe.folds.held_out is None else "held_out")
+    fold = recipe.folds.validation if part == "validation" else recipe.folds.held_out
+    if fold is None:
+        raise RunError(f"{run}: has no held-out fold; train with folds.held_out=N, or evaluate on validation")
+    if not opened.bundle.exists():
+        raise RunError(f"{run}: its training is not finished; the same train command continues it")
+    with opened.locked():
+        bundle = Bundle.read(opened.bundle)
+        if bundle.decision.metric is None:
+            raise RunError(f"{run}: not decided yet; first: segsmith decide {run}")
+        indices = np.flatnonzero(opened.folds(dataset) == fold).tolist()
+        files = ProbabilityFiles(opened.probabilities, bundle.classes)
+        predict_dataset(Predictor(bundle), dataset, indices, files, f"{part} images")
+        cross_fitted = part == "validation" and len(bundle.decision.parts) > 1
+        table = _score_images(dataset, indices, files, bundle.decision, cross_fitted)
+        evaluation = Evaluation(part, cross_fitted, bundle.decision, _scores(table, recipe.seed), table)
+        write_text(opened.folder / "scores.json", json.dumps(_plain(evaluation), indent=2))
+        write_text(opened.folder / "images.csv", table.to_csv(index=False))
+    return evaluation
+
+
+def _score_images(
+    dataset: Dataset, indices: list[int], files: ProbabilityFiles, decision: Decision, cross_fitted: bool
+) -> pd.DataFrame:
+    rows = []
+    for place, index in enumerate(indices):
+        image_id = dataset.images["image_id"].iloc[index]
+        cell = (decision.level, decision.smallest_area)
+        if cross_fitted:
+            cell = decision.parts[validation_part(place, len(decision.parts))]
+        predicted, truth = decided(files.read(image_id), *cell), dataset.mask(index)
+        counts = Counts(*(np.array(mask.sum()) for mask in (predicted & truth, predicted, truth)))
+        rows.append(
+            {
+                "image_id": image_id,
+                "row": index,
+                "objects": int(dataset.images["objects"].iloc[index]),
+                "true_pixels": int(counts.truth),
+                "predicted_pixels": int(counts.predicted),
+                "right_pixels": int(counts.tp),
+                "level": cell[0],
+                "smallest_area": cell[1],
+                "dice": float(image_scores("mean_dice", counts)),
+                "iou": float(image_scores("mean_iou", counts)),
+                "iou_map": float(image_scores("mean_iou_map", counts)),
+            }
+        )
+    table = pd.DataFrame(rows)
+    wrong = table["true_pixels"] + table["predicted_pixels"] - 2 * table["right_pixels"]
+    order = np.lexsort([table["image_id"], -wrong, table["dice"]])
+    return table.iloc[order].reset_index(drop=True)
+
+
+def _scores(table: pd.DataFrame, seed: int) -> tuple[Score, ...]:
+    """Every metric, and Dice split by whether there is foreground, precision and recall; the bootstrap is counted
+    from the seed."""
+    counts = table[["right_pixels", "predicted_pixels", "true_pixels"]].to_numpy(np.int64).T
+    has_foreground = counts[2] > 0
+    named: list[tuple[str, Callable[[Int[np.ndarray, "3 _"]], float]]] = [
+        (metric, _scorer(metric)) for metric in METRICS
+    ]
+    named += [
+        ("dice_foreground", lambda c: _mean_dice(c[:, c[2] > 0])),
+        ("dice_empty", lambda c: _mean_dice(c[:, c[2] == 0])),
+        ("precision", lambda c: _share(c[0].sum(), c[1].sum(), c[2].sum())),
+        ("recall", lambda c: _share(c[0].sum(), c[2].sum(), c[1].sum())),
+    ]
+    empty = counts * np.array([[0], [0], [1]])
+    rng = np.random.default_rng([seed, 0xB007])
+    drawn = [rng.integers(0, counts.shape[1], counts.shape[1]) for _ in range(RESAMPLES)]
+    scores = []
+    for name, function in named:
+        if (name == "dice_foreground" and not has_foreground.any()) or (name == "dice_empty" and has_foreground.all()):
+            continue
+        spread = np.array([function(counts[:, chosen]) for chosen in drawn])
+        low, high = np.nanpercentile(spread, [2.5, 97.5])
+        scores.append(Score(name, function(counts), float(low), float(high), function(empty)))
+    return tuple(scores)
+
+
+def _scorer(metric: Metric) -> Callable[[Int[np.ndarray, "3 _"]], float]:
+    return lambda counts: float(score(metric, Counts(*counts)))
+
+
+def _mean_dice(counts: Int[np.ndarray, "3 _"]) -> float:
+    """NaN for no images."""
+    return float(score("mean_dice", Counts(*counts))) if counts.shape[1] else float("nan")
+
+
+def _share(right: Int[np.ndarray, ""] | int, of: Int[np.ndarray, ""] | int, other: Int[np.ndarray, ""] | int) -> float:
+    """right / of; for an empty denominator 1 if the other side is empty as well, else 0."""
+    if of:
+        return float(right / of)
+    return 0.0 if other else 1.0
+
+
+def _plain(evaluation: Evaluation) -> dict[str, object]:
+    return {
+        "part": evaluation.part,
+        "images": len(evaluation.images),
+        "cross_fitted": evaluation.cross_fitted,
+        "level": evaluation.decision.level,
+        "smallest_area": evaluation.decision.smallest_area,
+        "scores": {
+            found.name: {
+                "value": round(found.value, 6),
+                "low": round(found.low, 6),
+                "high": round(found.high, 6),
+                "all_empty": round(found.all_empty, 6),
+            }
+            for found in evaluation.scores
+        },
+    }

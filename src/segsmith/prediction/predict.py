@@ -1,0 +1,133 @@
+"""Bundle + folder of images -> submission.csv, masks, overlays: a folder that is whole or not there."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os import walk
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from segsmith.data.dataset import Layout
+from segsmith.data.images import is_image, read_image, read_mask
+from segsmith.errors import DataError, WriteError, listed
+from segsmith.files import replacing_folder
+from segsmith.modeling.bundle import Bundle
+from segsmith.prediction.masks import decided
+from segsmith.prediction.probabilities import Predictor, png
+from segsmith.prediction.submission import MaskProofs, check_submission, mask_rows, read_order, write_submission
+from segsmith.progress import track
+from segsmith.types import HW, ClassMask, Image
+
+OVERLAY_COLOUR = (230, 159, 0)
+"""Orange of Okabe and Ito's palette, told apart by nearly everyone."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was written."""
+
+    folder: Path
+    images: int
+    with_foreground: int
+    rows: int
+
+
+def predict(
+    bundle: Path,
+    images: Path,
+    out: Path,
+    *,
+    sample_submission: Path | None = None,
+    masks: bool = True,
+    overlays: bool = True,
+) -> Prediction:
+    """Predict every image below a folder and write what a user hands in.
+
+        submission.csv        rows as the labels had them; in the order of `sample_submission`, else by name
+        masks/ID.png          0 or 255, at the image's own size
+        overlays/ID.jpg       the image with the outline of its mask
+
+    `bundle` is a bundle file or a run folder. With a sample submission exactly its images are predicted. What was
+    written is read back and compared with the masks. A folder that an earlier prediction wrote is replaced. Raises
+    ModelError, DataError, WriteError; then nothing is there that was not there before.
+    """
+    opened = Bundle.read(bundle / "bundle.safetensors" if bundle.is_dir() else bundle)
+    files = find_images(images, opened.layout)
+    order = read_order(sample_submission, opened.layout) if sample_submission else list(files)
+    unknown = [image_id for image_id in order if image_id not in files]
+    if unknown:
+        raise DataError(f"{sample_submission} names {len(unknown)} images that are not in {images}:\n{listed(unknown)}")
+    if out.exists() and any(out.iterdir()) and not (out / "submission.csv").exists():
+        raise WriteError(f"{out}: not empty, and not a prediction; choose a new folder")
+    rows: dict[str, list[str]] = {}
+    sizes: dict[str, HW] = {}
+    proofs = MaskProofs()
+    with replacing_folder(out) as new:
+        for name, wanted in (("masks", masks), ("overlays", overlays)):
+            if wanted:
+                (new / name).mkdir()
+        stream = Predictor(opened).stream(_read(files, order))
+        for image_id, image, probabilities in track(stream, "images", len(order)):
+            (mask,) = decided(probabilities, opened.decision.level, opened.decision.smallest_area)
+            rows[image_id] = mask_rows(mask, opened.layout)
+            sizes[image_id] = (mask.shape[0], mask.shape[1])
+            proofs.note(image_id, mask)
+            stem = Path(image_id).stem
+            if masks:
+                _write_mask(new / "masks" / f"{stem}.png", mask)
+                if not proofs.same(image_id, read_mask(new / "masks" / f"{stem}.png")):
+                    raise WriteError(f"{out / 'masks' / stem}.png: does not read back as written; is the disk sound?")
+            if overlays:
+                (new / "overlays" / f"{stem}.jpg").write_bytes(_jpeg(overlay(image, mask)))
+        write_submission(new / "submission.csv", opened.layout, rows, order)
+        check_submission(new / "submission.csv", opened.layout, order, sizes, proofs)
+    return Prediction(
+        folder=out,
+        images=len(order),
+        with_foreground=sum(texts != [""] for texts in rows.values()),
+        rows=sum(map(len, rows.values())),
+    )
+
+
+def find_images(folder: Path, layout: Layout) -> dict[str, Path]:
+    """Image files below a folder by id, in the order of their names. Raises DataError for none, or an id twice."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of images")
+    paths = sorted(Path(top, name) for top, _, names in walk(folder) for name in names if is_image(Path(name)))
+    if not paths:
+        raise DataError(f"{folder}: no image files")
+    for what, counts in (
+        ("id", Counter(layout.image_id(path) for path in paths)),
+        ("name without suffix", Counter(path.stem for path in paths)),
+    ):
+        twice = [name for name, count in counts.items() if count > 1]
+        if twice:
+            raise DataError(
+                f"{folder}: several images with the same {what}:\n{listed(twice)}\npredict one folder at a time"
+            )
+    return {layout.image_id(path): path for path in paths}
+
+
+def overlay(image: Image, mask: ClassMask) -> Image:
+    """The image as RGB, its foreground tinted and outlined."""
+    colours = image[:, :, :3] if image.shape[2] >= 3 else np.repeat(image[:, :, :1], 3, axis=2)
+    drawn = colours.copy()
+    drawn[mask] = (0.65 * colours[mask] + 0.35 * np.array(OVERLAY_COLOUR)).astype(np.uint8)
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(cv2.drawContours(drawn, outlines, -1, OVERLAY_COLOUR, 1))
+
+
+def _read(files: dict[str, Path], order: list[str]) -> Iterator[tuple[str, Image]]:
+    for image_id in order:
+        yield image_id, read_image(files[image_id])
+
+
+def _write_mask(path: Path, mask: ClassMask) -> None:
+    path.write_bytes(png(mask.view(np.uint8) * np.uint8(255)))
+
+
+def _jpeg(image: Image) -> bytes:
+    _, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return content.tobytes()

@@ -1,0 +1,209 @@
+"""A finished run -> report.html: what was trained on what, how well it does, and what it gets wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from segsmith.data.dataset import Dataset
+from segsmith.eda.charts import Interval, Line, heat_map, interval_chart, line_chart
+from segsmith.eda.inspect import as_rgb
+from segsmith.eda.page import Section, chart_grid, code_block, figure_grid, legend, render_page, table
+from segsmith.eda.pictures import image_uri, triptych
+from segsmith.files import write_text
+from segsmith.modeling.bundle import Decision
+from segsmith.modeling.run import Run
+from segsmith.prediction.evaluate import Evaluation, Score
+from segsmith.prediction.masks import decided
+from segsmith.prediction.probabilities import ProbabilityFiles
+from segsmith.recipe import Metric, Recipe, to_yaml
+
+SHOWN = 12
+"""Images in each of the groups worst, typical, best."""
+
+METRIC_NAMES: dict[str, str] = {
+    "mean_dice": "Dice, mean per image",
+    "mean_iou": "IoU, mean per image",
+    "mean_iou_map": "IoU over thresholds 0.50 to 0.95",
+    "global_dice": "Dice, all pixels",
+    "global_f1": "F1, all pixels",
+    "global_iou": "IoU, all pixels",
+    "dice_foreground": "Dice, images with foreground",
+    "dice_empty": "Dice, images without",
+    "precision": "Precision, all pixels",
+    "recall": "Recall, all pixels",
+}
+
+
+def write_report(run: Path, evaluation: Evaluation) -> Path:
+    """Write the report of an evaluated run into its folder, whole or not at all; returns its path. Raises
+    WriteError."""
+    opened = Run(run)
+    recipe, dataset, facts = opened.recipe(), opened.dataset(), opened.facts()
+    epochs = pd.read_csv(opened.folder / "metrics.csv")
+    folds = opened.folds(dataset)
+    chosen = evaluation.score(evaluation.decision.metric or "mean_dice")
+    held = "validation fold" if evaluation.part == "validation" else "held-out fold"
+    page = render_page(
+        f"Run report: {recipe.name}",
+        f"{recipe.network.architecture} {recipe.network.encoder} on {dataset.raw.name}, "
+        f"scored on {len(evaluation.images):,} images of the {held}, none of which it was trained on",
+        [
+            (METRIC_NAMES[chosen.name], f"{chosen.value:.4f}"),
+            ("95 % interval", f"{chosen.low:.3f} to {chosen.high:.3f}"),
+            ("all empty would score", f"{chosen.all_empty:.4f}"),
+            ("threshold", f"{evaluation.decision.threshold:.3f}"),
+            ("smallest object", f"{evaluation.decision.smallest_area} px"),
+        ],
+        [
+            Section("Scores", _scores(evaluation)),
+            Section("Learning", _learning(epochs, recipe)),
+            Section("Decision", _decision(evaluation.decision)),
+            *_pictures(opened, dataset, evaluation, recipe),
+            Section(
+                "What was trained on what",
+                [
+                    table(
+                        ["", ""],
+                        [
+                            ["dataset", f"{dataset.raw.name}, fingerprint {dataset.fingerprint}"],
+                            [
+                                "images trained on",
+                                f"{int((folds >= 0).sum() - np.isin(folds, _kept_away(recipe)).sum()):,}",
+                            ],
+                            ["hardware", f"{facts['hardware']}, {facts['precision']}"],
+                            ["time", _duration(float(epochs["seconds"].sum()))],
+                            ["images per second", f"{epochs['images'].sum() / epochs['seconds'].sum():.1f}"],
+                            *([name, version] for name, version in facts["versions"].items()),
+                        ],
+                    ),
+                    code_block(to_yaml(recipe)),
+                ],
+            ),
+        ],
+    )
+    write_text(opened.folder / "report.html", page)
+    return opened.folder / "report.html"
+
+
+def _scores(evaluation: Evaluation) -> list[str]:
+    rows = [
+        [METRIC_NAMES[s.name], f"{s.value:.4f}", f"{s.low:.4f} to {s.high:.4f}", f"{s.all_empty:.4f}", _skill(s)]
+        for s in evaluation.scores
+    ]
+    how = (
+        "Every image is scored with a threshold and smallest area tuned on other images of the validation fold."
+        if evaluation.cross_fitted
+        else "Threshold and smallest area were tuned on the validation fold, none of whose images are scored here."
+    )
+    headers = ["metric", "score", "95 % interval", "all empty", "skill over all empty"]
+    intervals = [Interval(METRIC_NAMES[s.name], s.value, s.low, s.high, s.all_empty) for s in evaluation.scores]
+    return [
+        f"{how} Intervals are bootstrapped over images. Skill is the share of what all empty leaves to win.",
+        table(headers, rows, numeric=[1, 2, 3, 4]),
+        chart_grid([interval_chart(intervals, title="Scores beside predicting all empty", x_label="score")]),
+    ]
+
+
+def _skill(found: Score) -> str:
+    left = 1 - found.all_empty
+    return f"{(found.value - found.all_empty) / left:.3f}" if left > 0 else "-"
+
+
+def _learning(epochs: pd.DataFrame, recipe: Recipe) -> list[str]:
+    x = np.arange(1, len(epochs) + 1)
+    starts = epochs.groupby("stage").cumcount() == 0
+    verticals = [
+        (float(n), f"stage {stage}") for n, stage in zip(x[starts], epochs["stage"][starts], strict=True) if n > 1
+    ]
+    metric: Metric = recipe.train.select_by or recipe.decide.metric
+
+    def chart(title: str, y_label: str, **columns: str) -> Markup:
+        lines = [Line(name.replace("_", " "), x, epochs[column].to_numpy()) for name, column in columns.items()]
+        return line_chart(lines, title=title, x_label="epoch", y_label=y_label, verticals=verticals)
+
+    return [
+        chart_grid(
+            [
+                chart("Loss", "loss", training="loss", validation="validation_loss"),
+                chart("Validation score at its best threshold", METRIC_NAMES[metric], validation=metric),
+                chart("Validation Dice", "Dice", with_foreground="dice_foreground", without="dice_empty"),
+                chart("Learning rate", "learning rate", last_step="lr"),
+            ]
+        )
+    ]
+
+
+def _decision(decision: Decision) -> list[str]:
+    surface = np.array(decision.surface)
+    row, column = decision.levels.index(decision.level), decision.areas.index(decision.smallest_area)
+    thresholds = np.array(decision.levels) / 255
+    name = METRIC_NAMES[decision.metric or "mean_dice"]
+    cross = "" if decision.cross_fitted_score is None else f", {decision.cross_fitted_score:.4f} when cross-fitted"
+    return [
+        f"Tuned for {name} on the validation fold: {decision.score:.4f} there{cross}.",
+        chart_grid(
+            [
+                line_chart(
+                    [
+                        Line(f"smallest object {decision.smallest_area} px", thresholds, surface[:, column]),
+                        Line("best smallest object", thresholds, surface.max(axis=1)),
+                    ],
+                    title="Score by threshold",
+                    x_label="threshold",
+                    y_label=name,
+                    verticals=[(decision.threshold, f"{decision.threshold:.3f}")],
+                ),
+                heat_map(
+                    surface,
+                    [str(area) for area in decision.areas],
+                    [f"{threshold:.2f}" for threshold in thresholds],
+                    title="Score by threshold and smallest object",
+                    x_label="smallest object, pixels",
+                    y_label="threshold",
+                    value_label=name,
+                    chosen=(row, column),
+                ),
+            ]
+        ),
+    ]
+
+
+def _pictures(run: Run, dataset: Dataset, evaluation: Evaluation, recipe: Recipe) -> list[Section]:
+    """Worst, typical and best images with foreground, and false alarms on empty ones, as image | truth | prediction."""
+    images = evaluation.images
+    filled, empty = images[images["true_pixels"] > 0], images[images["true_pixels"] == 0]
+    middle = max(0, len(filled) // 2 - SHOWN // 2)
+    groups = [
+        ("Worst images", filled.head(SHOWN)),
+        ("False alarms on empty images", empty[empty["predicted_pixels"] > 0].head(SHOWN)),
+        ("Typical images", filled.iloc[middle : middle + SHOWN]),
+        ("Best images", filled.tail(SHOWN).iloc[::-1]),
+    ]
+    files = ProbabilityFiles(run.probabilities, recipe.data.classes)
+    sections = []
+    for title, rows in groups:
+        if not len(rows):
+            continue
+        items = []
+        for row in rows.to_dict("records"):
+            (prediction,) = decided(files.read(row["image_id"]), row["level"], row["smallest_area"])
+            image, (truth,) = as_rgb(dataset.image(row["row"])), dataset.mask(row["row"])
+            drawn = triptych(image, truth, prediction)
+            small = max(truth.shape) <= 128
+            pixels = f"{row['true_pixels']:,} px true, {row['predicted_pixels']:,} predicted"
+            caption = f"{row['image_id']}: Dice {row['dice']:.3f}, {pixels}"
+            items.append((image_uri(drawn, max_side=1100, enlarge=2 if small else 1), caption))
+        sections.append(Section(title, ["Image, truth, prediction.", legend(), figure_grid(items, min_px=330)]))
+    return sections
+
+
+def _kept_away(recipe: Recipe) -> list[int]:
+    return [fold for fold in (recipe.folds.validation, recipe.folds.held_out) if fold is not None]
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
