@@ -5,9 +5,10 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+import typer.core
 from rich.console import Console
 
 from segsmith.errors import SegsmithError
@@ -17,7 +18,16 @@ if TYPE_CHECKING:
     from segsmith.prediction.evaluate import Evaluation
     from segsmith.types import HW
 
+
+class Journey(typer.core.TyperGroup):
+    """Lists the commands in the order of the journey; groups of commands would stand last otherwise."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return ["demo", "recipe", "inspect", "train", "decide", "evaluate", "predict"]
+
+
 app = typer.Typer(
+    cls=Journey,
     help="From labelled images of rare things to a segmentation model, and from the model to the files to hand in.",
     no_args_is_help=True,
     add_completion=False,
@@ -25,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 recipe_app = typer.Typer(help="List, show and check recipes: one file per job.", no_args_is_help=True)
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)  # names of files are no code
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe options, such as train.stages.0.epochs=3.")
@@ -37,7 +47,7 @@ METRIC_HELP = "Metric to tune for, in place of the recipe's."
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where everything is written.")] = Path("demo"),
-    images: Annotated[int, typer.Option(min=40, help="Made training images.")] = 600,
+    images: Annotated[int, typer.Option(min=40, help="Made training images.")] = 800,
     seed: Annotated[int, typer.Option(help="Other images, other weights.")] = 0,
 ) -> None:
     """Run the whole journey on made satellite images of ships: a few minutes, no data needed."""
@@ -261,7 +271,7 @@ def _print_scores(evaluation: "Evaluation") -> None:
 
 def _size(text: str) -> "HW":
     height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+    if not (height.isdecimal() and width.isdecimal() and 0 < int(height) * int(width) < 2**31):
         raise SegsmithError(f"--assume-size '{text}' is not HEIGHTxWIDTH in pixels, such as 768x768")
     return int(height), int(width)
 
@@ -269,11 +279,12 @@ def _size(text: str) -> "HW":
 def main() -> None:
     """Run the command line; a user's mistake ends in one message and exit code 2, a stop in 130."""
     try:
-        app()
+        app(prog_name="segsmith")
     except SegsmithError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"segsmith: {error}")
+        print(f"segsmith: {error}", file=sys.stderr)
         stopped = type(error).__name__ == "TrainingStopped"
         sys.exit(130 if stopped else 2)
-    except KeyboardInterrupt:
-        print("segsmith: stopped; nothing half-written was left behind", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what Typer makes of Ctrl-C
+            print("segsmith: stopped; nothing half-written was left behind", file=sys.stderr)
+        raise

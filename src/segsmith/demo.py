@@ -14,6 +14,8 @@ from segsmith.prediction.report import write_report
 from segsmith.recipe import load_recipe
 
 RECIPE = "ships-demo"
+SIZE = 384
+"""Pixels a side of the made images: a quarter of the area of the contest's, to be quick."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Demo:
 def demo(
     folder: Path,
     *,
-    images: int = 600,
+    images: int = 800,
     seed: int = 0,
     watch: Callable[[Step], None] = lambda step: None,
     say: Callable[[str], None] = lambda line: None,
@@ -44,7 +46,7 @@ def demo(
     made = folder / f"raw/.made-{images}-{seed}"
     if not made.exists():
         say(f"1  make {images} training and {images // 10} test images of sea, some with ships: {raw}")
-        make_ships(raw, train_images=images, test_images=images // 10, seed=seed)
+        make_ships(raw, train_images=images, test_images=images // 10, size=SIZE, seed=seed)
         made.touch()
     say(f"2  inspect: segsmith inspect {raw} --to {dataset}")
     inspection = inspect(raw, dataset)

@@ -25,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise _explained(error, path) from error
+        raise write_error(error, path) from error
     finally:
         with suppress(
             OSError
@@ -50,7 +50,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         partial.replace(folder)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise _explained(error, folder) from error
+        raise write_error(error, folder) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -66,7 +66,8 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
-def _explained(error: OSError, path: Path) -> WriteError:
+def write_error(error: OSError, path: Path) -> WriteError:
+    """What went wrong at a path, and what to do about it."""
     advice = {
         errno.ENOSPC: "the disk is full; make room and run the same command again",
         errno.EDQUOT: "the disk quota is used up; make room and run the same command again",

@@ -121,4 +121,5 @@ def _collated(found: list[tuple[int, Sample | DataError]]) -> Batch | DataError:
 
 def _one_thread(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which stops at a whole step
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(0)  # each worker is one process of many; threads of its own would only fight

@@ -23,13 +23,13 @@ def make_folds(dataset: Dataset, options: recipe.Folds, seed: int) -> Int[np.nda
     """
     labelled = dataset.labelled
     table = dataset.images.iloc[labelled]
+    if not table["foreground"].any():
+        raise DataError(f"all {len(labelled)} labelled images are empty: there is nothing to learn; check the labels")
     if len(labelled) < options.count:
         raise DataError(
             f"{len(labelled)} labelled images cannot be split into {options.count} folds; "
             "add images or set folds.count lower (at least 2)"
         )
-    if not table["foreground"].any():
-        raise DataError(f"all {len(labelled)} labelled images are empty: there is nothing to learn; check the labels")
     if options.stratify_by == "objects":
         strata = np.minimum(table["objects"].to_numpy(), MOST_OBJECTS_APART)
     else:

@@ -11,11 +11,12 @@ from segsmith.data.dataset import Dataset
 from segsmith.data.ingest_rle import ingest
 from segsmith.eda.charts import bar_chart, binned, histogram
 from segsmith.eda.page import Section, chart_grid, figure_grid, render_page, table
-from segsmith.eda.pictures import image_uri, outlined
+from segsmith.eda.pictures import Picture, image_uri, outlined
 from segsmith.eda.profile import Profile, object_pixels, profile
 from segsmith.errors import WriteError
 from segsmith.types import HW, Image
 
+WRITTEN = frozenset({"dataset.json", "images.parquet", "objects.parquet", "profile.json", "report.html"})
 SHOWN = 12
 """Sample images per group in the report."""
 
@@ -36,8 +37,11 @@ def inspect(raw: Path, out: Path, *, labels: Path | None = None, assume_hw: HW |
     size. Raises DataError naming what is wrong with the raw files, WriteError if `out` holds something else or cannot
     be written.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "dataset.json").exists():
-        raise WriteError(f"{out}: not empty, and no dataset; choose a new folder")
+    if out.is_dir():
+        there = {path.name for path in out.iterdir()}
+        if there - WRITTEN or (there and "dataset.json" not in there):
+            other = min(there - WRITTEN, default=min(there))
+            raise WriteError(f"{out}: holds {other}, which inspect did not write; choose a new folder")
     dataset = ingest(raw, labels=labels, assume_hw=assume_hw)
     found = profile(dataset)
     dataset.write(
@@ -60,7 +64,7 @@ def _report(dataset: Dataset, found: Profile, with_images: bool) -> str:
     ]
     sizes = sorted(found.sizes.items(), key=lambda item: -item[1])
     sections = [
-        Section("What was found", [*dataset.notes, _findings(found)]),
+        Section("What was found", [*dataset.notes, _findings(found, with_images)]),
         Section(
             "Labels",
             [
@@ -114,7 +118,7 @@ def _report(dataset: Dataset, found: Profile, with_images: bool) -> str:
     )
 
 
-def _findings(found: Profile) -> str:
+def _findings(found: Profile, with_images: bool) -> str:
     lines = []
     if len(found.sizes) > 1:
         lines.append(f"Images have {len(found.sizes)} different sizes.")
@@ -122,10 +126,9 @@ def _findings(found: Profile) -> str:
         lines.append("Images have different numbers of bands; one training takes images of one kind.")
     if found.labelled and found.empty == found.labelled:
         lines.append("All labelled images are empty: there is nothing to learn.")
-    return (
-        " ".join(lines)
-        or "All images decode, have one size and one number of bands, and all run lengths fit their images."
-    )
+    if not lines and with_images:
+        return "All images decode, have one size and one number of bands, and all run lengths fit their images."
+    return " ".join(lines) or "All run lengths fit images of that size."
 
 
 def _image_figures(dataset: Dataset, found: Profile, with_images: bool) -> list[str]:
@@ -166,15 +169,13 @@ def _samples(dataset: Dataset, indices: Sequence[int]) -> list[tuple[str, str]]:
         image, mask = as_rgb(dataset.image(index)), np.asarray(dataset.mask(index).any(axis=0))
         enlarge = 3 if max(mask.shape) <= 128 else 1
         row = dataset.images.iloc[index]
-        caption = (
-            f"{row['image_id']}: {row['objects']} objects, {row['foreground']:,} pixels"
-            if row["labelled"]
-            else row["image_id"]
-        )
+        caption = str(row["image_id"])
+        if row["foreground"]:
+            caption += f": {row['objects']} object{'' if row['objects'] == 1 else 's'}, {row['foreground']:,} px"
         items.append((image_uri(outlined(image, mask), max_side=480, enlarge=enlarge), caption))
     return items
 
 
-def as_rgb(image: Image) -> Image:
+def as_rgb(image: Image) -> Picture:
     """The first three bands, or the only one three times."""
     return image[:, :, :3] if image.shape[2] >= 3 else np.repeat(image[:, :, :1], 3, axis=2)

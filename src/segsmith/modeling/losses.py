@@ -6,7 +6,7 @@ when the batch size changes.
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from segsmith import recipe
@@ -16,7 +16,7 @@ Truth = Float[Tensor, "batch classes height width"]
 Scalar = Float[Tensor, ""]
 
 
-def weighted_loss(options: recipe.Loss, logits: Logits, truth: Truth) -> Scalar:
+def weighted_loss(options: recipe.Loss, logits: Logits, truth: Num[Tensor, "batch classes height width"]) -> Scalar:
     """The weighted sum the recipe names. Truth holds 0..1 (0 background)."""
     logits, truth = logits.float(), truth.float()
     total = logits.new_zeros(())
@@ -43,8 +43,8 @@ def focal_loss(logits: Logits, truth: Truth, gamma: float = 2.0, positive_weight
     An empty image counts as any other; once its pixels are easy they weigh almost nothing.
     """
     cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    probability = torch.sigmoid(logits)
-    miss = probability * (1 - truth) + (1 - probability) * truth
+    miss = torch.sigmoid(logits) * (1 - truth) + torch.sigmoid(-logits) * truth
+    miss = miss.clamp_min(torch.finfo(miss.dtype).tiny)  # the slope of 0 ** gamma is infinite for a gamma under 1
     weight = 1 + (positive_weight - 1) * truth
     return (weight * miss**gamma * cross_entropy).mean()
 

@@ -10,7 +10,7 @@ global_iou     tp / union over all pixels together; 1 when all are empty
 """
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -20,7 +20,8 @@ from segsmith.recipe import Metric
 METRICS: tuple[Metric, ...] = get_args(Metric)
 LEVELS = 256
 
-Numbers = Int[np.ndarray, "..."]
+Numbers = Int[np.ndarray, "..."] | np.integer[Any]
+"""Numpy makes a number of an array without axes."""
 
 
 @dataclass(frozen=True)

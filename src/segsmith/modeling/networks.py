@@ -1,10 +1,12 @@
 """Architecture + encoder -> a network from 8-bit images to logits of the same size."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import safetensors
 import safetensors.torch
 import segmentation_models_pytorch as smp
@@ -67,15 +69,19 @@ def build_network(
             raise ModelError(f"network.attention goes with {_either(ATTENTIVE)}, not {options.architecture}")
         settings["decoder_attention_type"] = options.attention
     download = weights and options.encoder_weights == "imagenet"
+    if options.architecture == "DPT":
+        settings["dynamic_img_size"] = True  # its encoders take one size alone otherwise
+    pretrained = True if options.encoder.startswith("tu-") else "imagenet"
     try:
-        body = getattr(smp, options.architecture)(
-            options.encoder,
-            encoder_weights="imagenet" if download else None,
-            in_channels=len(mean),
-            classes=classes,
-            **settings,
-        )
-    except (OSError, RuntimeError) as error:
+        with _hub_asked_once() if download else nullcontext():
+            body = getattr(smp, options.architecture)(
+                options.encoder,
+                encoder_weights=pretrained if download else None,
+                in_channels=len(mean),
+                classes=classes,
+                **settings,
+            )
+    except OSError as error:
         if not download:
             raise
         raise ModelError(
@@ -83,7 +89,7 @@ def build_network(
             f"({type(error).__name__}); without network set network.encoder_weights=null to start from random weights, "
             "or give a local .safetensors or .pth file"
         ) from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"network: {options.architecture} with {options.encoder} does not build: {error}") from error
     if weights and options.encoder_weights not in (None, "imagenet"):
         _load_encoder(body.encoder, Path(options.encoder_weights))
@@ -93,19 +99,20 @@ def build_network(
 
 def check_encoder(name: str) -> None:
     """Raise ModelError, with the nearest name, when neither segmentation_models.pytorch nor timm knows the encoder."""
-    known = smp.encoders.get_encoder_names()
-    if name.startswith("tu-"):
-        known = [f"tu-{model}" for model in timm.list_models()]
-        if name.split(".")[0] in known:
-            return
-    if name not in known:
-        near = difflib.get_close_matches(name, [*known, *smp.encoders.get_encoder_names()], n=3, cutoff=0.5)
-        hint = f"did you mean {_either(near)}?" if near else "timm's models are named tu-NAME"
-        raise ModelError(f"network.encoder: no encoder '{name}'; {hint}")
+    own, of_timm = smp.encoders.get_encoder_names(), [f"tu-{model}" for model in timm.list_models()]
+    if name in own or name.split(".")[0] in of_timm:
+        return
+    likely = [*of_timm, *own] if name.startswith("tu-") else own
+    near = [f"tu-{name}"] if f"tu-{name}" in of_timm else difflib.get_close_matches(name, likely, n=3, cutoff=0.5)
+    hint = f"did you mean {_either(near)}?" if near else "timm's models are named tu-NAME"
+    raise ModelError(f"network.encoder: no encoder '{name}'; {hint}")
 
 
 def check_input_hw(network: Network, input_hw: tuple[int, int]) -> None:
-    """Raise ModelError, with the nearest legal size, unless both sides are multiples of the network's stride."""
+    """Raise ModelError, with the nearest legal size, unless both sides are multiples of the network's stride.
+
+    And unless it makes logits of that size from one image: some architectures are pickier than their stride.
+    """
     encoder: Any = network.body.get_submodule("encoder")
     stride = int(encoder.output_stride)
     if any(side % stride for side in input_hw):
@@ -113,6 +120,17 @@ def check_input_hw(network: Network, input_hw: tuple[int, int]) -> None:
         raise ModelError(
             f"data.input_hw: {list(input_hw)} is not a multiple of {stride}, the network's stride; "
             f"the next larger is {legal}"
+        )
+    blank = network.mean.expand(1, -1, *input_hw)
+    try:
+        with torch.inference_mode():
+            given = list(network.eval().body(blank).shape[2:])
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ModelError(f"network: does not work on images of data.input_hw {list(input_hw)}: {error}") from error
+    if given != list(input_hw):
+        raise ModelError(
+            f"network: makes logits of {given} from images of data.input_hw {list(input_hw)}; "
+            "set network.encoder_depth=null"
         )
 
 
@@ -125,11 +143,29 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise ModelError(f"{path}: no such weights file") from None
     except (OSError, RuntimeError, safetensors.SafetensorError, ValueError, EOFError) as error:
-        raise ModelError(f"{path}: does not read as weights ({str(error).splitlines()[0]})") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{path}: does not read as weights ({reason})") from None
     except Exception as error:  # the unpickler's own error, for a file that wants to run code
         raise ModelError(f"{path}: holds more than tensors, which is not loaded ({type(error).__name__})") from None
+    if not isinstance(state, dict):
+        raise ModelError(f"{path}: holds a {type(state).__name__}, not weights by name")
     state = state.get("state_dict", state)
     return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+
+
+@contextmanager
+def _hub_asked_once() -> Iterator[None]:
+    """Look in the cache alone when the hub of models does not answer: its client would go on asking for a minute."""
+    hub = huggingface_hub.constants
+    offline = hub.HF_HUB_OFFLINE
+    try:
+        huggingface_hub.get_session().head(hub.ENDPOINT, timeout=10)
+    except Exception:  # each version of the client has errors of its own
+        hub.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        hub.HF_HUB_OFFLINE = offline
 
 
 def _load_encoder(encoder: nn.Module, path: Path) -> None:

@@ -88,13 +88,18 @@ class Run:
         fold_of = dict(zip(table["image_id"], table["fold"], strict=True))
         return np.array([fold_of.get(image_id, -1) for image_id in dataset.images["image_id"]], np.int8)
 
+    def check_free(self) -> None:
+        """Raise RunError if the folder holds something other than a run, or the beginning of one."""
+        if self.folder.is_dir() and not (self.folder / "recipe.yaml").exists():
+            foreign = sorted(path.name for path in self.folder.iterdir() if path.name not in _WRITTEN_FIRST)
+            if foreign:
+                raise RunError(f"{self.folder}: holds {foreign[0]}, and no run; choose a new folder")
+
     def begin(self, dataset_folder: Path, dataset: Dataset, recipe: Recipe, facts: dict[str, Any]) -> None:
         """Start the run, or check that what is here is the same run. Raises RunError naming the options that differ."""
         if (self.folder / "recipe.yaml").exists():
             self._check_same(dataset, recipe)
             return
-        if self.folder.exists() and any(path.name not in _WRITTEN_FIRST for path in self.folder.iterdir()):
-            raise RunError(f"{self.folder}: not empty, and no run; choose a new folder")
         labelled = dataset.images.iloc[dataset.labelled]
         folds = pd.DataFrame(
             {"image_id": labelled["image_id"], "fold": make_folds(dataset, recipe.folds, recipe.seed)[dataset.labelled]}

@@ -33,7 +33,7 @@ from segsmith.data.samples import unfit_probabilities
 from segsmith.data.sampling import EpochPlan, plan_epochs
 from segsmith.eda.profile import band_statistics
 from segsmith.errors import ModelError, SegsmithError
-from segsmith.files import write_text
+from segsmith.files import write_error, write_text
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import choose_hardware
 from segsmith.modeling.losses import weighted_loss
@@ -89,6 +89,7 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
     """
     data = Dataset.open(dataset)
     training = _Training(data, recipe, Run(run), watch)
+    training.run.check_free()
     with training.run.locked():
         facts = {
             "hardware": training.hardware.name,
@@ -96,7 +97,11 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
             "versions": {name: version(name) for name in ("segsmith", "torch", "segmentation-models-pytorch", "timm")},
         }
         training.run.begin(dataset, data, recipe, facts)
-        training.go()
+        if not training.run.bundle.exists():
+            try:
+                training.go()
+            except OSError as error:  # of TensorBoard's writer; our own files say so themselves
+                raise write_error(error, training.run.folder / "tensorboard") from error
     return training.run
 
 
@@ -132,15 +137,16 @@ class _Training:
         stages = self.recipe.train.stages
         with (
             _asked_to_stop() as asked,
-            SummaryWriter(self.run.folder / "tensorboard", purge_step=len(self.at.rows)) as board,
+            SummaryWriter(self.run.folder / "tensorboard", purge_step=1) as board,
         ):
+            self._write_metrics(board, self.at.rows)  # all anew: the kill may have come before they were written
             while self.at.stage < len(stages):
                 stage, plan = stages[self.at.stage], self.plans[self.at.stage]
                 self._enter_stage(restored)
                 batches = TrainingBatches(self.dataset, self.recipe.data, stage, plan, self.workers)
                 while self.at.epoch < stage.epochs:
                     self._epoch(batches, asked)
-                    self._write_metrics(board)
+                    self._write_metrics(board, self.at.rows[-1:])
                 if self.at.stage == len(stages) - 1:
                     break
                 self.at.stage, self.at.epoch, restored = self.at.stage + 1, 0, None
@@ -167,12 +173,9 @@ class _Training:
                     )
                 at.seconds, saved = before, now
         at.seconds += time.monotonic() - began
-        if not math.isfinite(at.loss_sum):
-            raise ModelError(
-                f"the loss became {at.loss_sum} in stage {at.stage + 1}, epoch {at.epoch + 1}: lower "
-                f"train.stages.{at.stage}.optimizer.lr, or set train.gradient_clip=1"
-            )
+        self._check_finite(at.loss_sum)
         row = self._end_of_epoch(plan)
+        self._check_finite(float(row["validation_loss"]))
         better = at.best is None or float(row[self.metric]) > at.best
         at.rows.append(row)
         at.epoch, at.step, at.loss_sum, at.seconds = at.epoch + 1, 0, 0.0, 0.0
@@ -183,6 +186,14 @@ class _Training:
             save_state(self.run.last.with_name(f"stage-{at.stage + 1}-epoch-{at.epoch}.pt"), self._kept().state_dict())
         self._save_last()
         self._tell(float(row["loss"]), float(row["images_per_second"]), epoch_is_over=True)
+
+    def _check_finite(self, loss: float) -> None:
+        at = self.at
+        if not math.isfinite(loss):
+            raise ModelError(
+                f"the loss became {loss} in stage {at.stage + 1}, epoch {at.epoch + 1}: lower "
+                f"train.stages.{at.stage}.optimizer.lr, or set train.gradient_clip=1"
+            )
 
     def _step(self, batch: Batch) -> float:
         """One optimiser step."""
@@ -268,6 +279,8 @@ class _Training:
         self.optimizer = self.fabric.setup_optimizers(build_optimizer(self.network, stage.optimizer))
         if restored is not None:
             self.optimizer.load_state_dict(restored["optimizer"])
+        elif self.at.stage > 0:
+            self._save_last()  # best.pt, which the stage began from, may be replaced before its first checkpoint
 
     def _restore(self) -> dict[str, Any] | None:
         """The last checkpoint, if there is one, with network and position already set to it."""
@@ -291,23 +304,24 @@ class _Training:
             },
         )
 
-    def _write_metrics(self, board: SummaryWriter) -> None:
+    def _write_metrics(self, board: SummaryWriter, new: list[Row]) -> None:
+        """Write metrics.csv with every epoch so far, and the last ones, `new`, for TensorBoard."""
+        if not new:
+            return
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.at.rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.at.rows)
         write_text(self.run.folder / "metrics.csv", text.getvalue())
-        for name, value in self.at.rows[-1].items():
-            if name not in ("stage", "epoch"):
-                board.add_scalar(name, value, len(self.at.rows))
+        for epoch, row in enumerate(new, start=1 + len(self.at.rows) - len(new)):
+            for name in set(row) - {"stage", "epoch"}:
+                board.add_scalar(name, row[name], epoch)
         board.flush()
 
     def _write_bundle(self) -> None:
         weights: dict[str, Tensor] = (
             load_state(self.run.best) if self.recipe.train.keep == "best" else self._kept().state_dict()
         )
-        if self.run.bundle.exists():
-            return
         Bundle(
             weights={name: tensor.cpu() for name, tensor in weights.items()},
             recipe=self.recipe,

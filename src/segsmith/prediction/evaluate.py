@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -148,7 +148,7 @@ def _mean_dice(counts: Int[np.ndarray, "3 _"]) -> float:
     return float(score("mean_dice", Counts(*counts))) if counts.shape[1] else float("nan")
 
 
-def _share(right: Int[np.ndarray, ""] | int, of: Int[np.ndarray, ""] | int, other: Int[np.ndarray, ""] | int) -> float:
+def _share(right: np.integer[Any], of: np.integer[Any], other: np.integer[Any]) -> float:
     """right / of; for an empty denominator 1 if the other side is empty as well, else 0."""
     if of:
         return float(right / of)

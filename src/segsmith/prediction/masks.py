@@ -17,9 +17,10 @@ def decided(probabilities: Probabilities, level: int, smallest_area: int) -> Mas
 
 
 def object_runs(mask: ClassMask) -> list[Runs]:
-    """The run lengths of each object of a mask, top left first; no two share a pixel."""
+    """The run lengths of each object of a mask, in the order of their first pixels; no two share a pixel."""
     count, labels = cv2.connectedComponents(_bytes(mask), connectivity=CONNECTIVITY)
-    return [rle.encode(labels == label) for label in range(1, count)]
+    found = [rle.encode(labels == label) for label in range(1, count)]
+    return sorted(found, key=lambda runs: int(runs[0, 0]))  # OpenCV numbers objects by blocks of pixels
 
 
 def count_areas(

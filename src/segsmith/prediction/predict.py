@@ -11,7 +11,8 @@ import numpy as np
 
 from segsmith.data.dataset import Layout
 from segsmith.data.images import is_image, read_image, read_mask
-from segsmith.errors import DataError, WriteError, listed
+from segsmith.eda.pictures import Picture
+from segsmith.errors import DataError, ModelError, WriteError, listed
 from segsmith.files import replacing_folder
 from segsmith.modeling.bundle import Bundle
 from segsmith.prediction.masks import decided
@@ -20,6 +21,7 @@ from segsmith.prediction.submission import MaskProofs, check_submission, mask_ro
 from segsmith.progress import track
 from segsmith.types import HW, ClassMask, Image
 
+WRITTEN = frozenset({"submission.csv", "masks", "overlays"})
 OVERLAY_COLOUR = (230, 159, 0)
 """Orange of Okabe and Ito's palette, told apart by nearly everyone."""
 
@@ -59,8 +61,11 @@ def predict(
     unknown = [image_id for image_id in order if image_id not in files]
     if unknown:
         raise DataError(f"{sample_submission} names {len(unknown)} images that are not in {images}:\n{listed(unknown)}")
-    if out.exists() and any(out.iterdir()) and not (out / "submission.csv").exists():
-        raise WriteError(f"{out}: not empty, and not a prediction; choose a new folder")
+    if out.is_dir():
+        there = {path.name for path in out.iterdir()}
+        if there - WRITTEN or (there and "submission.csv" not in there):
+            other = min(there - WRITTEN, default=min(there))
+            raise WriteError(f"{out}: holds {other}, which no prediction wrote; choose a new folder")
     rows: dict[str, list[str]] = {}
     sizes: dict[str, HW] = {}
     proofs = MaskProofs()
@@ -68,13 +73,13 @@ def predict(
         for name, wanted in (("masks", masks), ("overlays", overlays)):
             if wanted:
                 (new / name).mkdir()
-        stream = Predictor(opened).stream(_read(files, order))
+        stream = Predictor(opened).stream(_read(files, order, len(opened.mean)))
         for image_id, image, probabilities in track(stream, "images", len(order)):
             (mask,) = decided(probabilities, opened.decision.level, opened.decision.smallest_area)
             rows[image_id] = mask_rows(mask, opened.layout)
             sizes[image_id] = (mask.shape[0], mask.shape[1])
             proofs.note(image_id, mask)
-            stem = Path(image_id).stem
+            stem = files[image_id].stem
             if masks:
                 _write_mask(new / "masks" / f"{stem}.png", mask)
                 if not proofs.same(image_id, read_mask(new / "masks" / f"{stem}.png")):
@@ -110,7 +115,7 @@ def find_images(folder: Path, layout: Layout) -> dict[str, Path]:
     return {layout.image_id(path): path for path in paths}
 
 
-def overlay(image: Image, mask: ClassMask) -> Image:
+def overlay(image: Image, mask: ClassMask) -> Picture:
     """The image as RGB, its foreground tinted and outlined."""
     colours = image[:, :, :3] if image.shape[2] >= 3 else np.repeat(image[:, :, :1], 3, axis=2)
     drawn = colours.copy()
@@ -119,9 +124,14 @@ def overlay(image: Image, mask: ClassMask) -> Image:
     return np.asarray(cv2.drawContours(drawn, outlines, -1, OVERLAY_COLOUR, 1))
 
 
-def _read(files: dict[str, Path], order: list[str]) -> Iterator[tuple[str, Image]]:
+def _read(files: dict[str, Path], order: list[str], bands: int) -> Iterator[tuple[str, Image]]:
     for image_id in order:
-        yield image_id, read_image(files[image_id])
+        image = read_image(files[image_id])
+        if image.shape[2] != bands:
+            raise ModelError(
+                f"{files[image_id]}: number of bands is {image.shape[2]}, the model was trained on {bands}"
+            )
+        yield image_id, image
 
 
 def _write_mask(path: Path, mask: ClassMask) -> None:

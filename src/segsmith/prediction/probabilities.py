@@ -8,6 +8,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from segsmith.data.dataset import Dataset
@@ -32,6 +33,10 @@ VIEWS: dict[str, tuple[View, ...]] = {
 
 Item = TypeVar("Item")
 
+Images = list[UInt8[np.ndarray, "_height _width _bands"]]
+"""Of any sizes; likewise the probabilities of each."""
+ImageProbabilities = list[UInt8[np.ndarray, "classes _height _width"]]
+
 
 class Predictor:
     """A bundle's network on this machine's hardware; the mean over the recipe's flips is taken of probabilities."""
@@ -42,7 +47,7 @@ class Predictor:
         self.hardware = choose_hardware(bundle.recipe.train)
         self.network = bundle.network().to(self.hardware.device)
 
-    def __call__(self, images: list[Image]) -> list[Probabilities]:
+    def __call__(self, images: Images) -> ImageProbabilities:
         """Probabilities of each image, (classes, its height, its width). Raises ModelError for another number of
         bands."""
         for image in images:

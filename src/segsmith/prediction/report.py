@@ -20,7 +20,7 @@ from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import Metric, Recipe, to_yaml
 
 SHOWN = 12
-"""Images in each of the groups worst, typical, best."""
+"""Images in each of the groups worst, typical, best, at the most."""
 
 METRIC_NAMES: dict[str, str] = {
     "mean_dice": "Dice, mean per image",
@@ -174,12 +174,15 @@ def _pictures(run: Run, dataset: Dataset, evaluation: Evaluation, recipe: Recipe
     """Worst, typical and best images with foreground, and false alarms on empty ones, as image | truth | prediction."""
     images = evaluation.images
     filled, empty = images[images["true_pixels"] > 0], images[images["true_pixels"] == 0]
-    middle = max(0, len(filled) // 2 - SHOWN // 2)
+    shown = min(SHOWN, max(1, len(filled) // 3))
+    rest = filled.iloc[shown:]  # no image in two groups
+    between = rest.iloc[: max(0, len(rest) - shown)]
+    middle = (len(between) - shown) // 2
     groups = [
-        ("Worst images", filled.head(SHOWN)),
+        ("Worst images", filled.head(shown)),
         ("False alarms on empty images", empty[empty["predicted_pixels"] > 0].head(SHOWN)),
-        ("Typical images", filled.iloc[middle : middle + SHOWN]),
-        ("Best images", filled.tail(SHOWN).iloc[::-1]),
+        ("Typical images", between.iloc[max(0, middle) : max(0, middle) + shown]),
+        ("Best images", rest.tail(shown).iloc[::-1]),
     ]
     files = ProbabilityFiles(run.probabilities, recipe.data.classes)
     sections = []

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from segsmith.errors import DataError, RunLengthError, listed
 from segsmith.files import write_text
 from segsmith.prediction.masks import object_runs
 from segsmith.types import HW, ClassMask
+
+csv.field_size_limit(sys.maxsize)  # a large mask has more run lengths than fit into the default of 131 072 characters
 
 
 def mask_rows(mask: ClassMask, layout: Layout) -> list[str]:
@@ -36,15 +39,22 @@ def read_order(sample_submission: Path, layout: Layout) -> list[str]:
         raise DataError(
             f"{sample_submission}: columns {','.join(header) or 'none'}; the model's labels had {','.join(wanted)}"
         )
-    with sample_submission.open(newline="", encoding="utf-8-sig") as file:
-        ids = [row[0].strip() for row in list(csv.reader(file))[1:] if row]
-    if not ids:
+    first_row: dict[str, int] = {}
+    try:
+        with sample_submission.open(newline="", encoding="utf-8-sig") as file:
+            for row, fields in enumerate(csv.reader(file), start=1):
+                if row == 1 or not fields:
+                    continue
+                image_id = fields[0].strip()
+                if layout.one_row_per == "image" and image_id in first_row:
+                    earlier = f"already stands in row {first_row[image_id]}; one row per image"
+                    raise DataError(f"{sample_submission}, row {row}: {image_id} {earlier}")
+                first_row.setdefault(image_id, row)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{sample_submission}: does not read as CSV ({error})") from None
+    if not first_row:
         raise DataError(f"{sample_submission}: has no rows below its header")
-    once = list(dict.fromkeys(ids))
-    if layout.one_row_per == "image" and len(once) < len(ids):
-        row = next(n for n, image_id in enumerate(ids) if image_id in ids[:n])
-        raise DataError(f"{sample_submission}, row {row + 2}: {ids[row]} stands there twice")
-    return once
+    return list(first_row)
 
 
 def write_submission(path: Path, layout: Layout, rows: Mapping[str, Sequence[str]], order: Sequence[str]) -> None:
@@ -65,12 +75,15 @@ def check_submission(
     Raises DataError naming the rows that are malformed, out of order, overlap, or decode to another mask.
     """
     found: dict[str, list[str]] = {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         header = next(reader, [])
-        for image_id, runs in reader:
-            found.setdefault(image_id, []).append(runs)
-    problems = [] if header == [layout.id_column, layout.runs_column] else [f"columns {','.join(header)}"]
+        problems = [] if header == [layout.id_column, layout.runs_column] else [f"columns {','.join(header)}"]
+        for row, fields in enumerate(reader, start=2):
+            if len(fields) != 2:
+                problems.append(f"row {row}: {len(fields)} fields, not two")
+                continue
+            found.setdefault(fields[0], []).append(fields[1])
     if list(found) != list(order):
         problems.append("images are not those asked for, in their order")
     for image_id in order:

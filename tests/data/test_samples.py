@@ -1,0 +1,158 @@
+"""An image at the size the network sees, and the way back."""
+
+import numpy as np
+import pytest
+
+from segsmith import recipe
+from segsmith.data.ingest_rle import ingest
+from segsmith.data.samples import augmented, fit_image, fit_mask, read_sample, unfit_probabilities
+from segsmith.errors import DataError
+
+ODD_SIZES = [((101, 101), (128, 128)), ((101, 100), (128, 160)), ((5, 8), (8, 8)), ((7, 7), (8, 9)), ((3, 2), (16, 16))]
+
+
+def random_image(hw: tuple[int, int], bands: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*hw, bands), np.uint8)
+
+
+def random_mask(hw: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(1).random((1, *hw)) < 0.5
+
+
+@pytest.mark.parametrize("padding", ["reflect", "zero"])
+@pytest.mark.parametrize(("hw", "input_hw"), ODD_SIZES)
+def test_padding_and_back_is_exact(hw, input_hw, padding):
+    options = recipe.Data(fit="pad", input_hw=input_hw, padding=padding)
+    image, mask = random_image(hw), random_mask(hw)
+    fitted_image, fitted_mask = fit_image(image, options), fit_mask(mask, options)
+
+    assert fitted_image.shape == (*input_hw, 3)
+    assert fitted_mask.shape == (1, *input_hw)
+    assert (unfit_probabilities(fitted_image.transpose(2, 0, 1), hw, options) == image.transpose(2, 0, 1)).all()
+    assert (unfit_probabilities(fitted_mask.view(np.uint8), hw, options) == mask).all()
+
+
+def test_padding_stands_around_the_centre():
+    options = recipe.Data(fit="pad", input_hw=(128, 128), padding="zero")
+    filled = np.argwhere(fit_mask(np.ones((1, 101, 101), bool), options)[0])
+    assert filled.min(axis=0).tolist() == [13, 13]
+    assert filled.max(axis=0).tolist() == [113, 113], "13 before, 14 behind"
+
+
+def test_what_stands_in_the_padding():
+    column = np.arange(10, 15, dtype=np.uint8)[None, :, None]
+    zero = fit_image(column, recipe.Data(fit="pad", input_hw=(1, 10), padding="zero"))
+    assert zero[0, :, 0].tolist() == [0, 0, 10, 11, 12, 13, 14, 0, 0, 0]
+    reflected = fit_image(column, recipe.Data(fit="pad", input_hw=(1, 10), padding="reflect"))
+    assert reflected[0, :, 0].tolist() == [12, 11, 10, 11, 12, 13, 14, 13, 12, 11]
+
+
+def test_image_and_mask_are_padded_alike():
+    options = recipe.Data(fit="pad", input_hw=(128, 128), padding="reflect")
+    mask = random_mask((101, 101))
+    image = np.where(mask[0], 255, 0).astype(np.uint8)[:, :, None]
+    assert ((fit_image(image, options)[:, :, 0] > 0) == fit_mask(mask, options)[0]).all()
+
+
+@pytest.mark.parametrize("hw", [(129, 100), (100, 129)])
+def test_an_image_too_large_to_pad_is_refused(hw):
+    options = recipe.Data(fit="pad", input_hw=(128, 128))
+    reason = rf"{hw[0]} x {hw[1]} pixels .* data\.input_hw 128 x 128.* data\.fit=resize"
+    with pytest.raises(DataError, match=reason):
+        fit_image(random_image(hw), options)
+    with pytest.raises(DataError, match=reason):
+        fit_mask(random_mask(hw), options)
+    with pytest.raises(DataError, match=reason):
+        unfit_probabilities(np.zeros((1, 128, 128), np.uint8), hw, options)
+
+
+@pytest.mark.parametrize("fit", ["resize", "pad"])
+def test_an_image_of_the_right_size_stays(fit):
+    options = recipe.Data(fit=fit, input_hw=(20, 30))
+    image, mask = random_image((20, 30)), random_mask((20, 30))
+    assert (fit_image(image, options) == image).all()
+    assert (fit_mask(mask, options) == mask).all()
+    assert (unfit_probabilities(image.transpose(2, 0, 1), (20, 30), options) == image.transpose(2, 0, 1)).all()
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4])
+def test_an_image_shrinks_by_the_mean_of_what_each_pixel_covers(bands):
+    image = random_image((40, 60), bands)
+    small = fit_image(image, recipe.Data(input_hw=(10, 20)))
+    means = image.reshape(10, 4, 20, 3, bands).mean(axis=(1, 3))
+    assert small.shape == (10, 20, bands)
+    assert np.abs(small - means).max() <= 0.5 + 1e-6
+
+
+@pytest.mark.parametrize("block", [(2, 2), (3, 3), (4, 4), (1, 3), (5, 2)])
+def test_a_shrunk_mask_is_foreground_where_at_least_half_is(block):
+    rows, columns = block
+    mask = random_mask((12 * rows, 15 * columns))
+    small = fit_mask(mask, recipe.Data(input_hw=(12, 15)))
+    share = mask.reshape(12, rows, 15, columns).mean(axis=(1, 3))
+    assert (small[0] == (share >= 0.5)).all()
+
+
+def test_exactly_half_is_foreground_and_a_pixel_less_is_not():
+    mask = np.zeros((1, 4, 8), bool)
+    mask[0, :, :2] = True  # 8 of the left 16
+    mask[0, :, 4:6] = True
+    mask[0, 3, 5] = False  # 7 of the right 16
+    assert fit_mask(mask, recipe.Data(input_hw=(1, 2)))[0].tolist() == [[True, False]]
+
+
+def test_a_mask_enlarged_and_made_small_again_is_itself():
+    mask = random_mask((13, 11))
+    large = fit_mask(mask, recipe.Data(input_hw=(39, 33)))
+    assert (fit_mask(large, recipe.Data(input_hw=(13, 11))) == mask).all()
+
+
+def test_probabilities_are_resized_back_to_the_image():
+    options = recipe.Data(input_hw=(32, 64))
+    columns = np.linspace(10, 240, 64)
+    ramp = np.tile(np.rint(columns).astype(np.uint8), (2, 32, 1))
+    back = unfit_probabilities(ramp, (48, 128), options)
+    assert back.shape == (2, 48, 128)
+    assert back.dtype == np.uint8
+    expected = np.interp((np.arange(128) + 0.5) / 2 - 0.5, np.arange(64), columns)
+    assert np.abs(back - expected).max() <= 1
+
+
+def test_a_sample_is_read_at_the_size_of_the_recipe(ships):
+    dataset = ingest(ships)
+    sample = read_sample(dataset, 2, recipe.Data(fit="pad", input_hw=(32, 32)))
+    assert sample.image.shape == (32, 32, 3)
+    assert (sample.image[6:26, 4:28] == dataset.image(2)).all()
+    assert (sample.mask[:, 6:26, 4:28] == dataset.mask(2)).all()
+
+    small = read_sample(dataset, 2, recipe.Data(fit="resize", input_hw=(10, 12)))
+    assert (small.image.shape, small.mask.shape) == ((10, 12, 3), (1, 10, 12))
+
+
+def test_an_augmented_sample_moves_by_its_generator_alone(ships):
+    options = recipe.Data(fit="pad", input_hw=(32, 32), padding="zero")
+    sample = read_sample(ingest(ships), 2, options)
+    flipped = augmented(sample, recipe.Augment(hflip=1), options, np.random.default_rng(0))
+    assert (flipped.image == sample.image[:, ::-1]).all()
+    assert (flipped.mask == sample.mask[:, :, ::-1]).all()
+
+    wild = recipe.Augment(affine=1, colour=1, noise=1)
+    one, same, other = (augmented(sample, wild, options, np.random.default_rng([3, seed])).image for seed in (0, 0, 1))
+    assert (one == same).all()
+    assert (one != other).any()
+
+
+def test_the_padding_of_the_recipe_is_what_a_move_brings_in(ships):
+    sample = read_sample(ingest(ships), 2, recipe.Data(input_hw=(20, 24)))
+    moved = {
+        padding: augmented(
+            sample,
+            recipe.Augment(hflip=0, affine=1, shift=0.4, rotate=90),
+            recipe.Data(input_hw=(20, 24), padding=padding),
+            np.random.default_rng(0),
+        ).image
+        for padding in ("zero", "reflect")
+    }
+    black = {padding: (image == 0).all(axis=2).mean() for padding, image in moved.items()}
+    assert black["zero"] > 0.05
+    assert black["reflect"] < 0.01

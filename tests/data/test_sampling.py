@@ -1,0 +1,151 @@
+"""Which images make up a batch: stated shares in each, no repeats that need not be, no chance but a counted one."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from segsmith import recipe
+from segsmith.data.sampling import EpochPlan, plan_epochs
+from segsmith.errors import DataError
+
+OBJECTS = np.array([0] * 40 + [1] * 30 + [2, 3, 9] * 10)
+MIX = recipe.Mix(empty=0.25, single=0.375, multi=0.375)
+weights = st.floats(0, 1).map(lambda weight: round(weight, 3))
+group_sizes = st.integers(1, 40)
+
+
+def planned(
+    objects: np.ndarray,
+    mix: recipe.Mix | None,
+    batch_size: int,
+    images: int | None = None,
+    stage: int = 0,
+    seed: int = 0,
+) -> EpochPlan:
+    options = recipe.Stage(mix=mix, images_per_epoch=images)
+    return plan_epochs(np.arange(len(objects)), objects, stage, options, batch_size, seed)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sizes=st.tuples(group_sizes, group_sizes, group_sizes),
+    mix=st.tuples(weights, weights, weights),
+    batch_size=st.integers(1, 16),
+    images=st.none() | st.integers(1, 200),
+    epoch=st.integers(0, 3),
+)
+@example(sizes=(20, 20, 20), mix=(0.6, 0.03, 0.37), batch_size=16, images=160, epoch=0)
+@example(sizes=(20, 20, 20), mix=(0.17, 0.43, 0.53), batch_size=1, images=52, epoch=0)
+def test_shares_hold_in_every_batch_and_images_come_in_turn(sizes, mix, batch_size, images, epoch):
+    assume(sum(mix) > 0)
+    objects = np.repeat([0, 1, 2], sizes)
+    plan = planned(objects, recipe.Mix(empty=mix[0], single=mix[1], multi=mix[2]), batch_size, images=images)
+    drawn = plan.draw(epoch)
+
+    assert drawn.shape == (plan.batches, plan.batch_size)
+    shares = dict(zip(plan.names, plan.shares, strict=True))
+    for number, name in enumerate(("empty", "single", "multi")):
+        share = shares.get(name, 0.0)
+        in_group = objects[drawn] == number
+        assert share == pytest.approx(mix[number] / sum(mix))
+        assert np.abs(in_group.sum(axis=1) - share * plan.batch_size).max() < 1
+        upto = np.arange(1, plan.batches + 1) * plan.batch_size
+        assert np.abs(in_group.sum(axis=1).cumsum() - share * upto).max() < 1 + 1e-6
+
+        times = np.bincount(drawn[in_group], minlength=len(objects))[objects == number]
+        assert times.max() - times.min() <= 1, "an image comes again before all of its group came"
+        if name not in plan.repeats:
+            assert times.max() <= 1
+        else:
+            assert plan.repeats[name] == pytest.approx(share * plan.images / sizes[number])
+            assert abs(times.mean() - plan.repeats[name]) < 1 / sizes[number] + 1e-6
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sizes=st.tuples(group_sizes, group_sizes, group_sizes),
+    mix=st.tuples(*[st.integers(1, 8)] * 3),
+    batch_size=st.integers(1, 8),
+)
+@example(sizes=(59, 49, 40), mix=(7, 5, 6), batch_size=4)  # 120 images, 40 of them multi
+def test_nothing_repeats_unless_it_must(sizes, mix, batch_size):
+    """Where an epoch has no stated length, none repeats, and one batch more would have to."""
+    objects = np.repeat([0, 1, 2], sizes)
+    plan = planned(objects, recipe.Mix(empty=mix[0], single=mix[1], multi=mix[2]), batch_size)
+    most = min(size * sum(mix) / weight for size, weight in zip(sizes, mix, strict=True))
+    assume(most >= batch_size)  # otherwise one batch alone repeats
+    assert plan.repeats == {}
+    assert np.bincount(plan.draw(0).ravel()).max() == 1
+    assert plan.images <= most + 1e-6 < plan.images + batch_size + 1e-6
+
+
+def test_repeats_say_how_often():
+    plan = planned(OBJECTS, MIX, 16, images=160)  # 40 empty of 40, 60 single of 30, 60 multi of 30
+    assert plan.repeats == {"single": 2.0, "multi": 2.0}
+    times = Counter(plan.draw(0).ravel().tolist())
+    assert {times[n] for n in range(40)} == {1}
+    assert {times[n] for n in range(40, 100)} == {2}
+
+
+def test_repeats_that_do_not_come_out_even():
+    plan = planned(OBJECTS, recipe.Mix(empty=0, single=1, multi=0), 16, images=80)
+    assert plan.repeats == {"single": pytest.approx(80 / 30)}
+    times = Counter(plan.draw(0).ravel().tolist())
+    assert sorted(times) == list(range(40, 70))
+    assert Counter(times.values()) == {3: 20, 2: 10}
+
+
+def test_without_a_mix_an_epoch_is_every_image_once():
+    plan = planned(OBJECTS, None, 10)
+    assert sorted(plan.draw(0).ravel().tolist()) == list(range(100))
+    assert plan.repeats == {}
+
+
+def test_without_a_mix_the_rest_of_a_batch_waits_for_another_epoch():
+    plan = planned(OBJECTS, None, 16)
+    drawn = [set(plan.draw(epoch).ravel().tolist()) for epoch in range(4)]
+    assert [len(images) for images in drawn] == [96] * 4
+    assert set.union(*drawn) == set(range(100))
+
+
+def test_fewer_images_than_a_batch():
+    plan = planned(np.array([0, 1, 2]), None, 16)
+    assert (plan.batches, plan.batch_size) == (1, 3)
+    assert sorted(plan.draw(0)[0].tolist()) == [0, 1, 2]
+
+
+def test_indices_are_what_is_drawn():
+    plan = plan_epochs([7, 90, 45], OBJECTS, 0, recipe.Stage(mix=recipe.Mix(empty=1, single=1, multi=1)), 3, 0)
+    assert sorted(plan.draw(0)[0].tolist()) == [7, 45, 90]
+
+
+def test_draws_are_a_pure_function_of_seed_stage_and_epoch():
+    def drawn(epoch: int, **place: int) -> list[list[int]]:
+        return planned(OBJECTS, MIX, 8, **place).draw(epoch).tolist()
+
+    plan = planned(OBJECTS, MIX, 8)
+    late, early = plan.draw(5), plan.draw(0)  # in any order
+    assert late.tolist() == drawn(5)
+    assert early.tolist() == drawn(0)
+    draws = [drawn(0), drawn(1), drawn(0, seed=1), drawn(0, stage=1)]
+    assert all(left != right for n, left in enumerate(draws) for right in draws[:n])
+
+
+def test_groups_are_mixed_within_a_batch():
+    first_places = [OBJECTS[batch[0]] for batch in planned(OBJECTS, MIX, 16, images=16 * 40).draw(0)]
+    assert len({min(count, 2) for count in first_places}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "words"),
+    [("empty", OBJECTS > 0, "no"), ("single", OBJECTS != 1, "one"), ("multi", OBJECTS < 2, "several")],
+)
+def test_a_mix_of_images_that_are_not_there_is_refused(name, kept, words):
+    with pytest.raises(DataError) as caught:
+        planned(OBJECTS[kept], MIX, 8, stage=2)
+    message = f"train.stages.2.mix.{name} is {getattr(MIX, name):g}, but no training image has {words} object"
+    assert str(caught.value).startswith(message)
+    assert planned(OBJECTS[kept], MIX.model_copy(update={name: 0.0}), 8).draw(0).size

@@ -1,0 +1,242 @@
+"""A raw folder -> a dataset folder that is whole or not there; the raw files stay as they are."""
+
+import hashlib
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from segsmith.data.dataset import Dataset
+from segsmith.data.scenes import make_salt
+from segsmith.eda.inspect import as_rgb, inspect
+from segsmith.errors import DataError, WriteError
+
+WRITTEN = {"dataset.json", "images.parquet", "objects.parquet", "profile.json", "report.html"}
+HOSTILE = "<img src=x onerror=alert(1)>&.png"
+
+
+class Page(HTMLParser):
+    """The elements (tag, attributes) of a page, and its texts with the tag they stand in."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.append((self.elements[-1][0], data.strip()))
+
+    def all(self, tag: str) -> list[str]:
+        return [text for within, text in self.texts if within == tag]
+
+
+def page(folder: Path) -> Page:
+    return Page((folder / "report.html").read_text("utf-8"))
+
+
+def state(folder: Path) -> dict[str, tuple[str, int]]:
+    """Content and time of change of everything below a folder, hidden or not."""
+    return {
+        str(path.relative_to(folder)): (
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "",
+            path.stat().st_mtime_ns if path.is_file() else 0,
+        )
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Five labelled images and two others; two empty, one with one object, two with two."""
+    noise = np.random.default_rng(0)
+    for folder, names in (("train", ["a", "b", "c", "d", "e"]), ("test", ["x", "y"])):
+        (tmp_path / "raw" / folder).mkdir(parents=True)
+        for name in names:
+            _, png = cv2.imencode(".png", noise.integers(0, 256, (20, 24, 3), np.uint8))
+            (tmp_path / "raw" / folder / f"{name}.png").write_bytes(png.tobytes())
+    labels = "a.png,\nb.png,1 3\nc.png,1 3\nc.png,50 4\nd.png,\ne.png,1 1\ne.png,99 2\n"
+    (tmp_path / "raw" / "train.csv").write_text(f"ImageId,EncodedPixels\n{labels}")
+    return tmp_path / "raw"
+
+
+def test_what_is_found_is_what_is_written(raw, tmp_path):
+    before = state(raw)
+    found = inspect(raw, tmp_path / "out")
+    assert state(raw) == before
+    assert {path.name for path in (tmp_path / "out").iterdir()} == WRITTEN
+    assert found.folder == tmp_path / "out"
+    opened = Dataset.open(tmp_path / "out")
+    assert opened.fingerprint == found.dataset.fingerprint == found.profile.fingerprint
+    assert json.loads((tmp_path / "out" / "profile.json").read_text()) == json.loads(
+        json.dumps(found.profile.as_dict())
+    )
+    assert (found.profile.labelled, found.profile.empty, found.profile.objects) == (5, 2, 5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
+
+
+def test_the_report_tells_it(raw, tmp_path):
+    inspect(raw, tmp_path / "out")
+    found = page(tmp_path / "out")
+    assert found.all("h1") == ["Data report: raw"]
+    facts = dict(zip(found.all("dt"), found.all("dd"), strict=True))
+    assert facts == {
+        "images": "7", "labelled": "5", "empty": "40.0%", "objects": "5", "foreground pixels": f"{13 / 2400:.2%}",
+    }  # fmt: skip
+    assert found.all("h2") == [
+        "What was found", "Labels", "Images", "Samples: no object", "Samples: one object", "Samples: several objects",
+        "Samples: unlabelled",
+    ]  # fmt: skip
+    pictures = [attributes["alt"].split(":")[0] for tag, attributes in found.elements if tag == "img"]
+    assert pictures == ["a.png", "d.png", "b.png", "c.png", "e.png", "x.png", "y.png"]
+    assert sum(tag == "svg" for tag, _ in found.elements) == 4
+
+
+def test_the_report_needs_no_other_file_and_names_stay_names(raw, tmp_path):
+    (raw / "train" / "a.png").rename(raw / "train" / HOSTILE)
+    text = (raw / "train.csv").read_text()
+    (raw / "train.csv").write_text(text.replace("a.png", HOSTILE))
+    evil = tmp_path / "<b>raw"
+    shutil.move(raw, evil)
+    inspect(evil, tmp_path / "out")
+    found, html = page(tmp_path / "out"), (tmp_path / "out" / "report.html").read_text("utf-8")
+    fetched = {"src", "href", "srcset", "poster", "data", "action", "xlink:href", "background"}
+    links = [value for _, attributes in found.elements for name, value in attributes.items() if name in fetched]
+    assert links
+    assert all(link.startswith(("#", "data:")) for link in links)
+    assert set(re.findall(r"https?://[^\"'\s<>&]+", html)) <= {"http://www.w3.org/2000/svg"}
+    assert "url(" not in html
+    assert not [name for _, attributes in found.elements for name in attributes if name.startswith("on")]
+    assert not [tag for tag, _ in found.elements if tag == "b"]
+    assert any(attributes.get("alt", "").startswith(HOSTILE) for _, attributes in found.elements)
+    assert found.all("h1") == ["Data report: <b>raw"]
+
+
+def test_salt_in_its_own_layout(tmp_path):
+    make_salt(tmp_path / "raw", train_images=12, test_images=3)
+    before = state(tmp_path / "raw")
+    found = inspect(tmp_path / "raw", tmp_path / "out")
+    assert state(tmp_path / "raw") == before
+    assert found.dataset.layout.name == "rle-masks"
+    assert found.profile.images == 15
+    assert "train/masks: mask files agree with train.csv" in page(tmp_path / "out").all("p")
+    assert "Pixels per mask" in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+def test_labels_alone_open_no_image(raw, tmp_path):
+    for folder in ("train", "test"):
+        shutil.rmtree(raw / folder)
+    found = inspect(raw, tmp_path / "out", assume_hw=(20, 24))
+    assert (found.profile.images, found.profile.objects) == (5, 5)
+    report = page(tmp_path / "out")
+    assert not [tag for tag, _ in report.elements if tag == "img"]
+    assert report.all("h2") == ["What was found", "Labels", "Images"]
+    assert "labels alone: no image was opened, all are taken to be 20 x 24" in report.all("p")
+
+
+def test_no_more_than_is_true_is_said_of_labels_alone(raw, tmp_path):
+    inspect(raw, tmp_path / "out", assume_hw=(20, 24))
+    assert not [text for text in page(tmp_path / "out").all("p") if "decode" in text]
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [("a.png,\nd.png,\n", "All labelled images are empty: there is nothing to learn."), ("a.png,1 2\n", "All images")],
+)
+def test_findings(raw, tmp_path, labels, says):
+    (raw / "train.csv").write_text(f"ImageId,EncodedPixels\n{labels}")
+    inspect(raw, tmp_path / "out")
+    assert [text for text in page(tmp_path / "out").all("p") if text.startswith(says)]
+
+
+def test_images_of_several_sizes_and_bands_are_told(raw, tmp_path):
+    for folder, name, shape in (("train", "a", (30, 24, 3)), ("test", "x", (20, 24)), ("test", "y", (20, 24, 4))):
+        _, png = cv2.imencode(".png", np.zeros(shape, np.uint8))
+        (raw / folder / f"{name}.png").write_bytes(png.tobytes())
+    inspect(raw, tmp_path / "out")
+    (said,) = [text for text in page(tmp_path / "out").all("p") if "sizes" in text]
+    assert said.startswith("Images have 2 different sizes. Images have different numbers of bands")
+
+
+def test_of_several_label_files_one_is_named(raw, tmp_path):
+    (raw / "other.csv").write_text("ImageId,EncodedPixels\na.png,1 2\n")
+    with pytest.raises(DataError, match=r"several label files \(other\.csv, train\.csv\); say which with --labels"):
+        inspect(raw, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert inspect(raw, tmp_path / "out", labels=raw / "other.csv").profile.labelled == 1
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+def test_as_rgb(bands):
+    image = np.random.default_rng(0).integers(0, 256, (5, 6, bands), np.uint8)
+    shown = as_rgb(image)
+    assert shown.shape == (5, 6, 3)
+    assert all((shown[:, :, band] == image[:, :, band if bands >= 3 else 0]).all() for band in range(3))
+
+
+# Whole or not at all
+
+
+def test_a_dataset_is_replaced_as_a_whole(raw, tmp_path):
+    inspect(raw, tmp_path / "out")
+    (tmp_path / "out" / "report.html").write_text("old")
+    (raw / "train.csv").write_text("ImageId,EncodedPixels\nb.png,1 3\n")
+    assert inspect(raw, tmp_path / "out").profile.labelled == 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == WRITTEN
+    assert len(Dataset.open(tmp_path / "out").labelled) == 1
+    assert page(tmp_path / "out").all("h1") == ["Data report: raw"]
+
+
+def test_what_is_wrong_with_the_raw_files_leaves_an_earlier_dataset(raw, tmp_path):
+    inspect(raw, tmp_path / "out")
+    (raw / "train" / "b.png").write_bytes((raw / "train" / "b.png").read_bytes()[:-50])
+    before = state(tmp_path)
+    with pytest.raises(DataError, match=r"b\.png: does not decode as an image"):
+        inspect(raw, tmp_path / "out")
+    assert state(tmp_path) == before
+
+
+def foreign(out: Path) -> None:
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+
+
+def foreign_beside_a_dataset(out: Path) -> None:
+    (out / "run").mkdir(parents=True)
+    (out / "run" / "bundle.safetensors").write_text("hours of training")
+    (out / "dataset.json").write_text("{}")
+
+
+def file(out: Path) -> None:
+    out.write_text("mine")
+
+
+@pytest.mark.parametrize("stands_there", [foreign, foreign_beside_a_dataset, file])
+def test_what_inspect_did_not_write_is_left_alone(raw, tmp_path, stands_there):
+    stands_there(tmp_path / "out")
+    before = state(tmp_path)
+    with pytest.raises(WriteError, match=rf"{tmp_path / 'out'}: .*choose"):
+        inspect(raw, tmp_path / "out")
+    assert state(tmp_path) == before
+
+
+def test_the_raw_folder_is_no_place_for_the_dataset(raw, tmp_path):
+    before = state(tmp_path)
+    with pytest.raises(WriteError):
+        inspect(raw, raw)
+    assert state(tmp_path) == before
+
+
+def test_an_empty_folder_is_filled(raw, tmp_path):
+    (tmp_path / "out").mkdir()
+    inspect(raw, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == WRITTEN

@@ -1,0 +1,167 @@
+"""Weights and all that stands around them -> one file -> the same again; files that are no bundle."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+
+from segsmith.data.dataset import Layout
+from segsmith.errors import ModelError
+from segsmith.modeling.bundle import Bundle, Decision
+from segsmith.modeling.networks import build_network
+from segsmith.recipe import Recipe, override
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
+DECISION = Decision(
+    level=97,
+    smallest_area=12,
+    metric="mean_iou_map",
+    score=0.75,
+    cross_fitted_score=0.74,
+    levels=(1, 97, 255),
+    areas=(0, 12),
+    surface=((0.1, 0.2), (0.7, 0.75), (0.3, 0.3)),
+    parts=((97, 12), (1, 0)),
+)
+
+
+@pytest.fixture
+def bundle(tiny: Recipe) -> Bundle:
+    torch.manual_seed(0)
+    return Bundle(
+        weights=build_network(tiny.network, 1, MEAN, STD).state_dict(),
+        recipe=tiny,
+        mean=MEAN,
+        std=STD,
+        classes=("ship",),
+        layout=Layout("rle-objects", "ImageId", "EncodedPixels", one_row_per="object", id_has_suffix=True),
+        fingerprint="0123456789abcdef",
+    )
+
+
+@pytest.fixture
+def file(bundle: Bundle, tmp_path: Path) -> Path:
+    bundle.write(tmp_path / "bundle.safetensors")
+    return tmp_path / "bundle.safetensors"
+
+
+def rewritten(file: Path, **metadata: str) -> None:
+    """Write the file again with other metadata."""
+    with safetensors.safe_open(file, "pt") as opened:
+        known = opened.metadata()
+    safetensors.torch.save_file(safetensors.torch.load_file(file), file, known | metadata)
+
+
+@pytest.mark.parametrize("decision", [Decision(), DECISION, replace(DECISION, cross_fitted_score=None)])
+def test_what_is_written_is_read(bundle, tmp_path, decision):
+    written = replace(bundle, decision=decision)
+    written.write(tmp_path / "bundle.safetensors")
+    read = Bundle.read(tmp_path / "bundle.safetensors")
+
+    assert read.decision == decision
+    for name in get_type_hints(Bundle).keys() - {"weights"}:
+        assert getattr(read, name) == getattr(written, name), name
+    assert read.weights.keys() == written.weights.keys()
+    for name, tensor in written.weights.items():
+        assert read.weights[name].dtype == tensor.dtype
+        assert torch.equal(read.weights[name], tensor), name
+
+
+def test_a_bundle_is_its_network(bundle, file):
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    network = Bundle.read(file).network()
+    assert not network.training
+    with torch.inference_mode():
+        assert torch.equal(network(images), bundle.network()(images))
+
+
+def test_a_bundle_needs_no_other_file(bundle, tmp_path):
+    """The encoder weights that training began with may be gone."""
+    began_with = override(bundle.recipe, ["network.encoder_weights=gone.safetensors"])
+    replace(bundle, recipe=began_with).write(tmp_path / "bundle.safetensors")
+    Bundle.read(tmp_path / "bundle.safetensors").network()
+
+
+def test_a_decision_can_be_stored_in_the_file_it_was_read_from(file):
+    """As decide does: the weights come from the file that is replaced."""
+    read = Bundle.read(file)
+    replace(read, decision=DECISION).write(file)
+    again = Bundle.read(file)
+    assert again.decision == DECISION
+    assert all(torch.equal(again.weights[name], tensor) for name, tensor in read.weights.items())
+
+
+def test_the_threshold_is_the_level_as_a_probability():
+    assert Decision().threshold == pytest.approx(0.502, abs=1e-3)
+    assert Decision(level=51).threshold == 0.2
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(ModelError, match=r"gone: no such bundle; train writes bundle\.safetensors into its run folder"):
+        Bundle.read(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\3\4" + bytes(100), bytes(1000), b"\xff" * 1000])
+def test_a_file_of_something_else(tmp_path, content):
+    (tmp_path / "other").write_bytes(content)
+    with pytest.raises(ModelError, match="other: does not read as a bundle"):
+        Bundle.read(tmp_path / "other")
+
+
+def test_a_folder(tmp_path):
+    with pytest.raises(ModelError, match="does not read as a bundle"):
+        Bundle.read(tmp_path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"segsmith": "0"}])
+def test_other_safetensors(tmp_path, metadata):
+    safetensors.torch.save_file({"weight": torch.ones(3)}, tmp_path / "model.safetensors", metadata)
+    with pytest.raises(ModelError, match=r"model\.safetensors: safetensors, but no segsmith bundle"):
+        Bundle.read(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("kept", [0.01, 0.3, 0.9, 0.9999])
+def test_a_file_cut_short(file, kept):
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(ModelError, match="does not read as a bundle"):
+        Bundle.read(file)
+
+
+@pytest.mark.parametrize("change", ["without recipe", "without decision", "other option", "other decision", "no JSON"])
+def test_facts_of_another_version(bundle, file, change):
+    facts = {
+        "recipe": bundle.recipe.model_dump(mode="json"),
+        "mean": MEAN,
+        "std": STD,
+        "classes": bundle.classes,
+        "layout": asdict(bundle.layout),
+        "fingerprint": bundle.fingerprint,
+        "decision": asdict(bundle.decision),
+    }
+    rewritten(file, facts=json.dumps(facts))
+    Bundle.read(file)  # these are the facts; now change them
+    if change.startswith("without"):
+        del facts[change.split()[1]]
+    elif change == "other option":
+        facts["recipe"] |= {"colour": "blue"}
+    elif change == "other decision":
+        facts["decision"] |= {"colour": "blue"}
+    rewritten(file, facts="{" if change == "no JSON" else json.dumps(facts))
+    with pytest.raises(ModelError, match=r"(?s)written by another version of segsmith .*; train again"):
+        Bundle.read(file)
+
+
+def test_weights_that_do_not_fit(bundle):
+    """Of another network, and with one of them missing."""
+    other = override(bundle.recipe, ["network.decoder_channels=[8, 8, 16]"])
+    with pytest.raises(ModelError, match="the bundle's weights do not fit its recipe"):
+        replace(bundle, recipe=other).network()
+    fewer = dict(list(bundle.weights.items())[:-1])
+    with pytest.raises(ModelError, match="the bundle's weights do not fit its recipe"):
+        replace(bundle, weights=fewer).network()

@@ -1,0 +1,157 @@
+"""Counts -> scores: the same as sets of pixels counted one by one give, and what empty masks score."""
+
+import pickle
+from fractions import Fraction
+from math import prod
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from segsmith.modeling.metrics import METRICS, Counts, LevelScores, count_levels, image_scores, score
+
+HW = (3, 4)
+Pixels = set[tuple[int, ...]]
+
+levels = st.sampled_from([0, 1, 2, 100, 127, 128, 254, 255])
+images = st.tuples(arrays(np.uint8, HW, elements=levels), arrays(np.bool_, HW))
+some_images = st.lists(images, min_size=1, max_size=4)
+
+
+def slow_score(metric: str, predicted: list[Pixels], truth: list[Pixels]) -> float:
+    """The definitions, on sets of pixels. A global metric is that of one image with the pixels of all."""
+    if metric.startswith("global_"):
+        predicted, truth = ([{(n, *p) for n, pixels in enumerate(sets) for p in pixels}] for sets in (predicted, truth))
+    return float(sum(map(slow_image_score, [metric] * len(truth), predicted, truth)) / len(truth))
+
+
+def slow_image_score(metric: str, predicted: Pixels, truth: Pixels) -> Fraction:
+    if not predicted and not truth:
+        return Fraction(1)
+    iou = Fraction(len(predicted & truth), len(predicted | truth))
+    if metric == "mean_iou_map":
+        return Fraction(sum(iou > Fraction(percent, 100) for percent in range(50, 100, 5)), 10)
+    return 2 * iou / (1 + iou) if "dice" in metric or "f1" in metric else iou
+
+
+def pixels(mask: np.ndarray) -> Pixels:
+    return {(int(row), int(column)) for row, column in np.argwhere(mask)}
+
+
+def counts_of(predicted: list[np.ndarray], truth: list[np.ndarray]) -> Counts:
+    pairs = list(zip(predicted, truth, strict=True))
+    tp, found, true = ([int(mask.sum()) for mask in masks] for masks in ([p & t for p, t in pairs], predicted, truth))
+    return Counts(np.array(tp), np.array(found), np.array(true))
+
+
+@settings(deadline=None, max_examples=60)
+@given(found=some_images, level=st.integers(0, 255))
+def test_scores_are_those_of_sets_of_pixels(found, level):
+    predicted, truth = [p >= level for p, _ in found], [t for _, t in found]
+    for metric in METRICS:
+        expected = slow_score(metric, list(map(pixels, predicted)), list(map(pixels, truth)))
+        assert float(score(metric, counts_of(predicted, truth))) == pytest.approx(expected, abs=1e-12), metric
+
+
+@settings(deadline=None, max_examples=25)
+@given(found=some_images)
+def test_all_levels_at_once_are_each_level_alone(found):
+    scores = LevelScores()
+    for probabilities, truth in found:
+        scores.add(probabilities, truth)
+    for metric in METRICS:
+        at_once = scores.scores(metric)
+        assert at_once.shape == (256,)
+        for level in (0, 1, 2, 3, 100, 101, 128, 254, 255):
+            predicted, truth = [pixels(p >= level) for p, _ in found], [pixels(t) for _, t in found]
+            assert at_once[level] == pytest.approx(slow_score(metric, predicted, truth), abs=1e-12), (metric, level)
+
+
+@settings(deadline=None, max_examples=25)
+@given(found=some_images)
+def test_dice_of_images_with_and_without_foreground_apart(found):
+    scores = LevelScores()
+    for probabilities, truth in found:
+        scores.add(probabilities, truth)
+    for foreground in (True, False):
+        of_kind = [(p, t) for p, t in found if t.any() == foreground]
+        dice = scores.dice(foreground=foreground)
+        if not of_kind:
+            assert np.isnan(dice).all()
+            continue
+        for level in (0, 1, 128, 255):
+            predicted, truth = [pixels(p >= level) for p, _ in of_kind], [pixels(t) for _, t in of_kind]
+            assert dice[level] == pytest.approx(slow_score("mean_dice", predicted, truth), abs=1e-12)
+
+
+@settings(deadline=None, max_examples=25)
+@given(found=images)
+def test_counts_at_every_level_are_those_of_the_thresholded_mask(found):
+    probabilities, truth = found
+    tp, predicted = count_levels(probabilities, truth)
+    assert tp.tolist() == [((probabilities >= level) & truth).sum() for level in range(256)]
+    assert predicted.tolist() == [(probabilities >= level).sum() for level in range(256)]
+    assert predicted[0] == prod(HW), "level 0 makes all foreground"
+
+
+@pytest.mark.parametrize("step", range(10, 20))
+@pytest.mark.parametrize("scale", [1, 7, 123_457])
+def test_an_iou_exactly_on_a_threshold_does_not_exceed_it(step, scale):
+    """At IoU 0.50 no threshold lies below, at 0.75 five of the ten do: 0.50, 0.55, 0.60, 0.65, 0.70."""
+    union, tp = 20 * scale, step * scale
+
+    def salt(tp: int) -> float:
+        return float(image_scores("mean_iou_map", Counts(np.array([tp]), np.array([tp]), np.array([union])))[0])
+
+    assert (salt(tp), salt(tp + 1)) == ((step - 10) / 10, (step - 9) / 10)
+
+
+def test_the_salt_metric_by_hand():
+    """IoU 1, 3/4, 1/2, 2/5: all ten thresholds exceeded, five, none, none."""
+    counts = Counts(np.array([4, 3, 2, 2]), np.array([4, 3, 3, 3]), np.array([4, 4, 3, 4]))
+    assert image_scores("mean_iou_map", counts).tolist() == [1.0, 0.5, 0.0, 0.0]
+    assert score("mean_iou_map", counts) == pytest.approx(1.5 / 4)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_empty_masks(metric):
+    def scored(tp: list[int], predicted: list[int], truth: list[int]) -> float:
+        return float(score(metric, Counts(np.array(tp), np.array(predicted), np.array(truth))))
+
+    assert scored([0], [0], [0]) == 1, "both are empty"
+    assert scored([0], [5], [0]) == 0, "only the truth is empty"
+    assert scored([0], [0], [5]) == 0, "only the prediction is empty"
+    assert scored([0, 0], [0, 0], [0, 0]) == 1, "all are empty"
+    # an empty image that is right counts as a whole image in a mean, as no pixel in a global metric
+    assert scored([0, 0], [0, 0], [0, 5]) == (0 if metric.startswith("global_") else 0.5)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_leading_axes_stay_and_the_last_one_is_images(metric):
+    """As decide searches: two thresholds by three areas by four images, and one truth for all of them."""
+    noise = np.random.default_rng(0)
+    tp = noise.integers(0, 5, (2, 3, 4))
+    predicted, truth = tp + noise.integers(0, 5, (2, 3, 4)), 4 + noise.integers(0, 5, 4)
+    together = score(metric, Counts(tp, predicted, truth))
+    assert together.shape == (2, 3)
+    for place in np.ndindex(2, 3):
+        assert together[place] == score(metric, Counts(tp[place], predicted[place], truth))
+
+
+def test_f1_is_the_harmonic_mean_of_precision_and_recall():
+    counts = Counts(np.array([3, 0, 5]), np.array([4, 2, 9]), np.array([6, 0, 5]))
+    precision, recall = 8 / 15, 8 / 11
+    assert score("global_f1", counts) == pytest.approx(2 * precision * recall / (precision + recall))
+    assert score("global_dice", counts) == score("global_f1", counts)
+
+
+def test_memory_does_not_grow_with_the_number_of_images():
+    noise = np.random.default_rng(0)
+    scores, sizes = LevelScores(), []
+    for count in range(1, 201):
+        scores.add(noise.integers(0, 256, HW).astype(np.uint8), noise.random(HW) < 0.5)
+        if count in (1, 200):
+            sizes.append(len(pickle.dumps(scores)))
+    assert sizes[1] <= sizes[0] + 8

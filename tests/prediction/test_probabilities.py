@@ -1,0 +1,211 @@
+"""Flips, sizes and files of probabilities. `Echo` answers with the image itself: a pixel tells where it came from."""
+
+import itertools
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from by_hand import in_child, scenes
+from torch import Tensor, nn
+
+from segsmith.data.dataset import Dataset
+from segsmith.errors import DataError, ModelError
+from segsmith.prediction.probabilities import VIEWS, Predictor, ProbabilityFiles, predict_dataset
+
+SQUARE = ("data.input_hw=[32,32]", "predict.batch_size=4")
+
+
+class Echo(nn.Module):
+    """Its logits are the first band, -4 to 4; it notes the size of each batch it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches.append(len(images))
+        return (images[:, :1].float() - 127.5) / 32
+
+
+def echoed(image: np.ndarray) -> np.ndarray:
+    logits = (torch.from_numpy(image[:, :, 0]).float() - 127.5) / 32
+    return (torch.sigmoid(logits) * 255).round().to(torch.uint8).numpy()
+
+
+def noise(*hw: int, bands: int = 3, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*hw, bands), np.uint8)
+
+
+def echo(bundle) -> Predictor:
+    predictor = Predictor(bundle)
+    predictor.network = Echo()
+    return predictor
+
+
+@pytest.mark.parametrize(("flips", "count"), [("none", 1), ("horizontal", 2), ("both", 4), ("all", 8)])
+def test_every_view_is_undone_exactly(make_bundle, flips, count):
+    predictor = echo(make_bundle(*SQUARE, f"predict.flips={flips}"))
+    image = noise(32, 32)
+    (found,) = predictor([image])
+    assert found.shape == (1, 32, 32)
+    assert found.dtype == np.uint8
+    assert (found[0] == echoed(image)).all()
+    assert predictor.network.batches == [1] * count
+
+
+@pytest.mark.parametrize(
+    ("flips", "transposes", "verticals", "horizontals"),
+    [("horizontal", [0], [0], [0, 1]), ("both", [0], [0, 1], [0, 1]), ("all", [0, 1], [0, 1], [0, 1])],
+)
+def test_flips_are_averaged_as_by_hand(make_bundle, flips, transposes, verticals, horizontals):
+    image = noise(32, 32)
+    one_view = Predictor(make_bundle(*SQUARE, "predict.flips=none"))
+    views = []
+    for transposed, upside_down, mirrored in itertools.product(transposes, verticals, horizontals):
+        seen = image.transpose(1, 0, 2) if transposed else image
+        seen = seen[::-1] if upside_down else seen
+        (view,) = one_view([np.ascontiguousarray(seen[:, ::-1] if mirrored else seen)])
+        plane = view[0, :, ::-1] if mirrored else view[0]
+        plane = plane[::-1] if upside_down else plane
+        views.append((plane.T if transposed else plane).astype(int))
+
+    (found,) = Predictor(make_bundle(*SQUARE, f"predict.flips={flips}"))([image])
+    assert len(views) == len(VIEWS[flips])
+    assert np.ptp(views, axis=0).max() > 10, "the network sees the views differently"
+    assert np.abs(found[0] - np.mean(views, axis=0)).max() <= 1, "but for rounding"
+
+
+def test_probabilities_are_averaged_and_not_logits(make_bundle):
+    class Moody(Echo):
+        """Sure of yes in the first view, of no in the second."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.batches.append(len(images))
+            return torch.full((len(images), 1, *images.shape[2:]), 2.0 if len(self.batches) == 1 else -50.0)
+
+    predictor = Predictor(make_bundle(*SQUARE, "predict.flips=horizontal"))
+    predictor.network = Moody()
+    (found,) = predictor([noise(32, 32)])
+    assert (found == round(255 / (1 + np.exp(-2.0)) / 2)).all()
+
+
+@pytest.mark.parametrize("hw", [(13, 11), (32, 11), (31, 32), (32, 32)])
+@pytest.mark.parametrize("padding", ["reflect", "zero"])
+def test_padded_images_come_back_as_they_were(make_bundle, hw, padding):
+    image = noise(*hw)
+    (found,) = echo(make_bundle(*SQUARE, "data.fit=pad", f"data.padding={padding}", "predict.flips=all"))([image])
+    assert found.shape == (1, *hw)
+    assert (found[0] == echoed(image)).all()
+
+
+@pytest.mark.parametrize("hw", [(40, 24), (20, 24), (64, 64)])
+def test_resized_images_come_back_at_their_own_size(make_bundle, hw):
+    down, right = np.mgrid[0 : hw[0], 0 : hw[1]]
+    ramp = (255 * (2 * down / hw[0] + right / hw[1]) / 3).astype(np.uint8)
+    (found,) = echo(make_bundle(*SQUARE))([np.dstack([ramp, ramp, ramp])])
+    assert found.shape == (1, *hw)
+    assert np.abs(found[0].astype(int) - echoed(ramp[:, :, None]))[2:-2, 2:-2].max() <= 6
+
+
+def test_images_of_several_sizes_pass_in_one_batch(make_bundle):
+    images = [noise(13, 11), noise(30, 32, seed=1), noise(32, 9, seed=2)]
+    found = echo(make_bundle(*SQUARE, "data.fit=pad"))(images)
+    for image, probabilities in zip(images, found, strict=True):
+        assert (probabilities[0] == echoed(image)).all()
+
+
+def test_images_stream_in_order_a_batch_at_a_time(make_bundle):
+    predictor = echo(make_bundle(*SQUARE, "data.fit=pad", "predict.flips=none"))
+    taken = []
+
+    def items():
+        for number in range(10):
+            taken.append(number)
+            yield number, noise(8 + number, 9, seed=number)
+
+    stream = predictor.stream(items())
+    first = next(stream)
+    assert taken == [0, 1, 2, 3], "no more than a batch is held"
+    found = [first, *stream]
+    assert [number for number, _, _ in found] == list(range(10))
+    assert predictor.network.batches == [4, 4, 2]
+    for number, image, probabilities in found:
+        assert (image == noise(8 + number, 9, seed=number)).all()
+        assert (probabilities[0] == echoed(image)).all()
+    assert list(predictor.stream([])) == []
+
+
+@pytest.mark.parametrize(("bands", "others"), [(3, 1), (3, 4), (1, 3)])
+def test_another_number_of_bands_is_refused(make_bundle, bands, others):
+    predictor = Predictor(make_bundle(*SQUARE, bands=bands))
+    with pytest.raises(ModelError, match=rf"{others} bands?, the model was trained on {bands}"):
+        predictor([noise(32, 32, bands=bands), noise(32, 32, bands=others)])
+
+
+def test_an_image_too_large_to_pad_is_refused(make_bundle):
+    with pytest.raises(DataError, match=r"33 x 20 pixels .* data\.input_hw 32 x 32"):
+        Predictor(make_bundle(*SQUARE, "data.fit=pad"))([noise(33, 20)])
+
+
+# Files
+
+
+def test_files_hold_every_class_exactly(tmp_path):
+    files = ProbabilityFiles(tmp_path / "probabilities", ("ship", "wake"))
+    planes = np.stack([noise(7, 9)[:, :, 0], noise(7, 9, seed=1)[:, :, 0]])
+    files.write("a.jpg", planes)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")) == [
+        "probabilities/ship/a.jpg.png",
+        "probabilities/wake/a.jpg.png",
+    ]
+    assert (files.read("a.jpg") == planes).all()
+    assert files.has("a.jpg")
+    files.path("a.jpg", "wake").unlink()
+    assert not files.has("a.jpg"), "one class of two"
+
+
+@pytest.fixture
+def undone(make_run, make_bundle):
+    """A run of ten images without a probability file, its dataset, and where the files go."""
+    truths, planes = scenes(10, (12, 14))
+    made = make_run(truths, planes, *SQUARE)
+    files = ProbabilityFiles(made.folder / "probabilities", ("ship",))
+    for image_id in made.truths:
+        files.path(image_id, "ship").unlink()
+    return Dataset.open(made.dataset), files, list(made.truths)
+
+
+def test_what_is_there_is_not_made_again(undone, make_bundle):
+    dataset, files, ids = undone
+    kept = np.full((1, 12, 14), 77, np.uint8)
+    files.write(ids[2], kept)
+    predictor = echo(make_bundle(*SQUARE, "predict.flips=none"))
+    predict_dataset(predictor, dataset, [5, 2, 7], files, "images")
+    assert predictor.network.batches == [2]
+    assert [image_id for image_id in ids if files.has(image_id)] == [ids[2], ids[5], ids[7]]
+    assert (files.read(ids[2]) == kept).all()
+    predict_dataset(predictor, dataset, [5, 2, 7], files, "images")
+    assert predictor.network.batches == [2]
+
+
+def test_killed_between_two_files_only_whole_ones_are_there(undone, make_bundle):
+    dataset, files, ids = undone
+    whole = Predictor(make_bundle(*SQUARE))
+    expected = whole([dataset.image(index) for index in range(10)])
+    blocked = dataset.path(6)
+    pixels = blocked.read_bytes()
+    blocked.unlink()
+    os.mkfifo(blocked)  # whoever reads it waits for ever: here the second batch of four
+
+    def work():
+        predict_dataset(whole, dataset, list(range(10)), files, "images")
+
+    assert in_child(work, kill_when=lambda: files.has(ids[3])) == -signal.SIGKILL
+    assert [image_id for image_id in ids if files.has(image_id)] == ids[:4]
+    blocked.unlink()
+    blocked.write_bytes(pixels)
+    predict_dataset(whole, dataset, list(range(10)), files, "images")
+    for image_id, probabilities in zip(ids, expected, strict=True):
+        assert np.abs(files.read(image_id).astype(int) - probabilities).max() <= 1, "batched otherwise"
