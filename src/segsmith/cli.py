@@ -32,7 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # its panels would double the time of --help
 )
 recipe_app = typer.Typer(help="List, show and check recipes: one file per job.", no_args_is_help=True)
 out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)  # names of files are no code
@@ -50,7 +50,7 @@ def demo(
     images: Annotated[int, typer.Option(min=40, help="Made training images.")] = 800,
     seed: Annotated[int, typer.Option(help="Other images, other weights.")] = 0,
 ) -> None:
-    """Run the whole journey on made satellite images of ships: a few minutes, no data needed."""
+    """Run the whole journey on made images of ships; no data needed."""
     from segsmith.demo import demo as run_demo
 
     watch = TrainingLine()
@@ -74,7 +74,7 @@ def inspect(
         str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Index the labels alone; all images are of this size.")
     ] = None,
 ) -> None:
-    """Index and check a raw folder: dataset, profile.json, report.html."""
+    """Index and check a raw folder; write a profile and a report."""
     from segsmith.eda.inspect import inspect as run_inspect
 
     folder = to or Path(f"{raw.resolve().name}.dataset")
@@ -105,7 +105,7 @@ def train(
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="Name of a shipped recipe, or a YAML file.")],
     overrides: Overrides = None,
 ) -> None:
-    """Train; stopped at any instant, the same command goes on to the same weights."""
+    """Train, or go on training where a run was stopped."""
     from segsmith.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
@@ -121,7 +121,7 @@ def decide(
     run: RunFolder,
     metric: Annotated[str | None, typer.Option(help=METRIC_HELP)] = None,
 ) -> None:
-    """Tune threshold and smallest area together on the validation fold; stored in the bundle."""
+    """Tune threshold and smallest object on the validation fold."""
     from segsmith.modeling.run import Run
     from segsmith.recipe import override
 
@@ -143,7 +143,7 @@ def evaluate(
         Literal["validation", "held_out"] | None, typer.Option(help="Fold to score; the held-out one if there is one.")
     ] = None,
 ) -> None:
-    """Score a decided run, beside what all empty would score; worst images first in report.html."""
+    """Score a decided run; write a report, worst images first."""
     from segsmith.prediction.evaluate import evaluate as run_evaluation
     from segsmith.prediction.report import write_report
 
@@ -163,7 +163,7 @@ def predict(
     masks: Annotated[bool, typer.Option(help="Write mask PNGs.")] = True,
     overlays: Annotated[bool, typer.Option(help="Write images with their outlines.")] = True,
 ) -> None:
-    """Predict a folder of images: submission.csv, masks, overlays; all read back and checked."""
+    """Predict a folder of images; write what is handed in."""
     from segsmith.prediction.predict import predict as run_prediction
 
     done = run_prediction(bundle, images, to, sample_submission=sample_submission, masks=masks, overlays=overlays)
