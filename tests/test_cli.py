@@ -472,13 +472,14 @@ def test_a_mistake_ends_in_one_message_and_leaves_nothing(tmp_path, command, jou
     assert tree(tmp_path) == before
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="files.replacing_folder takes the name of Path('.')")
 @pytest.mark.parametrize("name", ["inspect", "predict"])
-def test_the_folder_one_stands_in_is_filled_or_refused(tmp_path, command, journey, monkeypatch, name):
+def test_the_folder_one_stands_in_is_refused(tmp_path, command, journey, monkeypatch, name):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     arguments = [journey.raw] if name == "inspect" else [journey.run, journey.raw / "test_v2"]
-    assert command(name, *arguments, "--to", ".").code in (0, 2)
+    said = command(name, *arguments, "--to", ".")
+    assert (said.code, list((tmp_path / "here").iterdir())) == (2, [])
+    assert "is the folder you stand in" in said.err
 
 
 @pytest.mark.parametrize(

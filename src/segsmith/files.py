@@ -39,6 +39,9 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     WriteError."""
     if folder.exists() and not folder.is_dir():
         raise WriteError(f"{folder}: is a file, where a folder is to stand; choose another place")
+    folder = folder.resolve()
+    if folder == Path.cwd():
+        raise WriteError(f"{folder}: is the folder you stand in, and would be replaced; name a new one")
     partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
     try:
         for left_over in (partial, old):
