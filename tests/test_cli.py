@@ -1,6 +1,8 @@
 """The command line as a person meets it: the journey in order; for a mistake one message, and nothing left behind."""
 
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from segsmith.cli import TrainingLine
 from segsmith.recipe import load_recipe, recipe_names
 
 COMMANDS = ["demo", "recipe", "inspect", "train", "decide", "evaluate", "predict"]
@@ -191,6 +194,69 @@ def test_ctrl_c_ends_with_130_and_a_word(monkeypatch, command):
     said = command("recipe", "list")
     assert said.code == 130
     assert said.err == "segsmith: stopped; nothing half-written was left behind\n"
+
+
+# The line of a training
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Makes standard output a terminal of so many columns."""
+
+    def of(columns: int) -> Terminal:
+        monkeypatch.delenv("COLUMNS", raising=False)
+        monkeypatch.setattr("os.get_terminal_size", lambda *_: os.terminal_size((columns, 24)))
+        monkeypatch.setattr("sys.stdout", Terminal())
+        return sys.stdout
+
+    return of
+
+
+def step(**changes) -> Any:
+    """Of two epochs of 96 images each, after 48 images at 12 a second."""
+    from segsmith.data.sampling import EpochPlan
+    from segsmith.modeling.train import Step
+
+    plan = EpochPlan((np.arange(40), np.arange(8)), (0.75, 0.25), ("empty", "multi"), 8, 12, seed=0, stage=0)
+    told = {"stage": 0, "epoch": 0, "step": 6, "plan": plan, "loss": 0.5, "images_seen": 48, "images_in_all": 192}
+    told |= {"images_per_second": 12.0, "last_epoch": None, "epoch_is_over": False}
+    return Step(**told | changes)
+
+
+EPOCH = {"stage": 1, "epoch": 1, "images": 96, "lr": 1e-3, "loss": 0.61, "validation_loss": 0.62, "mean_dice": 0.7,
+         "threshold": 0.5, "images_per_second": 11.0}  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", [80, 100, 200, 0])
+def test_a_terminal_shows_how_far_a_training_is(terminal, columns):
+    shown = terminal(columns)
+    watch = TrainingLine()
+    watch(step(last_epoch=EPOCH))
+    *plan, line = shown.getvalue().split("\r")
+    assert "stage 1: 96 images an epoch in batches of 8 (75% empty, 25% multi)\n" in plan
+    assert "  empty images must repeat: each is drawn 1.8 times an epoch\n" in plan
+    assert "  multi images must repeat: each is drawn 3.0 times an epoch\n" in plan
+    assert len(line) == (columns or 80) - 1
+    assert re.match(r"█+░+  25%  0:12 left  loss 0\.5000  mean_dice 0\.7000  12\.0 images/s", line)
+    if columns >= 100:
+        assert line.rstrip().endswith("epoch 1 step 6/12")
+
+
+def test_a_terminal_keeps_a_line_for_each_epoch(terminal):
+    shown = terminal(100)
+    watch = TrainingLine()
+    watch(step())
+    watch(step(step=7))
+    assert "step 7" not in shown.getvalue(), "no more than five times a second"
+    watch(step(epoch=1, step=0, last_epoch=EPOCH, epoch_is_over=True))
+    line = "stage 1 epoch   1  loss 0.6100  validation 0.6200  mean_dice 0.7000 at 0.50  11.0 images/s\n"
+    assert shown.getvalue().endswith(f"\r{' ' * 99}\r{line}")
+    assert shown.getvalue().count("an epoch in batches") == 1
 
 
 # Recipes

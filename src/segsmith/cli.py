@@ -1,7 +1,7 @@
 """Parse -> one library call -> print. Commands stand in the order of the journey; heavy imports stand inside them."""
 
 import json
-import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -233,24 +233,29 @@ class TrainingLine:
                 metric = list(step.last_epoch)[6]
                 score = f"  {metric} {step.last_epoch[metric]:.4f}"
             done = step.images_seen / step.images_in_all
-            line = (
-                f"{_bar(done)} {done:4.0%}  epoch {step.epoch + 1} step {step.step}/{step.plan.batches}  "
-                f"loss {step.loss:.4f}{score}  "
-                f"{step.images_per_second:.1f} images/s  {int(left // 60)}:{int(left % 60):02d} left"
+            told = (
+                f"{done:4.0%}  {int(left // 60)}:{int(left % 60):02d} left  loss {step.loss:.4f}{score}  "
+                f"{step.images_per_second:.1f} images/s  epoch {step.epoch + 1} step {step.step}/{step.plan.batches}"
             )
-            width = os.get_terminal_size().columns - 1
+            width = _columns()
+            line = f"{_bar(done, cells=min(20, max(5, width - len(told) - 1)))} {told}"
             sys.stdout.write(f"\r{line[:width]:<{width}}")
             sys.stdout.flush()
 
     def _print(self, line: str) -> None:
         if self.live:
-            sys.stdout.write(f"\r{' ' * (os.get_terminal_size().columns - 1)}\r")
+            sys.stdout.write(f"\r{' ' * _columns()}\r")
         print(line, flush=True)
 
 
-def _bar(share: float) -> str:
-    full = int(20 * share)
-    return "█" * full + "░" * (20 - full)
+def _columns() -> int:
+    """Characters a line of the terminal takes without wrapping; some terminals say they have none at all."""
+    return shutil.get_terminal_size().columns - 1
+
+
+def _bar(share: float, cells: int) -> str:
+    full = int(cells * share)
+    return "█" * full + "░" * (cells - full)
 
 
 def _print_scores(evaluation: "Evaluation") -> None:

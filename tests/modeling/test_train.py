@@ -6,6 +6,7 @@ import random
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -124,6 +125,7 @@ class Command:
             os.fsync = lambda file: os.kill(os.getpid(), SIGKILL) if next(writes) == self.kill_at_write else fsync(file)
         if self.largest_file is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (self.largest_file, resource.RLIM_INFINITY))
+        threading.excepthook = threading.__excepthook__  # pytest's would keep a thread's traceback to itself
         sys.argv = ["segsmith", *self.arguments]
         main()
 

@@ -22,9 +22,11 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from lightning.fabric import Fabric
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.tensorboard import SummaryWriter
 
 from segsmith.data.batches import Batch, TrainingBatches, default_workers, image_batches
 from segsmith.data.dataset import Dataset
@@ -98,10 +100,7 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
         }
         training.run.begin(dataset, data, recipe, facts)
         if not training.run.bundle.exists():
-            try:
-                training.go()
-            except OSError as error:  # of TensorBoard's writer; our own files say so themselves
-                raise write_error(error, training.run.folder / "tensorboard") from error
+            training.go()
     return training.run
 
 
@@ -135,10 +134,8 @@ class _Training:
         self.averaged = self._fresh_average()
         restored = self._restore()
         stages = self.recipe.train.stages
-        with (
-            _asked_to_stop() as asked,
-            SummaryWriter(self.run.folder / "tensorboard", purge_step=1) as board,
-        ):
+        board = _Board(self.run.folder / "tensorboard")
+        with _asked_to_stop() as asked:
             self._write_metrics(board, self.at.rows)  # all anew: the kill may have come before they were written
             while self.at.stage < len(stages):
                 stage, plan = stages[self.at.stage], self.plans[self.at.stage]
@@ -304,7 +301,7 @@ class _Training:
             },
         )
 
-    def _write_metrics(self, board: SummaryWriter, new: list[Row]) -> None:
+    def _write_metrics(self, board: "_Board", new: list[Row]) -> None:
         """Write metrics.csv with every epoch so far, and the last ones, `new`, for TensorBoard."""
         if not new:
             return
@@ -313,10 +310,7 @@ class _Training:
         writer.writeheader()
         writer.writerows(self.at.rows)
         write_text(self.run.folder / "metrics.csv", text.getvalue())
-        for epoch, row in enumerate(new, start=1 + len(self.at.rows) - len(new)):
-            for name in set(row) - {"stage", "epoch"}:
-                board.add_scalar(name, row[name], epoch)
-        board.flush()
+        board.write(1 + len(self.at.rows) - len(new), new)
 
     def _write_bundle(self) -> None:
         weights: dict[str, Tensor] = (
@@ -350,6 +344,37 @@ class _Training:
                 epoch_is_over=epoch_is_over,
             )
         )
+
+
+class _Board:
+    """Epochs for TensorBoard, in a file that grows, since it reads on where it stopped; what older files say is hidden.
+
+    Its own writer works in a thread, and tells of a full disk by that thread's traceback.
+    """
+
+    def __init__(self, folder: Path):
+        self.file = folder / f"events.out.tfevents.{time.time_ns()}"
+
+    def write(self, first: int, rows: list[Row]) -> None:
+        """Append the rows of epoch `first` and those after it. Raises WriteError."""
+        events = []
+        if not self.file.exists():
+            events.append(Event(file_version="brain.Event:2"))
+            events.append(Event(step=1, session_log=SessionLog(status=SessionLog.START)))
+        for epoch, row in enumerate(rows, start=first):
+            named = {name: float(value) for name, value in row.items() if name not in ("stage", "epoch")}
+            values = [Summary.Value(tag=name, simple_value=value) for name, value in named.items()]
+            events.append(Event(step=epoch, summary=Summary(value=values)))
+        records = io.BytesIO()
+        for event in events:
+            event.wall_time = time.time()
+            RecordWriter(records).write(event.SerializeToString())
+        try:
+            self.file.parent.mkdir(exist_ok=True)
+            with self.file.open("ab") as file:
+                file.write(records.getvalue())
+        except OSError as error:
+            raise write_error(error, self.file) from error
 
 
 def quantised(logits: Tensor) -> np.ndarray:
