@@ -128,6 +128,14 @@ def test_a_file_is_not_replaced_by_a_folder(tmp_path):
     assert names(tmp_path) == ["notes"]
 
 
+def test_the_folder_one_stands_in_is_not_replaced(tmp_path, monkeypatch):
+    (tmp_path / "mine").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WriteError, match="is the folder you stand in"), replacing_folder(Path()):
+        pass
+    assert names(tmp_path) == ["mine"]
+
+
 # Disks that are full, and folders that may not be written
 
 

@@ -8,7 +8,15 @@ import pytest
 import segsmith
 
 HOUSE = Path(segsmith.__file__).parent
-ORDER = ("errors types recipe files progress", "data", "eda", "modeling", "prediction", "cli demo", "__init__ __main__")
+ORDER = (
+    "errors types recipe files progress",
+    "data",
+    "eda",
+    "modeling",
+    "prediction",
+    "cli journey",
+    "__init__ __main__",
+)
 FLOOR = {name: number for number, names in enumerate(ORDER) for name in names.split()}
 SOURCES = sorted(HOUSE.rglob("*.py"))
 
@@ -46,18 +54,7 @@ def test_imports_run_one_way(source):
     assert not upwards
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(
-                name == "demo", strict=True, reason="once imported, the module of that name hides the function"
-            ),
-        )
-        for name in segsmith.__all__
-    ],
-)
+@pytest.mark.parametrize("name", segsmith.__all__)
 def test_public_names_are_what_they_say_however_often_they_are_asked_for(name):
     first, second = getattr(segsmith, name), getattr(segsmith, name)
     assert callable(first)

@@ -11,7 +11,7 @@ import pytest
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCK = re.compile(r"^```(?:bash|sh|shell|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-NOT_RUN_HERE = {"demo": "test_demo.py"}
+NOT_RUN_HERE = {"demo": "test_journey.py"}
 
 
 def command_lines(text: str) -> list[list[str]]:

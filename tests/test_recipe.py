@@ -200,6 +200,13 @@ def test_an_override_leaves_the_rest_and_the_given_recipe():
     assert recipe == load_recipe("salt")
 
 
+def test_of_two_overrides_of_a_key_the_last_is_at_fault():
+    with pytest.raises(RecipeError, match=r"^override 'train\.workers=-1': train\.workers: "):
+        override(Recipe(), ["train.workers=2", "train.workers=-1"])
+    with pytest.raises(RecipeError, match=r"^override 'data\.input_hw\.1=0': data\.input_hw\.1: "):
+        override(Recipe(), ["data.input_hw=[64, 32]", "data.input_hw.1=0"])
+
+
 def test_overrides_come_after_the_file(tmp_path):
     assert load_recipe(written(tmp_path, "seed: 3\n"), ["seed=4"]).seed == 4
 
@@ -288,6 +295,7 @@ def test_every_mistake_is_told_with_its_line(tmp_path):
         ("train: {stages: [{loss: {bce: 0}}]}", "train.stages.0.loss: all losses have weight 0"),
         ("train: {stages: [{loss: {positive_weight: .inf}}]}", "loss.positive_weight: Input should be a finite number"),
         ("train: {stages: [{optimizer: {lr: .nan}}]}", "optimizer.lr: Input should be"),
+        ("folds: {count: 3, validation: 3}", "folds: validation=3 but folds are numbered 0 to 2"),
         ("folds: {count: 2, held_out: 1}", "folds: with a held-out fold, count must be at least 3"),
         ("data: {input_hw: [64, 32]}\npredict: {flips: all}", "predict.flips=all transposes images, but data.input_hw"),
         (

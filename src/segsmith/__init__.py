@@ -16,8 +16,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segsmith.demo import demo
     from segsmith.eda.inspect import inspect
+    from segsmith.journey import demo
     from segsmith.modeling.train import train
     from segsmith.prediction.decide import decide
     from segsmith.prediction.evaluate import evaluate
@@ -30,7 +30,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Recipe": "recipe",
     "decide": "prediction.decide",
-    "demo": "demo",
+    "demo": "journey",
     "evaluate": "prediction.evaluate",
     "inspect": "eda.inspect",
     "load_recipe": "recipe",

@@ -51,7 +51,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Other images, other weights.")] = 0,
 ) -> None:
     """Run the whole journey on made images of ships; no data needed."""
-    from segsmith.demo import demo as run_demo
+    from segsmith.journey import demo as run_demo
 
     watch = TrainingLine()
     done = run_demo(folder, images=images, seed=seed, watch=watch, say=out.print)

@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(
             OSError
-        ):  # where nothing can be written nothing can be removed; the first error is the one to tell
+        ):  # where nothing can be written nothing can be removed: the first error is the one to tell
             partial.unlink(missing_ok=True)
 
 

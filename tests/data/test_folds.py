@@ -74,6 +74,12 @@ def test_stratified_by_objects_as_the_recipe_counts_them(tmp_path):
         assert set(in_stratum.values()) == {(last - first) // 3}
 
 
+def test_images_of_five_objects_and_more_are_one_stratum(tmp_path):
+    folds = folds_by_id(labels_alone(tmp_path / "five", [0, 1, 4, 4] * 5 + [5, 7, 9] * 4))
+    assert folds_by_id(labels_alone(tmp_path / "more", [0, 1, 4, 4] * 5 + [9, 5, 6] * 4)) == folds
+    assert folds_by_id(labels_alone(tmp_path / "four", [0, 1, 4, 4] * 5 + [5, 4, 9] * 4)) != folds
+
+
 def test_stratified_by_coverage_in_eleven_classes(tmp_path):
     # of 10 000 pixels 1000 is the end of the class up to a tenth, 1001 the start of the next
     rows = [f"{name}{n},{runs}" for name, runs in (("u", "1 1000"), ("v", "1 1001"), ("w", "")) for n in range(9)]

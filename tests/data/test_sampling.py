@@ -74,7 +74,7 @@ def test_shares_hold_in_every_batch_and_images_come_in_turn(sizes, mix, batch_si
 def test_nothing_repeats_unless_it_must(sizes, mix, batch_size):
     """Where an epoch has no stated length, none repeats, and one batch more would have to."""
     objects = np.repeat([0, 1, 2], sizes)
-    plan = planned(objects, recipe.Mix(empty=mix[0], single=mix[1], multi=mix[2]), batch_size)
+    plan = planned(objects, recipe.Mix(empty=mix[0] / 20, single=mix[1] / 20, multi=mix[2] / 20), batch_size)
     most = min(size * sum(mix) / weight for size, weight in zip(sizes, mix, strict=True))
     assume(most >= batch_size)  # otherwise one batch alone repeats
     assert plan.repeats == {}
@@ -96,6 +96,11 @@ def test_repeats_that_do_not_come_out_even():
     times = Counter(plan.draw(0).ravel().tolist())
     assert sorted(times) == list(range(40, 70))
     assert Counter(times.values()) == {3: 20, 2: 10}
+
+
+def test_a_group_that_comes_again_comes_in_another_order():
+    first, _, again, _ = planned(OBJECTS, recipe.Mix(empty=0, single=1, multi=0), 15, images=60).draw(0)
+    assert set(first.tolist()) != set(again.tolist())
 
 
 def test_without_a_mix_an_epoch_is_every_image_once():

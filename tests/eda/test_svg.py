@@ -18,6 +18,7 @@ numbers = st.floats(-1e6, 1e6).map(lambda number: round(number, 4))
         (0.0, 20_000.0, ["0", "5,000", "10,000", "15,000", "20,000"]),
         (-3.0, 2.0, ["-3", "-2", "-1", "0", "1", "2"]),
         (0.0, 3e6, ["0", "1e+06", "2e+06", "3e+06"]),
+        (-1e6, -999_768.0, ["-1e+06", "-9.9995e+05", "-9.999e+05", "-9.9985e+05", "-9.998e+05"]),
     ],
 )
 def test_ticks_are_nice_numbers_with_just_the_decimals_they_need(low: float, high: float, labels: list[str]) -> None:

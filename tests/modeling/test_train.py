@@ -130,8 +130,10 @@ class Command:
         main()
 
     def ended(self) -> int | None:
-        """Its exit code, once it has ended; minus the signal that killed it."""
-        self.process.join(timeout=300)
+        """Its exit code, once it has ended, though its workers may live on; minus the signal that killed it."""
+        began = time.monotonic()
+        while self.process.exitcode is None and time.monotonic() - began < 300:
+            time.sleep(0.005)
         return self.process.exitcode
 
     def printed(self) -> str:

@@ -81,8 +81,10 @@ def linear_axis(
             axis = replace(axis, low=first * step, high=last * step)
         ticks = [number * step for number in range(first, last + 1)]
         decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-        spec = f",.{decimals}f" if decimals <= 4 and max(abs(low), abs(high)) < 1e6 else ".4g"
-        labels = [format(tick, f".{max(0, decimals - 2)}%" if percent else spec) for tick in ticks]
+        plain = decimals <= 4 and max(abs(low), abs(high)) < 1e6
+        digits = max(4, 1 + math.floor(math.log10(max(abs(first), abs(last), 1)) + 1e-9))  # that tell ticks apart
+        spec = f".{max(0, decimals - 2)}%" if percent else f",.{decimals}f" if plain else f".{digits}g"
+        labels = [format(tick, spec) for tick in ticks]
         if len(ticks) <= 2 or abs(axis(step) - axis(0.0)) >= _label_room(axis, labels):
             break
     return replace(axis, ticks=ticks, labels=labels)

@@ -120,9 +120,9 @@ class Run:
         except OSError as error:
             raise WriteError(f"{self.folder}: cannot be used as a run folder: {error.strerror}") from error
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            try:  # lockf, not flock: loader workers that outlive a killed process must not go on holding its lock
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
                 raise RunError(
                     f"{self.folder}: another process is at work here; wait for it, or choose another folder"
                 ) from None

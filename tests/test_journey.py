@@ -5,8 +5,8 @@ Not covered here, since it takes minutes: that its own recipe reaches a Dice of 
 
 import pytest
 
-from segsmith.demo import demo
 from segsmith.errors import RunError
+from segsmith.journey import demo
 from segsmith.recipe import load_recipe, to_yaml
 
 
@@ -15,8 +15,8 @@ def small(monkeypatch, tmp_path, tiny):
     """The same steps on smaller images with a smaller recipe."""
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(to_yaml(load_recipe("ships-demo", tiny("ships-demo"))))
-    monkeypatch.setattr("segsmith.demo.RECIPE", str(recipe))
-    monkeypatch.setattr("segsmith.demo.SIZE", 96)
+    monkeypatch.setattr("segsmith.journey.RECIPE", str(recipe))
+    monkeypatch.setattr("segsmith.journey.SIZE", 96)
 
 
 def test_the_whole_way_and_again(small, tmp_path):
