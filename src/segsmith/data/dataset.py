@@ -1,6 +1,7 @@
 """Index of images and labels: two Parquet tables and a JSON file, beside raw files that stay untouched.
 
-images.parquet    one row per image: id, path, labelled, size, bands, bytes, objects, foreground pixels, band statistics
+images.parquet    one row per image: id, path, labelled, source, group, size, bands, bytes, objects, foreground pixels,
+                  band statistics; images of one group never stand in different folds
 objects.parquet   one row per labelled object: image (row number), class, source row, run lengths
 dataset.json      where the raw files are, the layout they came in, class names, fingerprint
 """
@@ -21,10 +22,11 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from segsmith.data import rle
-from segsmith.data.images import read_image
+from segsmith.data.images import read_image, resized_image, resized_mask
+from segsmith.data.windows import Window, scaled_hw, whole
 from segsmith.errors import DataError
 from segsmith.files import replacing_folder
-from segsmith.types import HW, Image, Mask
+from segsmith.types import HW, ClassMask, Image, Mask
 
 FORMAT = 1
 
@@ -43,6 +45,15 @@ class Layout:
 
     def image_id(self, path: Path) -> str:
         return path.name if self.id_has_suffix else path.stem
+
+
+@dataclass(frozen=True)
+class Chip:
+    """Pixels of a window: image, truth, and which pixels are usable; all of the window's size."""
+
+    image: Image
+    mask: Mask
+    valid: ClassMask
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +131,35 @@ class Dataset:
         for o in range(self.first_object[index], self.first_object[index + 1]):
             mask[self._class_ids[o]] |= rle.decode(self.runs[self.offsets[o] : self.offsets[o + 1]], hw)
         return mask
+
+    def read(self, index: int, window: Window | None = None, scale: float = 1.0) -> Chip:
+        """A window of an image, its truth and what of it is usable, on the grid of the image enlarged `scale` times.
+
+        Without a window the whole image. Outside the image pixels and truth are 0 and not valid. Memory is that of
+        the window where the file allows it, that of the image otherwise. Raises DataError like `image`.
+        """
+        image, mask = self.image(index), self.mask(index)
+        if scale != 1.0:
+            hw = scaled_hw(self.hw(index), scale)
+            image, mask = resized_image(image, hw), resized_mask(mask, hw)
+        wanted = window or whole(mask.shape[1:])
+        inside = wanted.inside(mask.shape[1:])
+        here = (
+            slice(inside.top - wanted.top, inside.top - wanted.top + inside.height),
+            slice(inside.left - wanted.left, inside.left - wanted.left + inside.width),
+        )
+        there = slice(inside.top, inside.top + inside.height), slice(inside.left, inside.left + inside.width)
+        chip = Chip(
+            np.zeros((*wanted.hw, image.shape[2]), np.uint8),
+            np.zeros((len(mask), *wanted.hw), bool),
+            np.zeros(wanted.hw, bool),
+        )
+        chip.image[here], chip.mask[(slice(None), *here)], chip.valid[here] = (
+            image[there],
+            mask[(slice(None), *there)],
+            True,
+        )
+        return chip
 
     def write(self, folder: Path, beside: Mapping[str, str] | None = None) -> None:
         """Write the index, and the text files `beside` it by name, whole or not at all. Raises WriteError."""

@@ -10,7 +10,7 @@ from PIL import Image as PillowImage
 from PIL import ImageFile, UnidentifiedImageError
 
 from segsmith.errors import DataError
-from segsmith.types import HW, ClassMask, Image
+from segsmith.types import HW, ClassMask, Image, Mask
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 
@@ -69,6 +69,22 @@ def inspect_image(path: Path) -> ImageFacts:
         band_mean=tuple(mean.ravel().tolist()),
         band_std=tuple(std.ravel().tolist()),
     )
+
+
+def resized_image(image: Image, hw: HW) -> Image:
+    """An image brought to `hw` pixels: by area when it shrinks, linearly when it grows."""
+    if image.shape[:2] == hw:
+        return image
+    shrinks = image.shape[0] * image.shape[1] > hw[0] * hw[1]
+    return np.atleast_3d(cv2.resize(image, hw[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
+
+
+def resized_mask(mask: Mask, hw: HW) -> Mask:
+    """A mask brought to `hw` pixels as its image is; a pixel is foreground when at least half of what it covers is."""
+    if mask.shape[1:] == hw:
+        return mask
+    planes = np.ascontiguousarray(mask.transpose(1, 2, 0)).view(np.uint8) * np.uint8(255)
+    return (resized_image(planes, hw) >= 128).transpose(2, 0, 1)
 
 
 def _decode(path: Path) -> np.ndarray:

@@ -5,22 +5,19 @@ rle-masks     id,rle_mask             one row per image, ids without suffix; mas
               stand by
 """
 
-import csv
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-from os import cpu_count, walk
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from os import walk
 from pathlib import Path
-from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 import pandas as pd
 
 from segsmith.data import rle
 from segsmith.data.dataset import Dataset, Layout
-from segsmith.data.images import ImageFacts, inspect_image, is_image, read_mask
+from segsmith.data.images import ImageFacts, is_image, read_mask
+from segsmith.data.index import LabelledImage, LabelledObject, in_threads, index, look_at_all, read_csv, read_header
 from segsmith.errors import DataError, RunLengthError, listed
 from segsmith.progress import track
 from segsmith.types import HW, Runs
@@ -29,9 +26,6 @@ LAYOUTS = (
     Layout("rle-objects", "ImageId", "EncodedPixels", one_row_per="object", id_has_suffix=True),
     Layout("rle-masks", "id", "rle_mask", one_row_per="image", id_has_suffix=False),
 )
-Item = TypeVar("Item")
-Found = TypeVar("Found")
-
 MASK_FOLDERS = frozenset({"mask", "masks"})
 
 
@@ -62,34 +56,31 @@ def ingest(raw: Path, *, labels: Path | None = None, assume_hw: HW | None = None
         labelled_paths, other_paths, masks_folder = _find_images(raw, csv_file, layout, first_row)
         labelled_count = len(labelled_paths)
         paths = labelled_paths + other_paths
-        facts = _inspect_all(raw, paths)
+        facts = look_at_all(raw, paths)
         if other_paths:
             folders = Counter(str(Path(path).parent) for path in other_paths)
             notes.append("unlabelled: " + ", ".join(f"{count} in {folder}" for folder, count in folders.items()))
 
     row_of = {image_id: row for row, image_id in enumerate(ids)}
-    objects, runs = _read_objects(csv_file, layout, table, row_of, facts)
+    objects = _read_objects(csv_file, layout, table, row_of, facts)
     if masks_folder:
-        _check_masks(masks_folder, csv_file, ids, facts, objects, runs)
+        _check_masks(masks_folder, csv_file, ids, facts, objects)
         notes.append(f"{masks_folder.relative_to(raw)}: mask files agree with {csv_file.name}")
 
-    images = pd.DataFrame(
-        {
-            "image_id": ids if assume_hw else [layout.image_id(Path(path)) for path in paths],
-            "path": paths,
-            "labelled": np.arange(len(paths)) < labelled_count,
-            "height": np.array([f.hw[0] for f in facts], np.int32),
-            "width": np.array([f.hw[1] for f in facts], np.int32),
-            "bands": np.array([f.bands for f in facts], np.int16),
-            "file_bytes": np.array([f.file_bytes for f in facts], np.int64),
-            "objects": _object_counts(layout, len(paths), objects, runs, facts),
-            "foreground": np.bincount(
-                objects["image"], weights=[r[:, 1].sum() for r in runs] or None, minlength=len(paths)
-            ).astype(np.int64),
-            "band_mean": [list(f.band_mean) for f in facts],
-            "band_std": [list(f.band_std) for f in facts],
-        }
+    image_ids = ids if assume_hw else [layout.image_id(Path(path)) for path in paths]
+    dataset = index(
+        raw,
+        layout,
+        ("object",),
+        [
+            LabelledImage(image_id, path, number < labelled_count)
+            for number, (image_id, path) in enumerate(zip(image_ids, paths, strict=True))
+        ],
+        facts,
+        objects,
+        (),
     )
+    images = dataset.images
     for file, extra in _extra_tables(csv_file, layout):
         if taken := [name for name in extra.columns if name in images]:
             raise DataError(f"{file}: column {taken[0]} would stand twice in the index; rename it")
@@ -101,29 +92,8 @@ def ingest(raw: Path, *, labels: Path | None = None, assume_hw: HW | None = None
             f"{file.name}: {names} for {len(images) - missing} images, none for {missing}, {beyond} rows of other ids"
         )
 
-    offsets = np.concatenate([[0], np.cumsum([len(r) for r in runs], dtype=np.int64)]).astype(np.int32)
-    return Dataset(
-        raw=raw,
-        layout=layout,
-        classes=("object",),
-        images=images,
-        objects=objects,
-        runs=np.concatenate(runs).astype(np.int32) if runs else np.empty((0, 2), np.int32),
-        offsets=offsets,
-        notes=(
-            f"{csv_file.name}: {len(table)} rows, {len(ids)} images, {len(objects)} with pixels",
-            *notes,
-        ),
-    )
-
-
-def read_header(file: Path) -> list[str]:
-    """Column names of a CSV; none for an empty file. Raises DataError if it is no text."""
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            return next(csv.reader(lines), [])
-    except (UnicodeDecodeError, OSError, csv.Error) as error:
-        raise DataError(f"{file}: does not read as CSV ({error})") from None
+    first = f"{csv_file.name}: {len(table)} rows, {len(ids)} images, {len(objects)} with pixels"
+    return replace(dataset, images=images, notes=(first, *notes))
 
 
 def _find_labels(raw: Path, labels: Path | None) -> tuple[Path, Layout]:
@@ -145,7 +115,7 @@ def _find_labels(raw: Path, labels: Path | None) -> tuple[Path, Layout]:
 
 
 def _read_table(csv_file: Path, layout: Layout) -> pd.DataFrame:
-    table = _read_csv(csv_file, dtype=str, keep_default_na=False, skip_blank_lines=False)
+    table = read_csv(csv_file, dtype=str, keep_default_na=False, skip_blank_lines=False)
     table = table.fillna("")  # a row cut short has no second field at all
     if table.empty:
         raise DataError(f"{csv_file}: has no rows below its header")
@@ -153,16 +123,6 @@ def _read_table(csv_file: Path, layout: Layout) -> pd.DataFrame:
     if (table[layout.id_column] == "").any():
         row = int(np.argmax(table[layout.id_column] == "")) + 2
         raise DataError(f"{csv_file}, row {row}: no {layout.id_column}")
-    return table
-
-
-def _read_csv(file: Path, **options: Any) -> pd.DataFrame:
-    try:
-        table: pd.DataFrame = pd.read_csv(file, encoding="utf-8-sig", **options)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{file}: does not read as CSV ({' '.join(str(error).split())})") from None
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes a field too many for the name of the row
-        raise DataError(f"{file}, row 2: has more fields than the header")
     return table
 
 
@@ -216,36 +176,12 @@ def _find_images(
     )
 
 
-def _inspect_all(raw: Path, paths: Sequence[str]) -> list[ImageFacts]:
-    def look(path: str) -> ImageFacts | str:
-        try:
-            return inspect_image(raw / path)
-        except DataError as error:
-            return str(error)
-
-    looked = list(track(_in_threads(look, paths), "images", len(paths)))
-    problems = [found for found in looked if isinstance(found, str)]
-    if problems:
-        raise DataError(
-            f"{len(problems)} of {len(paths)} images cannot be used:\n{listed(problems)}\nrepair or remove them"
-        )
-    return [found for found in looked if not isinstance(found, str)]
-
-
-def _in_threads(function: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[Found]:
-    """Results in order; a thousand items at a time, so that memory does not grow with their number."""
-    with ThreadPoolExecutor(cpu_count()) as threads:
-        remaining = iter(items)
-        while chunk := list(islice(remaining, 1000)):
-            yield from threads.map(function, chunk)
-
-
 def _read_objects(
     csv_file: Path, layout: Layout, table: pd.DataFrame, row_of: dict[str, int], facts: Sequence[ImageFacts]
-) -> tuple[pd.DataFrame, list[Runs]]:
-    """One row per CSV row with pixels, sorted by image, and its runs."""
+) -> list[LabelledObject]:
+    """One object per CSV row with pixels."""
     problems: list[str] = []
-    image, source, runs = [], [], []
+    objects: list[LabelledObject] = []
     seen: dict[tuple[str, str], int] = {}
     rows_of: dict[str, list[tuple[int, bool]]] = {}
     for row, (image_id, text) in enumerate(
@@ -273,31 +209,10 @@ def _read_objects(
         earlier.append((row, len(found) > 0))
         if len(found):
             seen[image_id, text] = row
-            image.append(here)
-            source.append(row)
-            runs.append(found)
+            objects.append(LabelledObject(here, 0, row, found))
     if problems:
         raise DataError(f"{len(problems)} of {len(table)} rows are wrong:\n{listed(problems)}\ncorrect or remove them")
-    order = np.argsort(np.array(image, np.int32), kind="stable")
-    objects = pd.DataFrame(
-        {
-            "image": np.array(image, np.int32)[order],
-            "class": np.zeros(len(order), np.int8),
-            "source_row": np.array(source, np.int32)[order],
-        }
-    )
-    return objects, [runs[o] for o in order]
-
-
-def _object_counts(
-    layout: Layout, count: int, objects: pd.DataFrame, runs: Sequence[Runs], facts: Sequence[ImageFacts]
-) -> np.ndarray:
-    if layout.one_row_per == "object":
-        return np.bincount(objects["image"], minlength=count).astype(np.int32)
-    counts = np.zeros(count, np.int32)
-    for image, found in zip(objects["image"], runs, strict=True):
-        counts[image] = cv2.connectedComponents(rle.decode(found, facts[image].hw).view(np.uint8))[0] - 1
-    return counts
+    return objects
 
 
 def _check_masks(
@@ -305,14 +220,13 @@ def _check_masks(
     csv_file: Path,
     ids: Sequence[str],
     facts: Sequence[ImageFacts],
-    objects: pd.DataFrame,
-    runs: Sequence[Runs],
+    objects: Sequence[LabelledObject],
 ) -> None:
     """Raise DataError if a mask file is missing, broken, of another size than its image, or says other than the CSV."""
     files = {path.stem: path for path in folder.iterdir() if is_image(path)}
     runs_of: dict[int, list[Runs]] = {}
-    for image, found in zip(objects["image"], runs, strict=True):
-        runs_of.setdefault(image, []).append(found)
+    for found in objects:
+        runs_of.setdefault(found.image, []).append(found.runs)
 
     def look(row: int) -> str | None:
         file = files.get(Path(ids[row]).stem)
@@ -329,7 +243,7 @@ def _check_masks(
         wrong = int((mask != truth).sum())
         return f"{file}: differs from {csv_file.name} in {wrong} pixels" if wrong else None
 
-    looked = track(_in_threads(look, range(len(ids))), "masks", len(ids))
+    looked = track(in_threads(look, range(len(ids))), "masks", len(ids))
     problems = [found for found in looked if found]
     if problems:
         raise DataError(
@@ -344,7 +258,7 @@ def _extra_tables(csv_file: Path, layout: Layout) -> Iterator[tuple[Path, pd.Dat
         header = read_header(file)
         if file == csv_file or len(header) < 2 or header[0] != layout.id_column or layout.runs_column in header:
             continue
-        table = _read_csv(file, dtype={layout.id_column: str})
+        table = read_csv(file, dtype={layout.id_column: str})
         twice = table[layout.id_column].duplicated()
         if twice.any():
             row = int(np.argmax(twice)) + 2

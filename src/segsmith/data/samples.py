@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from segsmith import recipe
 from segsmith.data.augment import apply_change, draw_change
 from segsmith.data.dataset import Dataset
+from segsmith.data.images import resized_image, resized_mask
 from segsmith.errors import DataError
 from segsmith.types import HW, Image, InputImage, InputMask, InputProbabilities, Mask, Probabilities
 
@@ -37,19 +38,15 @@ def fit_image(image: Image, options: recipe.Data) -> InputImage:
     """An image brought to `input_hw`: resized (by area when it shrinks), or padded around its centre."""
     if options.fit == "pad":
         return _padded(image, options)
-    if image.shape[:2] == options.input_hw:
-        return image
-    return np.atleast_3d(_resized(image, options.input_hw))
+    return resized_image(image, options.input_hw)
 
 
 def fit_mask(mask: Mask, options: recipe.Data) -> InputMask:
     """A mask brought to `input_hw` as its image is; a pixel is foreground when at least half of what it covers is."""
-    planes = np.ascontiguousarray(mask.transpose(1, 2, 0)).view(np.uint8)
     if options.fit == "pad":
+        planes = np.ascontiguousarray(mask.transpose(1, 2, 0)).view(np.uint8)
         return _padded(planes, options).transpose(2, 0, 1).view(bool)
-    if mask.shape[1:] == options.input_hw:
-        return mask
-    return (np.atleast_3d(_resized(planes * np.uint8(255), options.input_hw)) >= 128).transpose(2, 0, 1)
+    return resized_mask(mask, options.input_hw)
 
 
 def unfit_probabilities(probabilities: InputProbabilities, hw: HW, options: recipe.Data) -> Probabilities:
@@ -60,11 +57,6 @@ def unfit_probabilities(probabilities: InputProbabilities, hw: HW, options: reci
     if hw == options.input_hw:
         return probabilities
     return np.stack([cv2.resize(plane, hw[::-1], interpolation=cv2.INTER_LINEAR) for plane in probabilities])
-
-
-def _resized(pixels: UInt8[np.ndarray, "h w c"], hw: HW) -> UInt8[np.ndarray, "..."]:
-    shrinks = pixels.shape[0] * pixels.shape[1] > hw[0] * hw[1]
-    return np.asarray(cv2.resize(pixels, hw[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
 
 
 def _margins(hw: HW, input_hw: HW) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from segsmith.data import rle
 from segsmith.data.dataset import Layout
-from segsmith.data.ingest_rle import read_header
+from segsmith.data.index import read_header
 from segsmith.errors import DataError, RunLengthError, listed
 from segsmith.files import write_text
 from segsmith.prediction.masks import object_runs
