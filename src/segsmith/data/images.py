@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from jaxtyping import Bool, UInt8
 from PIL import Image as PillowImage
 from PIL import ImageFile, UnidentifiedImageError
 
@@ -71,7 +72,7 @@ def inspect_image(path: Path) -> ImageFacts:
     )
 
 
-def resized_image(image: Image, hw: HW) -> Image:
+def resized_image(image: Image, hw: HW) -> UInt8[np.ndarray, "_height _width bands"]:
     """An image brought to `hw` pixels: by area when it shrinks, linearly when it grows."""
     if image.shape[:2] == hw:
         return image
@@ -79,7 +80,7 @@ def resized_image(image: Image, hw: HW) -> Image:
     return np.atleast_3d(cv2.resize(image, hw[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
 
 
-def resized_mask(mask: Mask, hw: HW) -> Mask:
+def resized_mask(mask: Mask, hw: HW) -> Bool[np.ndarray, "classes _height _width"]:
     """A mask brought to `hw` pixels as its image is; a pixel is foreground when at least half of what it covers is."""
     if mask.shape[1:] == hw:
         return mask
