@@ -160,13 +160,16 @@ def predict(
     sample_submission: Annotated[
         Path | None, typer.Option(help="CSV that fixes which images are predicted, and the order of rows.")
     ] = None,
+    numbers: Annotated[Path | None, typer.Option(help="CSV of ids and the numbers named in data.extra.")] = None,
     masks: Annotated[bool, typer.Option(help="Write mask PNGs.")] = True,
     overlays: Annotated[bool, typer.Option(help="Write images with their outlines.")] = True,
 ) -> None:
     """Predict a folder of images; write what is handed in."""
     from segsmith.prediction.predict import predict as run_prediction
 
-    done = run_prediction(bundle, images, to, sample_submission=sample_submission, masks=masks, overlays=overlays)
+    done = run_prediction(
+        bundle, images, to, sample_submission=sample_submission, numbers=numbers, masks=masks, overlays=overlays
+    )
     out.print(f"{done.images:,} images, {done.with_foreground:,} with foreground, {done.rows:,} rows")
     out.print(f"read back and checked: {done.folder / 'submission.csv'}")
 

@@ -27,6 +27,15 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Source(Section):
+    """A part of the data, such as a folder of other origin."""
+
+    weight: Amount = Field(1.0, description="How often its images are drawn, relative to other parts.")
+    trust: Share = Field(
+        1.0, description="Factor of its loss; below 1 it is trained on, but never validated or scored on."
+    )
+
+
 class Data(Section):
     classes: tuple[str, ...] = Field(
         ("object",), min_length=1, max_length=1, description="Name of the foreground class."
@@ -34,15 +43,45 @@ class Data(Section):
     input_hw: tuple[Count, Count] = Field(
         (256, 256), description="Pixels, height first: the size the network sees; a multiple of its stride."
     )
-    fit: Literal["resize", "pad"] = Field(
-        "resize", description="How an image gets to input_hw: resized, or kept as it is and padded around its centre."
+    fit: Literal["resize", "pad", "chip"] = Field(
+        "resize",
+        description="How an image gets to input_hw: resized, padded around its centre, or cut into chips of that size.",
+    )
+    stride: Count | None = Field(
+        None, description="chip: pixels from one training chip to the next; it divides input_hw. null is input_hw."
+    )
+    scales: tuple[Annotated[float, Field(gt=0, le=16)], ...] = Field(
+        (1.0,), min_length=1, description="chip: enlargements at which chips are cut; scores are made at the first."
+    )
+    gsd_m: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="chip: metres a pixel that images are brought to first; null takes them as they are."
+    )
+    blank_most: Share = Field(
+        0.5, description="chip: share of unusable pixels above which a chip without foreground is left out."
+    )
+    extra: tuple[str, ...] = Field(
+        (), description="Columns of numbers in the index, such as a depth, that become channels of one value each."
     )
     padding: Literal["reflect", "zero"] = Field(
         "reflect", description="What stands outside the image when padded or moved."
     )
-    normalise: Literal["imagenet", "measured"] = Field(
-        "imagenet", description="Mean and deviation subtracted per band: ImageNet's, or those measured by inspect."
+    normalise: Literal["imagenet", "measured", "mean_image"] = Field(
+        "imagenet",
+        description="Taken off each band: ImageNet's mean and deviation, the measured ones, or the mean of all "
+        "training images pixel by pixel.",
     )
+    sources: dict[str, Source] = Field({}, description="How much parts of the data count; those not named in full.")
+
+    @property
+    def stride_hw(self) -> tuple[int, int]:
+        """Pixels from one training chip to the next, down and across."""
+        return (self.stride, self.stride) if self.stride else self.input_hw
+
+    @model_validator(mode="after")
+    def _stride_divides(self) -> "Data":
+        if self.stride and any(side % self.stride for side in self.input_hw):
+            raise ValueError(f"stride={self.stride} does not divide input_hw {list(self.input_hw)}")
+        return self
 
 
 class Folds(Section):
@@ -54,6 +93,14 @@ class Folds(Section):
     stratify_by: Literal["objects", "coverage"] = Field(
         "objects",
         description="What each fold holds equal shares of: objects per image, or foreground share in eleven classes.",
+    )
+
+    split: Literal["blocks", "images"] = Field(
+        "blocks", description="chip: what folds are made of: square blocks of chips, or whole images."
+    )
+    block: Count = Field(4, description="chip: chips on a side of a block.")
+    guard: int = Field(
+        0, ge=0, description="chip: pixels around validation blocks that no training chip may touch either."
     )
 
     @model_validator(mode="after")

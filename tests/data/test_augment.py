@@ -12,6 +12,11 @@ OFF = dict.fromkeys(("hflip", "vflip", "transpose", "affine", "colour", "blur", 
 HW = (48, 64)
 
 
+def changed(change: Change, image: np.ndarray, mask: np.ndarray, padding: str) -> tuple[np.ndarray, np.ndarray]:
+    image, mask, _ = apply_change(change, image, mask, None, padding)
+    return image, mask
+
+
 def drawn(seed: int = 0, hw: tuple[int, int] = HW, **options: float) -> Change:
     return draw_change(recipe.Augment(**(OFF | options)), hw, np.random.default_rng(seed))
 
@@ -42,7 +47,7 @@ def test_nothing_on_changes_nothing():
     assert (change.matrix, change.table, change.cutout) == (None, None, None)
     assert (change.blur_sigma, change.noise_sigma) == (0, 0)
     for padding in ("reflect", "zero"):
-        same_image, same_mask = apply_change(change, image, mask, padding)
+        same_image, same_mask = changed(change, image, mask, padding)
         assert (same_image == image).all()
         assert (same_mask == mask).all()
 
@@ -59,7 +64,7 @@ def test_strengths_alone_change_nothing(strength):
 @pytest.mark.parametrize(("left_right", "upside_down"), [(1, 0), (0, 1), (1, 1)])
 def test_flips_are_exact(hw, bands, left_right, upside_down):
     image, mask = noise_image(hw, bands), random_mask(hw)
-    flipped_image, flipped_mask = apply_change(drawn(hw=hw, hflip=left_right, vflip=upside_down), image, mask, "zero")
+    flipped_image, flipped_mask = changed(drawn(hw=hw, hflip=left_right, vflip=upside_down), image, mask, "zero")
     rows, columns = slice(None, None, -1 if upside_down else 1), slice(None, None, -1 if left_right else 1)
     assert (flipped_image == image[rows, columns]).all()
     assert (flipped_mask == mask[:, rows, columns]).all()
@@ -69,7 +74,7 @@ def test_flips_are_exact(hw, bands, left_right, upside_down):
 def test_transposes_are_exact_and_come_after_the_flips(left_right, upside_down):
     image, mask = noise_image((33, 33)), random_mask((33, 33))
     change = drawn(hw=(33, 33), hflip=left_right, vflip=upside_down, transpose=1)
-    turned_image, turned_mask = apply_change(change, image, mask, "reflect")
+    turned_image, turned_mask = changed(change, image, mask, "reflect")
     rows, columns = slice(None, None, -1 if upside_down else 1), slice(None, None, -1 if left_right else 1)
     assert (turned_image == image[rows, columns].transpose(1, 0, 2)).all()
     assert (turned_mask == mask[:, rows, columns].transpose(0, 2, 1)).all()
@@ -77,7 +82,7 @@ def test_transposes_are_exact_and_come_after_the_flips(left_right, upside_down):
 
 def test_masks_of_several_classes_move_together():
     mask = random_mask(HW, classes=3)
-    _, flipped = apply_change(drawn(hflip=1), noise_image(HW), mask, "zero")
+    _, flipped = changed(drawn(hflip=1), noise_image(HW), mask, "zero")
     assert (flipped == mask[:, :, ::-1]).all()
 
 
@@ -85,7 +90,7 @@ def test_masks_of_several_classes_move_together():
 def test_a_blob_and_its_mask_move_where_the_matrix_says(seed):
     image, mask = blob()
     change = drawn(seed, affine=1, shift=0.1, scale=0.2, rotate=180, hflip=0.5, vflip=0.5)
-    moved_image, moved_mask = apply_change(change, image, mask, "zero")
+    moved_image, moved_mask = changed(change, image, mask, "zero")
     x, y, _ = change.matrix @ [*centroid(mask[0])[::-1], 1]
     assert np.abs(centroid(moved_mask[0]) - [y, x]).max() < 0.5
     assert np.abs(centroid(moved_image[:, :, 0].astype(float)) - [y, x]).max() < 0.5
@@ -98,7 +103,7 @@ def test_image_and_mask_move_together(seed, padding):
     rows, columns = np.indices(HW)
     waves = np.sin(rows / 5) + np.sin(columns / 7 + 1)
     image, mask = np.where(waves > 0, 255, 0).astype(np.uint8)[:, :, None], (waves > 0)[None]
-    moved_image, moved_mask = apply_change(drawn(seed, affine=1, rotate=180), image, mask, padding)
+    moved_image, moved_mask = changed(drawn(seed, affine=1, rotate=180), image, mask, padding)
     assert ((moved_image[:, :, 0] > 127) != moved_mask[0]).mean() < 0.03
     assert (moved_mask != mask).mean() > 0.1, "nothing moved"
 
@@ -109,11 +114,11 @@ def test_moves_stay_within_their_limits():
     centre = (np.array(HW) - 1) / 2
     turns = []
     for seed in range(40):
-        _, shifted = apply_change(drawn(seed, affine=1, shift=0.1, scale=0, rotate=0), image, mask, "zero")
+        _, shifted = changed(drawn(seed, affine=1, shift=0.1, scale=0, rotate=0), image, mask, "zero")
         assert (np.abs(centroid(shifted[0]) - start) < np.array(HW) * 0.1 + 0.5).all()
-        _, zoomed = apply_change(drawn(seed, affine=1, shift=0, scale=0.5, rotate=0), image, mask, "zero")
+        _, zoomed = changed(drawn(seed, affine=1, shift=0, scale=0.5, rotate=0), image, mask, "zero")
         assert 1 / 1.5**2 - 0.1 < zoomed.sum() / area < 1.5**2 + 0.1
-        _, turned = apply_change(drawn(seed, affine=1, shift=0, scale=0, rotate=90), image, mask, "zero")
+        _, turned = changed(drawn(seed, affine=1, shift=0, scale=0, rotate=90), image, mask, "zero")
         away = centroid(turned[0]) - centre
         assert np.hypot(*away) == pytest.approx(np.hypot(*(start - centre)), abs=0.5), "not about the centre"
         cosine = away @ (start - centre) / np.hypot(*away) / np.hypot(*(start - centre))
@@ -125,11 +130,11 @@ def test_moves_stay_within_their_limits():
 def test_zero_padding_is_empty_and_reflection_is_not():
     white, full = np.full((*HW, 3), 255, np.uint8), np.ones((1, *HW), bool)
     change = drawn(1, affine=1, shift=0.5, scale=0, rotate=45)
-    image, mask = apply_change(change, white, full, "zero")
+    image, mask = changed(change, white, full, "zero")
     assert (image == 0).any()
     assert not mask.all()
     assert (mask[0] == (image[:, :, 0] > 127))[2:-2, 2:-2].mean() > 0.97, "their edges differ"
-    image, mask = apply_change(change, white, full, "reflect")
+    image, mask = changed(change, white, full, "reflect")
     assert (image == 255).all()
     assert mask.all()
 
@@ -137,7 +142,7 @@ def test_zero_padding_is_empty_and_reflection_is_not():
 def test_reflection_repeats_no_edge():
     ramp = np.tile(np.arange(64, dtype=np.uint8)[None, :, None], (48, 1, 1))
     change = Change(np.array([[1, 0, 3], [0, 1, 0], [0, 0, 1.0]]), None, 0.0, 0.0, 0, None)
-    moved, _ = apply_change(change, ramp, random_mask(HW), "reflect")
+    moved, _ = changed(change, ramp, random_mask(HW), "reflect")
     assert moved[0, :6, 0].tolist() == [3, 2, 1, 0, 1, 2]
 
 
@@ -166,7 +171,7 @@ def test_brightness_and_contrast_stay_within_their_limits():
 def test_the_table_is_what_happens_to_the_image_alone():
     image, mask = noise_image(HW), random_mask(HW)
     change = drawn(3, colour=1)
-    coloured, same_mask = apply_change(change, image, mask, "zero")
+    coloured, same_mask = changed(change, image, mask, "zero")
     assert (coloured == change.table[image]).all()
     assert (same_mask == mask).all()
 
@@ -175,17 +180,17 @@ def test_blur_flattens_and_noise_roughens():
     image, mask = noise_image(HW), random_mask(HW)
     sigmas = [drawn(seed, blur=1, blur_sigma=3).blur_sigma for seed in range(20)]
     assert 0 < min(sigmas) < max(sigmas) <= 3
-    blurred, same_mask = apply_change(Change(None, None, 2.0, 0.0, 0, None), image, mask, "zero")
+    blurred, same_mask = changed(Change(None, None, 2.0, 0.0, 0, None), image, mask, "zero")
     assert blurred.shape == image.shape
     assert blurred.std() < 0.3 * image.std()
     assert (same_mask == mask).all()
 
     grey = np.full((*HW, 1), 128, np.uint8)
     change = drawn(0, noise=1, noise_sigma=10)
-    noisy, same_mask = apply_change(change, grey, mask, "zero")
+    noisy, same_mask = changed(change, grey, mask, "zero")
     assert 0 < change.noise_sigma <= 10
     assert (noisy.astype(float) - 128).std() == pytest.approx(change.noise_sigma, rel=0.1)
-    assert (apply_change(change, grey, mask, "zero")[0] == noisy).all(), "the same change, the same noise"
+    assert (changed(change, grey, mask, "zero")[0] == noisy).all(), "the same change, the same noise"
     assert (same_mask == mask).all()
 
 
@@ -195,7 +200,7 @@ def test_cutout_blanks_one_square_and_leaves_the_mask():
     places = set()
     for seed in range(30):
         change = drawn(seed, cutout=1, cutout_size=0.25)
-        cut, same_mask = apply_change(change, image, mask, "zero")
+        cut, same_mask = changed(change, image, mask, "zero")
         rows, columns = np.nonzero((cut != image).any(axis=2))
         assert len(rows) == 12 * 12, "a quarter of the shorter side, squared"
         assert (np.ptp(rows), np.ptp(columns)) == (11, 11)
@@ -214,7 +219,7 @@ def test_applying_leaves_the_sample_as_it_was():
     image, mask = noise_image(HW), random_mask(HW)
     image_before, mask_before = image.copy(), mask.copy()
     for options in ({"affine": 1}, {"colour": 1}, {"blur": 1}, {"noise": 1}, {"cutout": 1}, {"hflip": 1}):
-        apply_change(drawn(0, **options), image, mask, "reflect")
+        changed(drawn(0, **options), image, mask, "reflect")
         assert (image == image_before).all()
         assert (mask == mask_before).all()
 
@@ -253,7 +258,7 @@ def test_probabilities_are_kept():
 def test_the_same_generator_state_gives_the_same_sample():
     image, mask = noise_image(HW), random_mask(HW)
     options = dict.fromkeys(set(OFF) - {"transpose"}, 1.0)
-    first, second = (apply_change(drawn(7, **options), image, mask, "reflect") for _ in range(2))
+    first, second = (changed(drawn(7, **options), image, mask, "reflect") for _ in range(2))
     assert (first[0] == second[0]).all()
     assert (first[1] == second[1]).all()
-    assert (apply_change(drawn(8, **options), image, mask, "reflect")[0] != first[0]).any()
+    assert (changed(drawn(8, **options), image, mask, "reflect")[0] != first[0]).any()

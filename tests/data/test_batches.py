@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from segsmith import recipe
-from segsmith.data.batches import Batch, TrainingBatches, default_workers, image_batches
+from segsmith.data.batches import Batch, TrainingBatches, chip_batches, default_workers
+from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
 from segsmith.data.ingest_rle import ingest
 from segsmith.data.samples import read_sample
@@ -22,7 +23,7 @@ def dataset(ships) -> Dataset:
 
 def training_batches(dataset: Dataset, workers: int = 0, stage_number: int = 0, seed: int = 0) -> TrainingBatches:
     plan = plan_epochs(dataset.labelled, dataset.images["objects"].to_numpy(), stage_number, STAGE, 3, seed)
-    return TrainingBatches(dataset, OPTIONS, STAGE, plan, workers)
+    return TrainingBatches(cut(dataset, OPTIONS), STAGE, plan, workers)
 
 
 def same(left: Batch, right: Batch) -> bool:
@@ -74,7 +75,7 @@ def test_epochs_stages_and_seeds_differ_in_order_and_in_augmentation(dataset):
 
 def test_an_image_drawn_again_in_an_epoch_is_augmented_anew(dataset):
     plan = plan_epochs([2], dataset.images["objects"].to_numpy(), 0, STAGE, 1, 0)
-    batches = list(TrainingBatches(dataset, OPTIONS, STAGE, plan, 0).epoch(0))
+    batches = list(TrainingBatches(cut(dataset, OPTIONS), STAGE, plan, 0).epoch(0))
     assert [batch.indices.tolist() for batch in batches] == [[2]] * 12
     assert len({tuple(batch.images.ravel().tolist()) for batch in batches}) == 12
 
@@ -86,29 +87,29 @@ def test_an_epoch_is_what_its_plan_draws(dataset):
 
 def test_images_come_in_their_order_without_augmentation(dataset):
     indices = [8, 0, 5, 2, 2]
-    batches = list(image_batches(dataset, indices, OPTIONS, batch_size=2, workers=0))
+    batches = list(chip_batches(cut(dataset, OPTIONS), indices, batch_size=2, workers=0))
 
     assert [batch.indices.tolist() for batch in batches] == [[8, 0], [5, 2], [2]]
     assert batches[2].images.shape == (1, 3, 32, 32)
     for batch in batches:
         assert (batch.images.dtype, batch.masks.dtype, batch.indices.dtype) == (torch.uint8, torch.uint8, torch.int64)
         for image, mask, index in zip(batch.images, batch.masks, batch.indices.tolist(), strict=True):
-            sample = read_sample(dataset, index, OPTIONS)
+            sample = read_sample(cut(dataset, OPTIONS), index)
             assert (image.numpy() == sample.image.transpose(2, 0, 1)).all()
             assert (mask.numpy() == sample.mask).all()
     assert batches[1].masks.unique().tolist() == [0, 1]
-    assert all_same(list(image_batches(dataset, indices, OPTIONS, batch_size=2, workers=2)), batches)
+    assert all_same(list(chip_batches(cut(dataset, OPTIONS), indices, batch_size=2, workers=2)), batches)
 
 
 def test_no_images_no_batches(dataset):
-    assert list(image_batches(dataset, [], OPTIONS, batch_size=2, workers=0)) == []
+    assert list(chip_batches(cut(dataset, OPTIONS), [], batch_size=2, workers=0)) == []
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_broke_since_it_was_indexed_is_named(dataset, workers):
     dataset.path(1).write_bytes(b"gone bad")
     with pytest.raises(DataError) as caught:
-        list(image_batches(dataset, [0, 1, 2], OPTIONS, batch_size=2, workers=workers))
+        list(chip_batches(cut(dataset, OPTIONS), [0, 1, 2], batch_size=2, workers=workers))
     assert f"{dataset.path(1)}: does not decode as an image" in str(caught.value)
     assert "Traceback" not in str(caught.value)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from segsmith import recipe
+from segsmith.data.chips import cut
 from segsmith.data.ingest_rle import ingest
 from segsmith.data.samples import augmented, fit_image, fit_mask, read_sample, unfit_probabilities
 from segsmith.errors import DataError
@@ -120,18 +121,18 @@ def test_probabilities_are_resized_back_to_the_image():
 
 def test_a_sample_is_read_at_the_size_of_the_recipe(ships):
     dataset = ingest(ships)
-    sample = read_sample(dataset, 2, recipe.Data(fit="pad", input_hw=(32, 32)))
+    sample = read_sample(cut(dataset, recipe.Data(fit="pad", input_hw=(32, 32))), 2)
     assert sample.image.shape == (32, 32, 3)
     assert (sample.image[6:26, 4:28] == dataset.image(2)).all()
     assert (sample.mask[:, 6:26, 4:28] == dataset.mask(2)).all()
 
-    small = read_sample(dataset, 2, recipe.Data(fit="resize", input_hw=(10, 12)))
+    small = read_sample(cut(dataset, recipe.Data(fit="resize", input_hw=(10, 12))), 2)
     assert (small.image.shape, small.mask.shape) == ((10, 12, 3), (1, 10, 12))
 
 
 def test_an_augmented_sample_moves_by_its_generator_alone(ships):
     options = recipe.Data(fit="pad", input_hw=(32, 32), padding="zero")
-    sample = read_sample(ingest(ships), 2, options)
+    sample = read_sample(cut(ingest(ships), options), 2)
     flipped = augmented(sample, recipe.Augment(hflip=1), options, np.random.default_rng(0))
     assert (flipped.image == sample.image[:, ::-1]).all()
     assert (flipped.mask == sample.mask[:, :, ::-1]).all()
@@ -143,7 +144,7 @@ def test_an_augmented_sample_moves_by_its_generator_alone(ships):
 
 
 def test_the_padding_of_the_recipe_is_what_a_move_brings_in(ships):
-    sample = read_sample(ingest(ships), 2, recipe.Data(input_hw=(20, 24)))
+    sample = read_sample(cut(ingest(ships), recipe.Data(input_hw=(20, 24))), 2)
     moved = {
         padding: augmented(
             sample,

@@ -142,6 +142,7 @@ def test_facts_of_another_version(bundle, file, change):
         "classes": bundle.classes,
         "layout": asdict(bundle.layout),
         "fingerprint": bundle.fingerprint,
+        "extra": bundle.extra,
         "decision": asdict(bundle.decision),
     }
     rewritten(file, facts=json.dumps(facts))

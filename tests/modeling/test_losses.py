@@ -12,7 +12,14 @@ from torch import Tensor
 
 from segsmith import recipe
 from segsmith.modeling import losses
-from segsmith.modeling.losses import binary_cross_entropy, dice_loss, focal_loss, lovasz_hinge, weighted_loss
+from segsmith.modeling.losses import (
+    binary_cross_entropy,
+    dice_loss,
+    focal_loss,
+    lovasz_hinge,
+    pixel_weight,
+    weighted_loss,
+)
 
 LOSSES = {"bce": binary_cross_entropy, "focal": focal_loss, "dice": dice_loss, "lovasz": lovasz_hinge}
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
@@ -273,3 +280,66 @@ def test_losses_are_computed_in_float32_whatever_the_network_ran_in():
     loss.backward()
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
+
+
+# Pixels that count less, or not at all
+
+EVERY_LOSS = [recipe.Loss(**({"bce": 0.0} | {name: 1.0})) for name in ("bce", "dice", "focal", "lovasz")]
+
+
+def half_usable() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits and truth of which the right half is not usable, and differs wildly from the left."""
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 2, 6, 8, generator=rng)
+    truth = (torch.rand(2, 2, 6, 8, generator=rng) < 0.4).float()
+    logits[..., 4:] *= 30
+    weight = torch.ones(2, 1, 6, 8)
+    weight[..., 4:] = 0
+    return logits, truth, weight
+
+
+@pytest.mark.parametrize("loss", EVERY_LOSS, ids=str)
+def test_an_unusable_pixel_is_as_good_as_absent(loss):
+    logits, truth, weight = half_usable()
+    logits.requires_grad_(True)
+    found = weighted_loss(loss, logits, truth, weight)
+    assert torch.allclose(found, weighted_loss(loss, logits[..., :4], truth[..., :4]))
+    found.backward()
+    assert not logits.grad[..., 4:].any()
+    assert logits.grad[..., :4].any()
+
+
+@pytest.mark.parametrize("loss", EVERY_LOSS, ids=str)
+def test_weights_of_one_change_nothing(loss):
+    logits, truth, weight = half_usable()
+    assert torch.allclose(
+        weighted_loss(loss, logits, truth, torch.ones_like(weight)), weighted_loss(loss, logits, truth)
+    )
+
+
+@pytest.mark.parametrize("loss", EVERY_LOSS, ids=str)
+def test_nothing_usable_is_no_loss_and_no_gradient(loss):
+    logits, truth, weight = half_usable()
+    logits.requires_grad_(True)
+    found = weighted_loss(loss, logits, truth, 0 * weight)
+    found.backward()
+    assert float(found) == 0
+    assert not logits.grad.any()
+
+
+def test_an_image_less_trusted_pulls_less():
+    logits, truth = torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)
+    truth[1] = 1
+    logits.requires_grad_(True)
+    weight = pixel_weight(None, torch.tensor([1.0, 0.25]), logits)
+    weighted_loss(recipe.Loss(bce=1), logits, truth, weight).backward()
+    assert torch.allclose(logits.grad[1], -0.25 * logits.grad[0])
+
+
+def test_the_weight_of_pixels():
+    logits = torch.zeros(2, 3, 2, 2)
+    assert pixel_weight(None, torch.ones(2), logits) is None
+    valid = torch.tensor([[[1, 0], [1, 1]], [[1, 1], [0, 0]]], dtype=torch.uint8)
+    found = pixel_weight(valid, torch.tensor([1.0, 0.5]), logits)
+    assert found.shape == (2, 1, 2, 2)
+    assert found[:, 0].tolist() == [[[1, 0], [1, 1]], [[0.5, 0.5], [0, 0]]]

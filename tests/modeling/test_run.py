@@ -9,12 +9,12 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
+from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
-from segsmith.data.folds import make_folds
+from segsmith.data.split import split
 from segsmith.errors import DataError, RunError, WriteError
 from segsmith.modeling.run import FREE, Run, load_state, save_state
 from segsmith.recipe import Recipe, override
@@ -35,7 +35,9 @@ def begin(run: Run, squares: Path, tiny: Recipe) -> Callable[..., None]:
     def beginning(*overrides: str, dataset: Path = squares) -> None:
         run.check_free()
         with run.locked():
-            run.begin(dataset, Dataset.open(dataset), override(tiny, overrides), FACTS)
+            recipe = override(tiny, overrides)
+            chips = cut(Dataset.open(dataset), recipe.data)
+            run.begin(dataset, chips, split(chips, recipe.folds, recipe.seed), recipe, FACTS)
 
     return beginning
 
@@ -53,15 +55,20 @@ def test_a_run_keeps_what_it_began_with(run, begin, squares, tiny):
     assert run.recipe() == tiny
     assert run.facts() == FACTS | {"dataset": str(squares), "fingerprint": dataset.fingerprint}
     assert run.dataset().fingerprint == dataset.fingerprint
-    folds = make_folds(dataset, tiny.folds, tiny.seed)
-    assert np.array_equal(run.folds(dataset), folds)
-    assert set(folds) == {0, 1, 2}
+    chips = cut(dataset, tiny.data)
+    parts = split(chips, tiny.folds, tiny.seed)
+    for name in ("training", "validation", "held_out"):
+        assert run.part(chips, name) == getattr(parts, name).tolist()
+    assert set(parts.fold) == {0, 1, 2}
+    assert len(run.part(chips, "training")) > len(run.part(chips, "validation")) > 0
 
 
-def test_images_that_came_later_have_no_fold(run, begin, squares, make_squares, tmp_path):
+def test_images_that_came_later_belong_to_no_part(run, begin, squares, make_squares, tmp_path, tiny):
     begin()
-    more = Dataset.open(make_squares(tmp_path / "more", (0, 0, 1, 2) * 7))
-    assert run.folds(more).tolist() == [*run.folds(Dataset.open(squares)), -1, -1, -1, -1]
+    more = cut(Dataset.open(make_squares(tmp_path / "more", (0, 0, 1, 2) * 7)), tiny.data)
+    before = cut(Dataset.open(squares), tiny.data)
+    for name in ("training", "validation"):
+        assert run.part(more, name) == run.part(before, name)
 
 
 def test_beginning_again_changes_nothing(run, begin):

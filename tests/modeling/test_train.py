@@ -21,6 +21,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segsmith.cli import main
+from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
 from segsmith.data.ingest_rle import ingest
 from segsmith.errors import DataError, ModelError, RunError
@@ -512,9 +513,8 @@ def test_an_image_that_breaks_in_the_middle_of_training(make_squares, tiny, tmp_
     dataset, run = Dataset.open(data), Run(tmp_path / "run")
 
     def break_images(step: Step) -> None:
-        in_validation = run.folds(dataset) == 0
-        for index in np.flatnonzero(in_validation if part == "validation" else ~in_validation):
-            dataset.path(int(index)).write_bytes(b"\x89PNG, but no more")
+        for index in run.part(cut(dataset, tiny.data), part):
+            dataset.path(index).write_bytes(b"\x89PNG, but no more")
 
     with pytest.raises(DataError) as caught:
         train(data, override(tiny, [f"train.workers={workers}"]), run.folder, watch=break_images)

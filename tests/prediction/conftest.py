@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from segsmith.data.chips import cut
 from segsmith.data.ingest_rle import LAYOUTS, ingest
+from segsmith.data.split import split
 from segsmith.modeling.bundle import Bundle, Decision
 from segsmith.modeling.networks import build_network
 from segsmith.modeling.run import Run
@@ -38,8 +40,8 @@ class MadeRun:
 
     def fold(self, number: int) -> list[str]:
         """Ids of a fold, in the order of the labels."""
-        rows = [line.rsplit(",", 1) for line in (self.folder / "folds.csv").read_text().splitlines()[1:]]
-        return [image_id.strip('"') for image_id, fold in rows if int(fold) == number]
+        rows = [line.rsplit(",", 2) for line in (self.folder / "folds.csv").read_text().splitlines()[1:]]
+        return [image_id.strip('"') for image_id, fold, _ in rows if int(fold) == number]
 
 
 MakeRun = Callable[..., MadeRun]
@@ -101,7 +103,9 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, make_bundle: MakeBundle) 
         bundle = make_bundle("folds.held_out=null", *overrides)
         run = Run(folder / "run")
         facts = {"hardware": "two quiet cores", "precision": "fp32", "versions": {"segsmith": "0.1.0"}}
-        run.begin(folder / "dataset", dataset, bundle.recipe, facts)
+        chips = cut(dataset, bundle.recipe.data)
+        parts = split(chips, bundle.recipe.folds, bundle.recipe.seed)
+        run.begin(folder / "dataset", chips, parts, bundle.recipe, facts)
         replace(bundle, layout=dataset.layout, fingerprint=dataset.fingerprint).write(run.bundle)
         (run.folder / "metrics.csv").write_text(METRICS_CSV)
         files = ProbabilityFiles(run.probabilities, bundle.classes)

@@ -187,7 +187,7 @@ def test_a_dataset_that_changed_since_is_refused(make_run):
 def test_a_run_that_another_process_holds_is_refused(make_run):
     made = make_run(*scenes(4, (12, 14)), "folds.count=2")
     with (made.folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.lockf(file, fcntl.LOCK_EX)
 
         def refused() -> str:
             with pytest.raises(RunError) as caught:

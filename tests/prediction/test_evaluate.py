@@ -159,7 +159,8 @@ def test_another_seed_draws_another_bootstrap(make_run):
         made = make_run(*scenes(24, HW), "folds.count=2", f"seed={seed}", *SEARCH)
         set_decision(made, Decision(level=128, metric="mean_dice"))
         (made.folder / "folds.csv").write_text(
-            "image_id,fold\n" + "".join(f"{image_id},{n % 2}\n" for n, image_id in enumerate(made.truths))
+            "chip,fold,part\n"
+            + "".join(f"{i},{n % 2},{('validation', 'training')[n % 2]}\n" for n, i in enumerate(made.truths))
         )
         lows.append([(found.low, found.high) for found in evaluate(made.folder).scores])
     assert lows[0] != lows[1]
@@ -175,7 +176,8 @@ def test_only_empty_and_no_empty_images(make_run, truth, absent, precision, reca
     made = make_run(truths, probabilities, "folds.count=2", *SEARCH)
     set_decision(made, Decision(level=255, smallest_area=10_000, metric="mean_dice"))
     (made.folder / "folds.csv").write_text(
-        "image_id,fold\n" + "".join(f"{i},{int(made.truths[i].any() != truth)}\n" for i in made.truths)
+        "chip,fold,part\n"
+        + "".join(f"{i},0,{'validation' if made.truths[i].any() == truth else 'training'}\n" for i in made.truths)
     )
     evaluation = evaluate(made.folder)
     names = {found.name for found in evaluation.scores}

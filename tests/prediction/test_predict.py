@@ -321,7 +321,7 @@ def other_safetensors(path: Path) -> None:
 
 
 def other_version(path: Path) -> None:
-    safetensors.torch.save_file({"w": torch.zeros(2)}, path, {"segsmith": "1", "facts": '{"recipe": {"nose": 1}}'})
+    safetensors.torch.save_file({"w": torch.zeros(2)}, path, {"segsmith": "2", "facts": '{"recipe": {"nose": 1}}'})
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def other_version(path: Path) -> None:
         (text, "does not read as a bundle"),
         (nothing, "does not read as a bundle"),
         (empty_folder, "no such bundle"),
-        (other_safetensors, "no segsmith bundle of format 1"),
+        (other_safetensors, "no segsmith bundle of format 2"),
         (other_version, "written by another version of segsmith"),
     ],
 )

@@ -10,9 +10,10 @@ import torch
 from by_hand import in_child, scenes
 from torch import Tensor, nn
 
+from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
 from segsmith.errors import DataError, ModelError
-from segsmith.prediction.probabilities import VIEWS, Predictor, ProbabilityFiles, predict_dataset
+from segsmith.prediction.probabilities import VIEWS, Predictor, ProbabilityFiles, predict_chips
 
 SQUARE = ("data.input_hw=[32,32]", "predict.batch_size=4")
 
@@ -123,7 +124,7 @@ def test_images_stream_in_order_a_batch_at_a_time(make_bundle):
     def items():
         for number in range(10):
             taken.append(number)
-            yield number, noise(8 + number, 9, seed=number)
+            yield number, noise(8 + number, 9, seed=number), np.empty(0, np.uint8)
 
     stream = predictor.stream(items())
     first = next(stream)
@@ -182,11 +183,11 @@ def test_what_is_there_is_not_made_again(undone, make_bundle):
     kept = np.full((1, 12, 14), 77, np.uint8)
     files.write(ids[2], kept)
     predictor = echo(make_bundle(*SQUARE, "predict.flips=none"))
-    predict_dataset(predictor, dataset, [5, 2, 7], files, "images")
+    predict_chips(predictor, cut(dataset, predictor.recipe.data), [5, 2, 7], files, "images")
     assert predictor.network.batches == [2]
     assert [image_id for image_id in ids if files.has(image_id)] == [ids[2], ids[5], ids[7]]
     assert (files.read(ids[2]) == kept).all()
-    predict_dataset(predictor, dataset, [5, 2, 7], files, "images")
+    predict_chips(predictor, cut(dataset, predictor.recipe.data), [5, 2, 7], files, "images")
     assert predictor.network.batches == [2]
 
 
@@ -200,12 +201,12 @@ def test_killed_between_two_files_only_whole_ones_are_there(undone, make_bundle)
     os.mkfifo(blocked)  # whoever reads it waits for ever: here the second batch of four
 
     def work():
-        predict_dataset(whole, dataset, list(range(10)), files, "images")
+        predict_chips(whole, cut(dataset, whole.recipe.data), list(range(10)), files, "images")
 
     assert in_child(work, kill_when=lambda: files.has(ids[3])) == -signal.SIGKILL
     assert [image_id for image_id in ids if files.has(image_id)] == ids[:4]
     blocked.unlink()
     blocked.write_bytes(pixels)
-    predict_dataset(whole, dataset, list(range(10)), files, "images")
+    predict_chips(whole, cut(dataset, whole.recipe.data), list(range(10)), files, "images")
     for image_id, probabilities in zip(ids, expected, strict=True):
         assert np.abs(files.read(image_id).astype(int) - probabilities).max() <= 1, "batched otherwise"

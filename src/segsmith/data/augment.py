@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from segsmith import recipe
-from segsmith.types import HW, Image, Mask
+from segsmith.types import HW, ClassMask, Image, Mask
 
 Matrix = Float[np.ndarray, "3 3"]
 
@@ -65,14 +65,19 @@ def draw_change(options: recipe.Augment, hw: HW, rng: np.random.Generator) -> Ch
     )
 
 
-def apply_change(change: Change, image: Image, mask: Mask, padding: str) -> tuple[Image, Mask]:
-    """The changed image and mask, of the same size. `padding` ('reflect' or 'zero') stands where the map looks
-    outside."""
+def apply_change(
+    change: Change, image: Image, mask: Mask, valid: ClassMask | None, padding: str
+) -> tuple[Image, Mask, ClassMask | None]:
+    """The changed image, mask and usable pixels, of the same size. `padding` ('reflect' or 'zero') stands where the
+    map looks outside."""
     if change.matrix is not None:
         border = cv2.BORDER_REFLECT_101 if padding == "reflect" else cv2.BORDER_CONSTANT
         image = _warped(image, change.matrix, cv2.INTER_LINEAR, border)
         planes = np.ascontiguousarray(mask.transpose(1, 2, 0)).view(np.uint8)
         mask = _warped(planes, change.matrix, cv2.INTER_NEAREST, border).transpose(2, 0, 1).view(bool)
+        if valid is not None:  # a pixel that is mixed from an unusable one is not usable either
+            unusable = (~valid).view(np.uint8)[:, :, None] * np.uint8(255)
+            valid = _warped(unusable, change.matrix, cv2.INTER_LINEAR, border)[:, :, 0] == 0
     if change.table is not None:
         image = np.atleast_3d(cv2.LUT(image, change.table))
     if change.blur_sigma > 0:
@@ -84,7 +89,7 @@ def apply_change(change: Change, image: Image, mask: Mask, padding: str) -> tupl
         top, left, side = change.cutout
         image = image.copy()
         image[top : top + side, left : left + side] = image.mean(axis=(0, 1)).astype(np.uint8)
-    return image, mask
+    return image, mask, valid
 
 
 def _about_centre(angle: float, zoom: float, shift: Float[np.ndarray, " 2"], hw: HW) -> Matrix:

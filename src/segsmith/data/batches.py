@@ -15,47 +15,50 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from segsmith import recipe
-from segsmith.data.dataset import Dataset
-from segsmith.data.samples import Sample, augmented, read_sample
+from segsmith.data.chips import Chips
+from segsmith.data.samples import Sample, augmented, read_sample, with_extra
 from segsmith.data.sampling import EpochPlan
 from segsmith.errors import DataError
 
 Position = tuple[int, int, int]
-"""Epoch, position within the epoch, image number: all that a sample depends on, beside the recipe."""
+"""Epoch, position within the epoch, chip number: all that a sample depends on, beside the recipe."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images and truths (0 or 1) of `input_hw` pixels, and the image numbers they are of."""
+    """Images and truths (0 or 1) of `input_hw` pixels, and the chip numbers they are of."""
 
     images: UInt8[Tensor, "batch bands height width"]
     masks: UInt8[Tensor, "batch classes height width"]
     indices: Int64[Tensor, " batch"]
+    valid: UInt8[Tensor, "batch height width"] | None
+    """1 where a pixel is usable; None where all are."""
 
 
 class _Samples(TorchDataset[tuple[int, Sample | DataError]]):
-    def __init__(self, dataset: Dataset, options: recipe.Data, augment: recipe.Augment | None, seeds: tuple[int, ...]):
-        self.dataset, self.options, self.augment, self.seeds = dataset, options, augment, seeds
+    def __init__(self, chips: Chips, augment: recipe.Augment | None, seeds: tuple[int, ...]):
+        self.chips, self.augment, self.seeds = chips, augment, seeds
 
     def __getitem__(self, position: Position) -> tuple[int, Sample | DataError]:
         epoch, place, index = position
         try:
-            sample = read_sample(self.dataset, index, self.options)
+            sample = read_sample(self.chips, index)
         except DataError as error:  # raised by a worker, it would come with the worker's traceback in its message
             return index, error
         if self.augment is not None:
             rng = np.random.default_rng([*self.seeds, epoch, place])
-            sample = augmented(sample, self.augment, self.options, rng)
-        return index, sample
+            sample = augmented(sample, self.augment, self.chips.options, rng)
+        extra = self.chips.extra(index)
+        return index, with_extra(sample, extra) if len(extra) else sample
 
 
 class TrainingBatches:
     """The batches of one stage, epoch by epoch, from any step on; worker processes live as long as it does."""
 
-    def __init__(self, dataset: Dataset, options: recipe.Data, stage: recipe.Stage, plan: EpochPlan, workers: int):
+    def __init__(self, chips: Chips, stage: recipe.Stage, plan: EpochPlan, workers: int):
         self.plan = plan
         self._order: list[list[Position]] = []
-        samples = _Samples(dataset, options, stage.augment, (plan.seed, plan.stage))
+        samples = _Samples(chips, stage.augment, (plan.seed, plan.stage))
         self._loader = _loader(samples, self._order, workers)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
@@ -68,15 +71,13 @@ class TrainingBatches:
         yield from _whole(self._loader)
 
 
-def image_batches(
-    dataset: Dataset, indices: Sequence[int], options: recipe.Data, batch_size: int, workers: int
-) -> Iterator[Batch]:
-    """Images in the order of `indices`, without augmentation; the last batch may be smaller."""
+def chip_batches(chips: Chips, indices: Sequence[int], batch_size: int, workers: int) -> Iterator[Batch]:
+    """Chips in the order of `indices`, without augmentation; the last batch may be smaller."""
     order = [
         [(0, place, int(index)) for place, index in enumerate(indices[first : first + batch_size], start=first)]
         for first in range(0, len(indices), batch_size)
     ]
-    yield from _whole(_loader(_Samples(dataset, options, None, ()), order, workers))
+    yield from _whole(_loader(_Samples(chips, None, ()), order, workers))
 
 
 def default_workers(on_cpu: bool) -> int:
@@ -112,10 +113,15 @@ def _collated(found: list[tuple[int, Sample | DataError]]) -> Batch | DataError:
         samples.append((index, sample))
     images = np.stack([sample.image for _, sample in samples]).transpose(0, 3, 1, 2)
     masks = np.stack([sample.mask for _, sample in samples]).view(np.uint8)
+    valid = None
+    if any(sample.valid is not None for _, sample in samples):
+        every = [np.ones(masks.shape[2:], bool) if sample.valid is None else sample.valid for _, sample in samples]
+        valid = torch.from_numpy(np.stack(every).view(np.uint8))
     return Batch(
         images=torch.from_numpy(np.ascontiguousarray(images)),
         masks=torch.from_numpy(masks),
         indices=torch.tensor([index for index, _ in samples]),
+        valid=valid,
     )
 
 

@@ -28,7 +28,7 @@ from segsmith.errors import DataError
 from segsmith.files import replacing_folder
 from segsmith.types import HW, ClassMask, Image, Mask
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""(dataset, image number) -> Sample: pixels and truth at the size the network sees, and the way back."""
+"""A chip -> Sample: pixels and truth at the size the network sees, and the way back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -8,30 +8,40 @@ from jaxtyping import UInt8
 
 from segsmith import recipe
 from segsmith.data.augment import apply_change, draw_change
-from segsmith.data.dataset import Dataset
+from segsmith.data.chips import Chips
 from segsmith.data.images import resized_image, resized_mask
 from segsmith.errors import DataError
-from segsmith.types import HW, Image, InputImage, InputMask, InputProbabilities, Mask, Probabilities
+from segsmith.types import HW, Image, InputClassMask, InputImage, InputMask, InputProbabilities, Mask, Probabilities
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image as the network sees it, with its truth; both of `input_hw` pixels."""
+    """One chip as the network sees it, with its truth and which pixels are usable; all of `input_hw` pixels."""
 
     image: InputImage
     mask: InputMask
+    valid: InputClassMask | None = None
+    """None where every pixel is, the common case."""
 
 
-def read_sample(dataset: Dataset, index: int, options: recipe.Data) -> Sample:
-    """An image and its truth, brought to `input_hw`. Raises DataError for a file that broke, or an image too large to
+def read_sample(chips: Chips, chip: int) -> Sample:
+    """A chip and its truth, brought to `input_hw`. Raises DataError for a file that broke, or an image too large to
     pad."""
-    return Sample(fit_image(dataset.image(index), options), fit_mask(dataset.mask(index), options))
+    found, options = chips.read(chip), chips.options
+    valid = None if found.valid.all() else fit_mask(found.valid[None], options)[0]
+    return Sample(fit_image(found.image, options), fit_mask(found.mask, options), valid)
 
 
 def augmented(sample: Sample, augment: recipe.Augment, options: recipe.Data, rng: np.random.Generator) -> Sample:
     """The sample after one augmentation drawn from `rng`."""
     change = draw_change(augment, options.input_hw, rng)
-    return Sample(*apply_change(change, sample.image, sample.mask, options.padding))
+    return Sample(*apply_change(change, sample.image, sample.mask, sample.valid, options.padding))
+
+
+def with_extra(sample: Sample, levels: UInt8[np.ndarray, " extra"]) -> Sample:
+    """The sample with one more channel for each level, of that level everywhere."""
+    planes = np.broadcast_to(levels, (*sample.image.shape[:2], len(levels)))
+    return replace(sample, image=np.concatenate([sample.image, planes], axis=2))
 
 
 def fit_image(image: Image, options: recipe.Data) -> InputImage:

@@ -18,6 +18,14 @@ class Window(NamedTuple):
     def hw(self) -> HW:
         return self.height, self.width
 
+    @property
+    def rows(self) -> slice:
+        return slice(self.top, self.top + self.height)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.left, self.left + self.width)
+
     def inside(self, hw: HW) -> "Window":
         """The part of the window that lies in an image of `hw` pixels; without height or width if there is none."""
         top, left = min(max(self.top, 0), hw[0]), min(max(self.left, 0), hw[1])

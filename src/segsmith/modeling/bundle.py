@@ -10,12 +10,13 @@ import safetensors.torch
 from torch import Tensor
 
 from segsmith.data.dataset import Layout
+from segsmith.data.extra import Ranges
 from segsmith.errors import ModelError
 from segsmith.files import write_bytes
 from segsmith.modeling.networks import Network, build_network
 from segsmith.recipe import Metric, Recipe
 
-FORMAT = "1"
+FORMAT = "2"
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,16 @@ class Bundle:
     classes: tuple[str, ...]
     layout: Layout
     fingerprint: str
+    extra: Ranges = ()
+    """The ranges of the columns named in data.extra."""
     decision: Decision = Decision()
 
     def network(self) -> Network:
         """The network with its weights, in evaluation mode. Raises ModelError if they do not fit the recipe."""
-        network = build_network(self.recipe.network, len(self.classes), self.mean, self.std, weights=False)
+        mean_image = self.weights["mean_image"][0] if "mean_image" in self.weights else None
+        network = build_network(
+            self.recipe.network, len(self.classes), self.mean, self.std, weights=False, mean_image=mean_image
+        )
         try:
             network.load_state_dict(self.weights)
         except RuntimeError as error:
@@ -76,6 +82,7 @@ class Bundle:
             "classes": self.classes,
             "layout": asdict(self.layout),
             "fingerprint": self.fingerprint,
+            "extra": self.extra,
             "decision": asdict(self.decision),
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.weights.items()}
@@ -112,5 +119,6 @@ def _from_facts(facts: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         classes=tuple(facts["classes"]),
         layout=Layout(**facts["layout"]),
         fingerprint=facts["fingerprint"],
+        extra=tuple((low, high) for low, high in facts["extra"]),
         decision=Decision(**decision),
     )

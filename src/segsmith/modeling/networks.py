@@ -28,8 +28,16 @@ class Network(nn.Module):
 
     mean: Tensor
     std: Tensor
+    mean_image: Tensor | None
 
-    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float], dropout: float):
+    def __init__(
+        self,
+        body: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        dropout: float,
+        mean_image: Float[Tensor, "bands height width"] | None = None,
+    ):
         super().__init__()
         if dropout:
             head = body.get_submodule("segmentation_head")
@@ -37,18 +45,28 @@ class Network(nn.Module):
         self.body = body
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1))
+        self.register_buffer("mean_image", None if mean_image is None else 255 * mean_image[None])
 
     def forward(self, images: UInt8[Tensor, "batch bands height width"]) -> Float[Tensor, "batch classes height width"]:
-        pixels = ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        centred = images.float() - self.mean
+        if self.mean_image is not None:
+            centred = centred - self.mean_image
+        pixels = (centred / self.std).contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.body(pixels)
         return logits
 
 
 def build_network(
-    options: recipe.Network, classes: int, mean: Sequence[float], std: Sequence[float], *, weights: bool = True
+    options: recipe.Network,
+    classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    weights: bool = True,
+    mean_image: Float[Tensor, "bands height width"] | None = None,
 ) -> Network:
     """A network for as many bands as `mean` and `std` have (of images scaled to 0..1), with its weights in
-    channels_last.
+    channels_last. `mean_image`, on the same scale, is taken off as well, pixel by pixel.
 
     `weights=False` leaves out the encoder weights, for a network whose weights are loaded right after. Raises
     ModelError for an encoder that does not exist or does not go with the architecture, and for weights that do not
@@ -93,7 +111,7 @@ def build_network(
         raise ModelError(f"network: {options.architecture} with {options.encoder} does not build: {error}") from error
     if weights and options.encoder_weights not in (None, "imagenet"):
         _load_encoder(body.encoder, Path(options.encoder_weights))
-    network = Network(body, mean, std, options.dropout)
+    network = Network(body, mean, std, options.dropout, mean_image)
     return network.to(memory_format=torch.channels_last)
 
 

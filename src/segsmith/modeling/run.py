@@ -2,7 +2,7 @@
 
 recipe.yaml          as resolved; running it again gives the same weights
 run.json             dataset folder and fingerprint, hardware, versions
-folds.csv            fold of every labelled image
+folds.csv            fold and part of every chip: of whole images, or of windows of large ones
 metrics.csv          one row per epoch;  tensorboard/  the same for TensorBoard
 checkpoints/         last.pt, best.pt, and stage-S-epoch-E.pt for those kept for good
 bundle.safetensors   what prediction needs
@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int
 
+from segsmith.data.chips import Chips
 from segsmith.data.dataset import Dataset
-from segsmith.data.folds import make_folds
+from segsmith.data.split import Split
 from segsmith.errors import RunError, WriteError, listed
 from segsmith.files import write_bytes, write_text
 from segsmith.recipe import Recipe, load_recipe, to_yaml
@@ -82,11 +82,11 @@ class Run:
             )
         return dataset
 
-    def folds(self, dataset: Dataset) -> Int[np.ndarray, " images"]:
-        """The fold of every image, as the run began with; -1 for unlabelled ones."""
-        table = pd.read_csv(self.folder / "folds.csv", dtype={"image_id": str})
-        fold_of = dict(zip(table["image_id"], table["fold"], strict=True))
-        return np.array([fold_of.get(image_id, -1) for image_id in dataset.images["image_id"]], np.int8)
+    def part(self, chips: Chips, name: str) -> list[int]:
+        """Chip numbers of 'training', 'validation' or 'held_out', ascending, as the run began with."""
+        table = pd.read_csv(self.folder / "folds.csv", dtype={"chip": str})
+        chosen = set(table.loc[table["part"] == name, "chip"])
+        return [chip for chip in range(len(chips)) if chips.id(chip) in chosen]
 
     def check_free(self) -> None:
         """Raise RunError if the folder holds something other than a run, or the beginning of one."""
@@ -95,15 +95,15 @@ class Run:
             if foreign:
                 raise RunError(f"{self.folder}: holds {foreign[0]}, and no run; choose a new folder")
 
-    def begin(self, dataset_folder: Path, dataset: Dataset, recipe: Recipe, facts: dict[str, Any]) -> None:
+    def begin(self, dataset_folder: Path, chips: Chips, parts: Split, recipe: Recipe, facts: dict[str, Any]) -> None:
         """Start the run, or check that what is here is the same run. Raises RunError naming the options that differ."""
+        dataset = chips.dataset
         if (self.folder / "recipe.yaml").exists():
             self._check_same(dataset, recipe)
             return
-        labelled = dataset.images.iloc[dataset.labelled]
-        folds = pd.DataFrame(
-            {"image_id": labelled["image_id"], "fold": make_folds(dataset, recipe.folds, recipe.seed)[dataset.labelled]}
-        )
+        labelled = np.isin(chips.image, dataset.labelled)
+        ids = [chips.id(chip) for chip in range(len(chips))]
+        folds = pd.DataFrame({"chip": ids, "fold": parts.fold, "part": parts.part()})[labelled]
         write_text(self.folder / "folds.csv", folds.to_csv(index=False))
         known = {"dataset": str(dataset_folder.resolve()), "fingerprint": dataset.fingerprint, **facts}
         write_text(self.folder / "run.json", json.dumps(known, indent=2))

@@ -11,7 +11,7 @@ import io
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from lightning.fabric import Fabric
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
@@ -28,21 +28,24 @@ from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignor
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from segsmith.data.batches import Batch, TrainingBatches, default_workers, image_batches
+from segsmith.data.batches import Batch, TrainingBatches, chip_batches, default_workers
+from segsmith.data.chips import Chips, cut
 from segsmith.data.dataset import Dataset
-from segsmith.data.folds import make_folds
-from segsmith.data.samples import unfit_probabilities
+from segsmith.data.extra import extra_levels, extra_ranges
+from segsmith.data.samples import read_sample, unfit_probabilities
 from segsmith.data.sampling import EpochPlan, plan_epochs
+from segsmith.data.split import split, trust
 from segsmith.eda.profile import band_statistics
 from segsmith.errors import ModelError, SegsmithError
 from segsmith.files import write_error, write_text
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import choose_hardware
-from segsmith.modeling.losses import weighted_loss
+from segsmith.modeling.losses import pixel_weight, weighted_loss
 from segsmith.modeling.metrics import LevelScores
 from segsmith.modeling.networks import IMAGENET_MEAN, IMAGENET_STD, build_network, check_input_hw
 from segsmith.modeling.optim import build_optimizer, learning_rate, plateau_factor, set_learning_rate
 from segsmith.modeling.run import Run, load_state, save_state
+from segsmith.progress import track
 from segsmith.recipe import Recipe
 
 Row = dict[str, float | int | str]
@@ -98,7 +101,7 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
             "precision": training.hardware.precision,
             "versions": {name: version(name) for name in ("segsmith", "torch", "segmentation-models-pytorch", "timm")},
         }
-        training.run.begin(dataset, data, recipe, facts)
+        training.run.begin(dataset, training.chips, training.split, recipe, facts)
         if not training.run.bundle.exists():
             training.go()
     return training.run
@@ -110,13 +113,16 @@ class _Training:
     def __init__(self, dataset: Dataset, recipe: Recipe, run: Run, watch: Callable[[Step], None]):
         self.dataset, self.recipe, self.run, self.watch = dataset, recipe, run, watch
         self.hardware = choose_hardware(recipe.train)
-        folds = make_folds(dataset, recipe.folds, recipe.seed)
-        unused = [-1, recipe.folds.validation, *([] if recipe.folds.held_out is None else [recipe.folds.held_out])]
-        self.validation = np.flatnonzero(folds == recipe.folds.validation)
-        self.plans = _plans(dataset, recipe, np.flatnonzero(~np.isin(folds, unused)))
+        self.chips = cut(dataset, recipe.data)
+        self.split = split(self.chips, recipe.folds, recipe.seed)
+        self.trust = torch.from_numpy(trust(self.chips))
+        self.plans = _plans(self.chips, recipe, self.split.training)
         mean, std = normalisation(dataset, recipe)
         torch.manual_seed(_counted(recipe.seed, "weights"))
-        self.network = build_network(recipe.network, len(dataset.classes), mean, std)
+        mean_image = (
+            _mean_image(self.chips, self.split.training, mean) if recipe.data.normalise == "mean_image" else None
+        )
+        self.network = build_network(recipe.network, len(dataset.classes), mean, std, mean_image=mean_image)
         check_input_hw(self.network, recipe.data.input_hw)
         self.mean, self.std = mean, std
         self.metric = recipe.train.select_by or recipe.decide.metric
@@ -140,7 +146,7 @@ class _Training:
             while self.at.stage < len(stages):
                 stage, plan = stages[self.at.stage], self.plans[self.at.stage]
                 self._enter_stage(restored)
-                batches = TrainingBatches(self.dataset, self.recipe.data, stage, plan, self.workers)
+                batches = TrainingBatches(self.chips, stage, plan, self.workers)
                 while self.at.epoch < stage.epochs:
                     self._epoch(batches, asked)
                     self._write_metrics(board, self.at.rows[-1:])
@@ -202,7 +208,8 @@ class _Training:
         set_learning_rate(self.optimizer, lr * plateau_factor(stage.schedule, scores))
         self.module.train()
         logits = self.module(batch.images.to(self.fabric.device, non_blocking=True))
-        loss = weighted_loss(stage.loss, logits, batch.masks.to(self.fabric.device, non_blocking=True))
+        weight = pixel_weight(batch.valid, self.trust[batch.indices], logits)
+        loss = weighted_loss(stage.loss, logits, batch.masks.to(self.fabric.device, non_blocking=True), weight)
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         if options.gradient_clip is not None:
@@ -244,16 +251,17 @@ class _Training:
         network = self._kept().eval()
         stage, scores, loss = self.recipe.train.stages[self.at.stage], LevelScores(), 0.0
         size = self.recipe.predict.batch_size
-        for batch in image_batches(self.dataset, self.validation.tolist(), self.recipe.data, size, self.workers):
+        for batch in chip_batches(self.chips, self.split.validation.tolist(), size, self.workers):
             with self.hardware.autocast():
                 logits = network(batch.images.to(self.hardware.device)).float()
-            loss += len(batch.indices) * float(weighted_loss(stage.loss, logits, batch.masks.to(logits.device)))
+            weight = pixel_weight(batch.valid, self.trust[batch.indices], logits)
+            loss += len(batch.indices) * float(weighted_loss(stage.loss, logits, batch.masks.to(logits.device), weight))
             for index, probabilities in zip(batch.indices.tolist(), quantised(logits), strict=True):
-                truth = self.dataset.mask(index)
-                fitted = unfit_probabilities(probabilities, self.dataset.hw(index), self.recipe.data)
-                for of_class, true_of_class in zip(fitted, truth, strict=True):
+                chip = self.chips.read(index)
+                fitted = unfit_probabilities(probabilities, self.chips.hw(index), self.recipe.data) * chip.valid
+                for of_class, true_of_class in zip(fitted, chip.mask & chip.valid, strict=True):
                     scores.add(of_class, true_of_class)
-        return scores, loss / len(self.validation)
+        return scores, loss / len(self.split.validation)
 
     def _kept(self) -> nn.Module:
         """The weights that are validated and bundled: averaged once there is an average."""
@@ -319,6 +327,7 @@ class _Training:
         Bundle(
             weights={name: tensor.cpu() for name, tensor in weights.items()},
             recipe=self.recipe,
+            extra=extra_ranges(self.dataset.images, self.recipe.data.extra),
             mean=self.mean,
             std=self.std,
             classes=self.recipe.data.classes,
@@ -383,8 +392,8 @@ def quantised(logits: Tensor) -> np.ndarray:
 
 
 def normalisation(dataset: Dataset, recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation per band of images scaled to 0..1, as the recipe asks. Raises ModelError where that cannot
-    be."""
+    """Mean and deviation per channel of images scaled to 0..1, as the recipe asks: bands, then the columns of
+    `data.extra`. Raises ModelError where that cannot be."""
     bands = set(dataset.images["bands"])
     if len(bands) > 1 or bands == {0}:
         raise ModelError(
@@ -393,6 +402,12 @@ def normalisation(dataset: Dataset, recipe: Recipe) -> tuple[tuple[float, ...], 
             else f"images have {', '.join(map(str, sorted(bands)))} bands; one training takes images of one kind"
         )
     count = bands.pop()
+    mean, std = _of_bands(dataset, recipe, count)
+    levels = extra_levels(dataset.images, recipe.data.extra, extra_ranges(dataset.images, recipe.data.extra)) / 255
+    return (*mean, *levels.mean(axis=0).tolist()), (*std, *levels.std(axis=0).tolist())
+
+
+def _of_bands(dataset: Dataset, recipe: Recipe, count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if recipe.data.normalise == "imagenet":
         if count == 3:
             return IMAGENET_MEAN, IMAGENET_STD
@@ -405,10 +420,22 @@ def normalisation(dataset: Dataset, recipe: Recipe) -> tuple[tuple[float, ...], 
     return tuple(value / 255 for value in mean), tuple(max(value, 1.0) / 255 for value in std)
 
 
-def _plans(dataset: Dataset, recipe: Recipe, training: Int[np.ndarray, " training"]) -> list[EpochPlan]:
-    objects = dataset.images["objects"].to_numpy()
+def _mean_image(
+    chips: Chips, training: Int[np.ndarray, " training"], mean: Sequence[float]
+) -> Float[Tensor, "bands height width"]:
+    """The mean of all training images at the size the network sees, on the scale 0..1, less the mean of each band."""
+    total = np.zeros((*chips.options.input_hw, len(mean) - len(chips.options.extra)))
+    for chip in track(training.tolist(), "mean image", len(training)):
+        total += read_sample(chips, chip).image
+    image = np.pad(total / (255 * len(training)), ((0, 0), (0, 0), (0, len(chips.options.extra))))
+    bands = total.shape[2]
+    image[:, :, :bands] -= np.array(mean[:bands])
+    return torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32))
+
+
+def _plans(chips: Chips, recipe: Recipe, training: Int[np.ndarray, " training"]) -> list[EpochPlan]:
     return [
-        plan_epochs(training, objects, number, stage, recipe.train.batch_size, recipe.seed)
+        plan_epochs(training, chips.objects, number, stage, recipe.train.batch_size, recipe.seed)
         for number, stage in enumerate(recipe.train.stages)
     ]
 

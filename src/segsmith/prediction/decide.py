@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from segsmith.data.chips import cut
 from segsmith.errors import RunError
 from segsmith.files import write_text
 from segsmith.modeling.bundle import Bundle, Decision
 from segsmith.modeling.metrics import Counts, image_scores
 from segsmith.modeling.run import Run
 from segsmith.prediction.masks import count_areas
-from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_dataset
+from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
 from segsmith.recipe import Metric
 from segsmith.types import HW
 
@@ -34,21 +35,21 @@ def decide(run: Path, *, metric: Metric | None = None) -> Decision:
     believe. Memory does not grow with the number of images. Raises RunError if the folder holds no finished run.
     """
     opened = Run(run)
-    recipe, dataset = opened.recipe(), opened.dataset()
+    recipe = opened.recipe()
+    chips = cut(opened.dataset(), recipe.data)
     if not opened.bundle.exists():
         raise RunError(f"{run}: its training is not finished; the same train command continues it")
     metric = metric or recipe.decide.metric
     with opened.locked():
         bundle = Bundle.read(opened.bundle)
-        validation = np.flatnonzero(opened.folds(dataset) == recipe.folds.validation).tolist()
+        validation = opened.part(chips, "validation")
         files = ProbabilityFiles(opened.probabilities, bundle.classes)
-        predict_dataset(Predictor(bundle), dataset, validation, files, "validation images")
+        predict_chips(Predictor(bundle), chips, validation, files, "validation images")
         levels = np.unique(np.rint(np.linspace(1, 255, recipe.decide.thresholds)).astype(np.int64))
-        areas = np.array(sorted(recipe.decide.areas or areas_to_try(dataset.hw(validation[0]))))
+        areas = np.array(sorted(recipe.decide.areas or areas_to_try(chips.hw(validation[0]))))
         search = Search(metric, levels, areas, recipe.decide.parts)
-        ids = dataset.images["image_id"]
         for place, index in enumerate(validation):
-            for plane, truth in zip(files.read(ids.iloc[index]), dataset.mask(index), strict=True):
+            for plane, truth in zip(files.read(chips.id(index)), chips.truth(index), strict=True):
                 tp, predicted = count_areas(plane, truth, levels, areas)
                 search.add(place, tp, predicted, int(truth.sum()))
         decision = search.decision()

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from segsmith.data.dataset import Dataset
+from segsmith.data.chips import Chips, cut
 from segsmith.errors import RunError
 from segsmith.files import write_text
 from segsmith.modeling.bundle import Bundle, Decision
@@ -18,7 +18,7 @@ from segsmith.modeling.metrics import METRICS, Counts, image_scores, score
 from segsmith.modeling.run import Run
 from segsmith.prediction.decide import validation_part
 from segsmith.prediction.masks import decided
-from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_dataset
+from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
 from segsmith.recipe import Metric
 
 RESAMPLES = 1000
@@ -58,10 +58,10 @@ def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
     that was tuned on other images. Raises RunError for a run that is not decided, or has no held-out fold.
     """
     opened = Run(run)
-    recipe, dataset = opened.recipe(), opened.dataset()
+    recipe = opened.recipe()
+    chips = cut(opened.dataset(), recipe.data)
     part: Part = on or ("validation" if recipe.folds.held_out is None else "held_out")
-    fold = recipe.folds.validation if part == "validation" else recipe.folds.held_out
-    if fold is None:
+    if part == "held_out" and recipe.folds.held_out is None:
         raise RunError(f"{run}: has no held-out fold; train with folds.held_out=N, or evaluate on validation")
     if not opened.bundle.exists():
         raise RunError(f"{run}: its training is not finished; the same train command continues it")
@@ -69,11 +69,11 @@ def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
         bundle = Bundle.read(opened.bundle)
         if bundle.decision.metric is None:
             raise RunError(f"{run}: not decided yet; first: segsmith decide {run}")
-        indices = np.flatnonzero(opened.folds(dataset) == fold).tolist()
+        indices = opened.part(chips, part)
         files = ProbabilityFiles(opened.probabilities, bundle.classes)
-        predict_dataset(Predictor(bundle), dataset, indices, files, f"{part} images")
+        predict_chips(Predictor(bundle), chips, indices, files, f"{part} images")
         cross_fitted = part == "validation" and len(bundle.decision.parts) > 1
-        table = _score_images(dataset, indices, files, bundle.decision, cross_fitted)
+        table = _score_images(chips, indices, files, bundle.decision, cross_fitted)
         evaluation = Evaluation(part, cross_fitted, bundle.decision, _scores(table, recipe.seed), table)
         write_text(opened.folder / "scores.json", json.dumps(_plain(evaluation), indent=2))
         write_text(opened.folder / "images.csv", table.to_csv(index=False))
@@ -81,21 +81,21 @@ def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
 
 
 def _score_images(
-    dataset: Dataset, indices: list[int], files: ProbabilityFiles, decision: Decision, cross_fitted: bool
+    chips: Chips, indices: list[int], files: ProbabilityFiles, decision: Decision, cross_fitted: bool
 ) -> pd.DataFrame:
     rows = []
     for place, index in enumerate(indices):
-        image_id = dataset.images["image_id"].iloc[index]
+        image_id = chips.id(index)
         cell = (decision.level, decision.smallest_area)
         if cross_fitted:
             cell = decision.parts[validation_part(place, len(decision.parts))]
-        predicted, truth = decided(files.read(image_id), *cell), dataset.mask(index)
+        predicted, truth = decided(files.read(image_id), *cell), chips.truth(index)
         counts = Counts(*(np.array(mask.sum()) for mask in (predicted & truth, predicted, truth)))
         rows.append(
             {
                 "image_id": image_id,
                 "row": index,
-                "objects": int(dataset.images["objects"].iloc[index]),
+                "objects": int(chips.objects[index]),
                 "true_pixels": int(counts.truth),
                 "predicted_pixels": int(counts.predicted),
                 "right_pixels": int(counts.tp),

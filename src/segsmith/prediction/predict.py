@@ -8,15 +8,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from segsmith.data.dataset import Layout
+from segsmith.data.extra import extra_levels
 from segsmith.data.images import is_image, read_image, read_mask
+from segsmith.data.index import read_csv
 from segsmith.eda.pictures import Picture
 from segsmith.errors import DataError, ModelError, WriteError, listed
 from segsmith.files import replacing_folder
 from segsmith.modeling.bundle import Bundle
 from segsmith.prediction.masks import decided
-from segsmith.prediction.probabilities import Predictor, png
+from segsmith.prediction.probabilities import Levels, Predictor, png
 from segsmith.prediction.submission import MaskProofs, check_submission, mask_rows, read_order, write_submission
 from segsmith.progress import track
 from segsmith.types import HW, ClassMask, Image
@@ -42,6 +45,7 @@ def predict(
     out: Path,
     *,
     sample_submission: Path | None = None,
+    numbers: Path | None = None,
     masks: bool = True,
     overlays: bool = True,
 ) -> Prediction:
@@ -51,7 +55,8 @@ def predict(
         masks/ID.png          0 or 255, at the image's own size
         overlays/ID.jpg       the image with the outline of its mask
 
-    `bundle` is a bundle file or a run folder. With a sample submission exactly its images are predicted. What was
+    `bundle` is a bundle file or a run folder. `numbers` is a CSV of ids and the columns that the recipe names in
+    `data.extra`. With a sample submission exactly its images are predicted. What was
     written is read back and compared with the masks. A folder that an earlier prediction wrote is replaced. Raises
     ModelError, DataError, WriteError; then nothing is there that was not there before.
     """
@@ -66,6 +71,7 @@ def predict(
         if there - WRITTEN or (there and "submission.csv" not in there):
             other = min(there - WRITTEN, default=min(there))
             raise WriteError(f"{out}: holds {other}, which no prediction wrote; choose a new folder")
+    extra = _extra(opened, numbers, order)
     rows: dict[str, list[str]] = {}
     sizes: dict[str, HW] = {}
     proofs = MaskProofs()
@@ -73,7 +79,8 @@ def predict(
         for name, wanted in (("masks", masks), ("overlays", overlays)):
             if wanted:
                 (new / name).mkdir()
-        stream = Predictor(opened).stream(_read(files, order, len(opened.mean)))
+        predictor = Predictor(opened)
+        stream = predictor.stream(_read(files, order, predictor.bands, extra))
         for image_id, image, probabilities in track(stream, "images", len(order)):
             (mask,) = decided(probabilities, opened.decision.level, opened.decision.smallest_area)
             rows[image_id] = mask_rows(mask, opened.layout)
@@ -124,14 +131,30 @@ def overlay(image: Image, mask: ClassMask) -> Picture:
     return np.asarray(cv2.drawContours(drawn, outlines, -1, OVERLAY_COLOUR, 1))
 
 
-def _read(files: dict[str, Path], order: list[str], bands: int) -> Iterator[tuple[str, Image]]:
-    for image_id in order:
+def _extra(bundle: Bundle, numbers: Path | None, order: list[str]) -> UInt8[np.ndarray, "images extra"]:
+    """The levels of each image's further channels, in order. Raises DataError for a table that lacks one."""
+    columns = bundle.recipe.data.extra
+    if not columns:
+        return np.empty((len(order), 0), np.uint8)
+    if numbers is None:
+        raise DataError(f"the model was trained with {', '.join(columns)} of each image; say where: --numbers FILE")
+    table = read_csv(numbers, dtype={0: str})
+    table = table.set_index(table.columns[0])
+    if missing := [image_id for image_id in order if image_id not in table.index]:
+        raise DataError(f"{numbers}: has no row for {len(missing)} images:\n{listed(missing)}")
+    return extra_levels(table.loc[order], columns, bundle.extra)
+
+
+def _read(
+    files: dict[str, Path], order: list[str], bands: int, extra: UInt8[np.ndarray, "images extra"]
+) -> Iterator[tuple[str, Image, Levels]]:
+    for image_id, levels in zip(order, extra, strict=True):
         image = read_image(files[image_id])
         if image.shape[2] != bands:
             raise ModelError(
                 f"{files[image_id]}: number of bands is {image.shape[2]}, the model was trained on {bands}"
             )
-        yield image_id, image
+        yield image_id, image, levels
 
 
 def _write_mask(path: Path, mask: ClassMask) -> None:

@@ -1,6 +1,6 @@
 """Bundle + images -> probabilities of 0..255 at each image's own size, in memory or as PNG files."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -8,18 +8,19 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from segsmith.data.dataset import Dataset
-from segsmith.data.images import read_image
+from segsmith.data.chips import Chips
+from segsmith.data.images import read_image, resized_image
 from segsmith.data.samples import fit_image, unfit_probabilities
+from segsmith.data.windows import cover, scaled_hw
 from segsmith.errors import DataError, ModelError
 from segsmith.files import write_bytes
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import choose_hardware
 from segsmith.progress import track
-from segsmith.types import Image, Probabilities
+from segsmith.types import ClassMask, Image, InputImage, Probabilities
 
 View = tuple[bool, bool, bool]
 """Whether an image is transposed, then turned upside down, then mirrored."""
@@ -33,6 +34,9 @@ VIEWS: dict[str, tuple[View, ...]] = {
 
 Item = TypeVar("Item")
 
+Levels = UInt8[np.ndarray, " extra"]
+"""Of the channels that stand for numbers of an image; none for a model without."""
+
 Images = list[UInt8[np.ndarray, "_height _width _bands"]]
 """Of any sizes; likewise the probabilities of each."""
 ImageProbabilities = list[UInt8[np.ndarray, "classes _height _width"]]
@@ -43,32 +47,76 @@ class Predictor:
 
     def __init__(self, bundle: Bundle):
         self.recipe = bundle.recipe
-        self.bands = len(bundle.mean)
+        self.bands = len(bundle.mean) - len(bundle.extra)
         self.hardware = choose_hardware(bundle.recipe.train)
         self.network = bundle.network().to(self.hardware.device)
 
-    def __call__(self, images: Images) -> ImageProbabilities:
-        """Probabilities of each image, (classes, its height, its width). Raises ModelError for another number of
-        bands."""
+    def __call__(self, images: Images, extra: Sequence[Levels] | None = None) -> ImageProbabilities:
+        """Probabilities of each image, (classes, its height, its width); `extra` are the levels of its further
+        channels.
+
+        An image larger than a chip goes through the network chip by chip; where chips overlap, their mean is taken.
+        Raises ModelError for another number of bands.
+        """
         for image in images:
             if image.shape[2] != self.bands:
                 raise ModelError(f"the image has {image.shape[2]} bands, the model was trained on {self.bands}")
-        fitted = np.stack([fit_image(image, self.recipe.data) for image in images])
-        batch = torch.from_numpy(np.ascontiguousarray(fitted.transpose(0, 3, 1, 2))).to(self.hardware.device)
-        mean = self._mean_of_views(batch)
-        levels = (mean * 255).round().to(torch.uint8).cpu().numpy()
+        options = self.recipe.data
+        extra = [np.empty(0, np.uint8)] * len(images) if extra is None else extra
+        if options.fit == "chip":
+            return [self._by_chips(image, levels) for image, levels in zip(images, extra, strict=True)]
+        levels = quantised(self._probabilities([fit_image(image, options) for image in images], extra))
         return [
-            unfit_probabilities(of_image, (image.shape[0], image.shape[1]), self.recipe.data)
+            unfit_probabilities(of_image, (image.shape[0], image.shape[1]), options)
             for of_image, image in zip(levels, images, strict=True)
         ]
 
-    def stream(self, items: Iterable[tuple[Item, Image]]) -> Iterator[tuple[Item, Image, Probabilities]]:
+    def stream(self, items: Iterable[tuple[Item, Image, Levels]]) -> Iterator[tuple[Item, Image, Probabilities]]:
         """The items with their probabilities, batch by batch, in order."""
         remaining = iter(items)
         while chunk := list(islice(remaining, self.recipe.predict.batch_size)):
-            found = self([image for _, image in chunk])
-            for (item, image), probabilities in zip(chunk, found, strict=True):
+            found = self([image for _, image, _ in chunk], [levels for _, _, levels in chunk])
+            for (item, image, _), probabilities in zip(chunk, found, strict=True):
                 yield item, image, probabilities
+
+    def _by_chips(self, image: Image, extra: Levels) -> Probabilities:
+        """Probabilities of an image of any size, from chips that overlap by half; in memory of the whole image."""
+        options = self.recipe.data
+        chip_hw = options.input_hw
+        hw = (image.shape[0], image.shape[1])
+        if hw == chip_hw:
+            return np.asarray(quantised(self._probabilities([image], [extra]))[0])
+        seen = resized_image(image, scaled_hw(hw, options.scales[0]))
+        stride_hw = (max(1, chip_hw[0] // 2), max(1, chip_hw[1] // 2))
+        windows = cover(seen.shape[:2], chip_hw, stride_hw)
+        total: np.ndarray | float = 0.0
+        times = np.zeros(seen.shape[:2], np.float32)
+        while some := list(islice(windows, self.recipe.predict.batch_size)):
+            chips = []
+            for window in some:
+                pixels = np.zeros((*chip_hw, image.shape[2]), np.uint8)
+                inside = window.inside(seen.shape[:2])
+                pixels[: inside.height, : inside.width] = seen[inside.rows, inside.columns]
+                chips.append(pixels)
+            found = self._probabilities(chips, [extra] * len(chips)).cpu().numpy()
+            if isinstance(total, float):
+                total = np.zeros((found.shape[1], *seen.shape[:2]), np.float32)
+            for window, of_chip in zip(some, found, strict=True):
+                inside = window.inside(seen.shape[:2])
+                total[:, inside.rows, inside.columns] += of_chip[:, : inside.height, : inside.width]
+                times[inside.rows, inside.columns] += 1
+        levels = np.rint(255 * total / times).astype(np.uint8)
+        return np.stack([resized_image(plane[:, :, None], hw)[:, :, 0] for plane in levels])
+
+    def _probabilities(
+        self, images: Sequence[InputImage], extra: Sequence[Levels]
+    ) -> Float[Tensor, "batch classes input_height input_width"]:
+        """Of images at the size the network sees, the mean over the recipe's views."""
+        pixels = np.stack(images)
+        planes = np.stack(extra)[:, None, None, :]
+        planes = np.broadcast_to(planes, (*pixels.shape[:3], planes.shape[-1]))
+        batch = np.concatenate([pixels, planes], axis=3).transpose(0, 3, 1, 2)
+        return self._mean_of_views(torch.from_numpy(np.ascontiguousarray(batch)).to(self.hardware.device))
 
     @torch.inference_mode()
     def _mean_of_views(self, batch: Tensor) -> Tensor:
@@ -101,15 +149,22 @@ class ProbabilityFiles:
         return np.stack([read_image(self.path(image_id, name))[:, :, 0] for name in self.classes])
 
 
-def predict_dataset(
-    predictor: Predictor, dataset: Dataset, indices: list[int], files: ProbabilityFiles, what: str
-) -> None:
-    """Fill in the probability files of the images `indices` that are not there yet."""
-    ids = dataset.images["image_id"]
-    missing = [index for index in indices if not files.has(ids.iloc[index])]
-    images = ((index, dataset.image(index)) for index in missing)
-    for index, _, probabilities in track(predictor.stream(images), what, len(missing)):
-        files.write(ids.iloc[index], probabilities)
+def predict_chips(predictor: Predictor, chips: Chips, indices: list[int], files: ProbabilityFiles, what: str) -> None:
+    """Fill in the probability files of the chips `indices` that are not there yet; 0 where no pixel is usable."""
+    missing = [index for index in indices if not files.has(chips.id(index))]
+
+    def read() -> Iterator[tuple[tuple[int, ClassMask], Image, Levels]]:
+        for index in missing:
+            chip = chips.read(index)
+            yield (index, chip.valid), chip.image, chips.extra(index)
+
+    for (index, valid), _, probabilities in track(predictor.stream(read()), what, len(missing)):
+        files.write(chips.id(index), probabilities * valid)
+
+
+def quantised(probabilities: Tensor) -> UInt8[np.ndarray, "..."]:
+    """Probabilities of 0..1 as 0..255, rounded, on the CPU."""
+    return np.asarray((probabilities * 255).round().to(torch.uint8).cpu().numpy())
 
 
 def png(plane: np.ndarray) -> bytes:

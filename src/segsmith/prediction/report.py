@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from segsmith.data.dataset import Dataset
+from segsmith.data.chips import Chips, cut
 from segsmith.eda.charts import Interval, Line, heat_map, interval_chart, line_chart
 from segsmith.eda.inspect import as_rgb
 from segsmith.eda.page import Section, chart_grid, code_block, figure_grid, legend, render_page, table
@@ -41,8 +41,8 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
     WriteError."""
     opened = Run(run)
     recipe, dataset, facts = opened.recipe(), opened.dataset(), opened.facts()
+    chips = cut(dataset, recipe.data)
     epochs = pd.read_csv(opened.folder / "metrics.csv")
-    folds = opened.folds(dataset)
     chosen = evaluation.score(evaluation.decision.metric or "mean_dice")
     held = "validation fold" if evaluation.part == "validation" else "held-out fold"
     page = render_page(
@@ -60,7 +60,7 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
             Section("Scores", _scores(evaluation)),
             Section("Learning", _learning(epochs, recipe)),
             Section("Decision", _decision(evaluation.decision)),
-            *_pictures(opened, dataset, evaluation, recipe),
+            *_pictures(opened, chips, evaluation, recipe),
             Section(
                 "What was trained on what",
                 [
@@ -68,10 +68,7 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
                         ["", ""],
                         [
                             ["dataset", f"{dataset.raw.name}, fingerprint {dataset.fingerprint}"],
-                            [
-                                "images trained on",
-                                f"{int((folds >= 0).sum() - np.isin(folds, _kept_away(recipe)).sum()):,}",
-                            ],
+                            ["images trained on", f"{len(opened.part(chips, 'training')):,}"],
                             ["hardware", f"{facts['hardware']}, {facts['precision']}"],
                             ["time", _duration(float(epochs["seconds"].sum()))],
                             ["images per second", f"{epochs['images'].sum() / epochs['seconds'].sum():.1f}"],
@@ -170,7 +167,7 @@ def _decision(decision: Decision) -> list[str]:
     ]
 
 
-def _pictures(run: Run, dataset: Dataset, evaluation: Evaluation, recipe: Recipe) -> list[Section]:
+def _pictures(run: Run, chips: Chips, evaluation: Evaluation, recipe: Recipe) -> list[Section]:
     """Worst, typical and best images with foreground, and false alarms on empty ones, as image | truth | prediction."""
     images = evaluation.images
     filled, empty = images[images["true_pixels"] > 0], images[images["true_pixels"] == 0]
@@ -192,7 +189,7 @@ def _pictures(run: Run, dataset: Dataset, evaluation: Evaluation, recipe: Recipe
         items = []
         for row in rows.to_dict("records"):
             (prediction,) = decided(files.read(row["image_id"]), row["level"], row["smallest_area"])
-            image, (truth,) = as_rgb(dataset.image(row["row"])), dataset.mask(row["row"])
+            image, (truth,) = as_rgb(chips.pixels(row["row"])), chips.truth(row["row"])
             drawn = triptych(image, truth, prediction)
             small = max(truth.shape) <= 128
             pixels = f"{row['true_pixels']:,} px true, {row['predicted_pixels']:,} predicted"
@@ -200,10 +197,6 @@ def _pictures(run: Run, dataset: Dataset, evaluation: Evaluation, recipe: Recipe
             items.append((image_uri(drawn, max_side=1100, enlarge=2 if small else 1), caption))
         sections.append(Section(title, ["Image, truth, prediction.", legend(), figure_grid(items, min_px=330)]))
     return sections
-
-
-def _kept_away(recipe: Recipe) -> list[int]:
-    return [fold for fold in (recipe.folds.validation, recipe.folds.held_out) if fold is not None]
 
 
 def _duration(seconds: float) -> str:

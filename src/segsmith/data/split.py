@@ -1,0 +1,124 @@
+"""Chips + folds -> what is trained on, what decides, what is held out; no pixel stands on two sides.
+
+Whole images go by their fold. Chips of large images go by square blocks of ground: a chip is judged where it lies
+within the blocks of one fold, and trained on where it touches no block that is kept away from training, not even with
+the guard band around it. So no pixel that is judged was ever in a training window, at whatever scale.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from segsmith import recipe
+from segsmith.data.chips import Chips, base_scale
+from segsmith.data.folds import make_folds, stratified_folds
+from segsmith.errors import DataError
+
+PARTS = ("training", "validation", "held_out", "unused")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Chip numbers of each part, ascending, and the fold of every chip; -1 for one that lies in no fold or several."""
+
+    training: Int[np.ndarray, " training"]
+    validation: Int[np.ndarray, " validation"]
+    held_out: Int[np.ndarray, " held_out"]
+    fold: Int[np.ndarray, " chips"]
+
+    def part(self) -> list[str]:
+        """The name of each chip's part."""
+        parts = np.full(len(self.fold), "unused", dtype=object)
+        for name in PARTS[:3]:
+            parts[getattr(self, name)] = name
+        return list(parts)
+
+
+def split(chips: Chips, options: recipe.Folds, seed: int) -> Split:
+    """Which chips train, validate, and are held out, as the recipe's folds say.
+
+    Chips of a source that is not fully trusted train where they may, and are never judged. Raises DataError where
+    there are too few images, or too few blocks, for the folds, or nothing is left to train or validate on.
+    """
+    kept_away = [fold for fold in (options.validation, options.held_out) if fold is not None]
+    if chips.whole or options.split == "images":
+        fold = make_folds(chips.dataset, options, seed)[chips.image]
+        trains = (fold >= 0) & ~np.isin(fold, kept_away)
+    else:
+        fold, touched = _by_blocks(chips, options, seed)
+        trains = ~touched[:, kept_away].any(axis=1)
+    judged = chips.judged & (trust(chips) >= 1)
+    for name, chosen in (("trained", trains), ("validated", judged & (fold == options.validation))):
+        if not chosen.any():
+            raise DataError(f"no chip is left to be {name} on; set folds.guard or folds.block lower, or add images")
+    return Split(
+        training=np.flatnonzero(trains),
+        validation=np.flatnonzero(judged & (fold == options.validation)),
+        held_out=np.flatnonzero(judged & (fold == (-2 if options.held_out is None else options.held_out))),
+        fold=fold,
+    )
+
+
+def trust(chips: Chips) -> Float[np.ndarray, " chips"]:
+    """The factor of each chip's loss, 0..1: the trust in its source."""
+    of_source = {name: source.trust for name, source in chips.options.sources.items()}
+    of_image = np.array([of_source.get(name, 1.0) for name in chips.dataset.images["source"]], np.float32)
+    return np.asarray(of_image[chips.image])
+
+
+def _by_blocks(
+    chips: Chips, options: recipe.Folds, seed: int
+) -> tuple[Int[np.ndarray, " chips"], Bool[np.ndarray, "chips folds"]]:
+    """The fold of chips that lie in the blocks of one, else -1; and the folds whose blocks each chip, with the guard
+    band, touches.
+
+    Images of one group, such as scenes of the same ground, are one block: squares of theirs could lie on one another.
+    """
+    side = np.array(chips.options.input_hw) * options.block
+    group = chips.dataset.images["group"].to_numpy()
+    sizes = np.bincount(group)
+    scales = [base_scale(chips.dataset, int(image), chips.options) for image in range(len(chips.dataset))]
+    ratio = np.array(scales)[chips.image] / chips.scale * chips.options.scales[0]
+    first = np.stack([chips.top, chips.left], axis=1) * ratio[:, None]
+    last = first + np.array(chips.options.input_hw) * ratio[:, None]
+
+    def blocks(chip: int, margin: int) -> list[tuple[int, int, int]]:
+        image = int(chips.image[chip])
+        if sizes[group[image]] > 1:
+            return [(-1 - int(group[image]), 0, 0)]
+        low = np.maximum(0, np.floor((first[chip] - margin) / side + 1e-9)).astype(int)
+        high = np.ceil((last[chip] + margin) / side - 1e-9).astype(int)
+        return [(image, row, column) for row in range(low[0], high[0]) for column in range(low[1], high[1])]
+
+    shares: dict[tuple[int, int, int], list[float]] = {}
+    for chip in np.flatnonzero(chips.judged).tolist():
+        for block in blocks(chip, 0):
+            shares.setdefault(block, []).append(float(chips.foreground[chip]))
+    if len(shares) < options.count:
+        raise DataError(
+            f"{len(shares)} blocks of {options.block} x {options.block} chips cannot be split into {options.count} "
+            "folds; set folds.block lower, or folds.count"
+        )
+    keys = sorted(shares)
+    coverage = np.array([np.mean(shares[key]) for key in keys])
+    names = [":".join((_name(chips, key[0]), str(key[1]), str(key[2]))) for key in keys]
+    dealt = stratified_folds(names, np.ceil(10 * coverage).astype(int), options.count, seed)
+    fold_of = dict(zip(keys, dealt.tolist(), strict=True))
+    fold = np.full(len(chips), -1, np.int8)
+    touched = np.zeros((len(chips), options.count), bool)
+    for chip in range(len(chips)):
+        within = {fold_of.get(block, -1) for block in blocks(chip, 0)}
+        if len(within) == 1:
+            fold[chip] = within.pop()
+        for block in blocks(chip, options.guard):
+            if block in fold_of:
+                touched[chip, fold_of[block]] = True
+    return fold, touched
+
+
+def _name(chips: Chips, key: int) -> str:
+    """Of a block's image, or of its group: folds must not depend on the order of images."""
+    table = chips.dataset.images
+    ids = table["image_id"] if key >= 0 else table.loc[table["group"] == -1 - key, "image_id"]
+    return str(ids.iloc[key] if key >= 0 else min(ids))
