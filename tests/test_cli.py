@@ -20,6 +20,7 @@ from segsmith.cli import TrainingLine
 from segsmith.recipe import load_recipe, recipe_names
 
 COMMANDS = ["demo", "recipe", "inspect", "train", "decide", "evaluate", "predict"]
+RECIPES = ["buildings", "houses", "salt", "ships", "ships-demo", "steel"]
 HW = (16, 20)
 
 
@@ -263,7 +264,7 @@ def test_a_terminal_keeps_a_line_for_each_epoch(terminal):
 
 
 def test_recipes_are_listed(command):
-    assert command("recipe", "list").out.split() == recipe_names() == ["salt", "ships", "ships-demo"]
+    assert command("recipe", "list").out.split() == recipe_names() == RECIPES
 
 
 @pytest.mark.parametrize("name", recipe_names())
