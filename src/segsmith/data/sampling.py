@@ -97,7 +97,7 @@ def systematic_draw(
 
 
 def hard_weights(losses: Float[np.ndarray, " images"], largest: float) -> Float[np.ndarray, " images"]:
-    """Draw weights from 1 to `largest`: an image's averaged loss over the mean of those seen; NaN (not seen) gives 1."""
+    """Draw weights from 1 to `largest`: averaged loss over the mean of those seen; NaN (not seen) gives 1."""
     seen = np.isfinite(losses)
     mean = float(losses[seen].mean()) if seen.any() else 0.0
     if mean <= 0:
