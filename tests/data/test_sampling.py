@@ -8,7 +8,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from segsmith import recipe
-from segsmith.data.sampling import EpochPlan, plan_epochs
+from segsmith.data.sampling import EpochPlan, hard_weights, plan_epochs, systematic_draw
 from segsmith.errors import DataError
 
 OBJECTS = np.array([0] * 40 + [1] * 30 + [2, 3, 9] * 10)
@@ -154,3 +154,35 @@ def test_a_mix_of_images_that_are_not_there_is_refused(name, kept, words):
     message = f"train.stages.2.mix.{name} is {getattr(MIX, name):g}, but no training image has {words} object"
     assert str(caught.value).startswith(message)
     assert planned(OBJECTS[kept], MIX.model_copy(update={name: 0.0}), 8).draw(0).size
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    weighed=st.lists(st.integers(1, 50), min_size=1, max_size=30), count=st.integers(0, 100), seed=st.integers(0, 99)
+)
+def test_a_weighted_image_comes_its_expected_count_rounded_down_or_up(weighed, count, seed):
+    shares = np.array(weighed, float)
+    drawn = systematic_draw(np.arange(len(shares)), shares, count, np.random.default_rng(seed))
+    assert len(drawn) == count
+    expected = count * shares / shares.sum()
+    assert np.abs(np.bincount(drawn, minlength=len(shares)) - expected).max() < 1 + 1e-9
+
+
+def test_weights_change_images_and_not_the_mix():
+    plan, heavy = planned(OBJECTS, MIX, 16, images=160), np.ones(100)
+    heavy[:4] = 5
+    drawn = plan.draw(0, heavy)
+    assert ((OBJECTS[drawn] == 0).sum(axis=1) == 4).all()
+    times = np.bincount(drawn.ravel(), minlength=100)
+    assert set(times[:4]) <= {3, 4}
+    assert set(times[4:40]) <= {0, 1}
+    assert plan.draw(0, np.full(100, 3.0)).tolist() == plan.draw(0).tolist()
+    heavy[7] = 0
+    with pytest.raises(ValueError, match="above 0"):
+        plan.draw(0, heavy)
+
+
+def test_hard_weights_grow_with_loss_between_their_bounds():
+    assert hard_weights(np.array([0.0, 1.0, 2.0, 9.0, np.nan]), 2.0).tolist() == [1.0, 1.0, 1.0, 2.0, 1.0]
+    assert hard_weights(np.full(2, np.nan), 4.0).tolist() == [1.0, 1.0]
+    assert hard_weights(np.array([1.0, 3.0]), 4.0).tolist() == [1.0, 1.5]

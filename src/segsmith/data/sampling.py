@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from segsmith import recipe
 from segsmith.errors import DataError
@@ -42,10 +42,21 @@ class EpochPlan:
         }
         return {name: times for name, times in drawn.items() if times > 1 + 1e-9}
 
-    def draw(self, epoch: int) -> Int[np.ndarray, "batches batch"]:
-        """Image numbers of every batch of an epoch."""
+    def draw(self, epoch: int, weights: Float[np.ndarray, " images"] | None = None) -> Int[np.ndarray, "batches batch"]:
+        """Image numbers of every batch of an epoch.
+
+        With `weights[image]` (finite, above 0), an image comes in proportion to its weight within its group, its
+        expected count rounded down or up; equal weights draw as none do. Raises ValueError for other weights.
+        """
+        if weights is not None and not (np.isfinite(weights) & (weights > 0)).all():
+            raise ValueError("weights of images must be finite and above 0")
         chosen = []
         for number, (group, quota) in enumerate(zip(self.groups, self._quotas(), strict=True)):
+            if weights is not None and np.ptp(weights[group]) > 0:
+                generator = np.random.default_rng([self.seed, self.stage, epoch, number, 0])
+                drawn = systematic_draw(group, weights[group], int(quota.sum()), generator)
+                chosen.append(np.split(drawn, np.cumsum(quota))[:-1])
+                continue
             rounds = -(-int(quota.sum()) // len(group)) if quota.sum() else 0
             orders = [
                 np.random.default_rng([self.seed, self.stage, epoch, number, r]).permutation(group)
@@ -68,6 +79,30 @@ class EpochPlan:
             quota[most] += 1
             owed[most] -= 1
         return list(quotas.T)
+
+
+def systematic_draw(
+    group: Indices, weights: Float[np.ndarray, " group"], count: int, generator: np.random.Generator
+) -> Indices:
+    """`count` entries of `group` in random order, each as often as count * weight / sum(weights) rounded down or up.
+
+    Systematic sampling (Madow 1949) over a shuffled group. Weights are finite and above 0.
+    """
+    order = generator.permutation(len(group))
+    edges = np.concatenate([[0.0], np.cumsum(weights[order])])
+    edges *= count / edges[-1]
+    edges[-1] = count
+    times = np.diff(np.ceil(edges - generator.random())).astype(np.int64)
+    return generator.permutation(np.repeat(group[order], times))
+
+
+def hard_weights(losses: Float[np.ndarray, " images"], largest: float) -> Float[np.ndarray, " images"]:
+    """Draw weights from 1 to `largest`: averaged loss over the mean of those seen; NaN (not seen) gives 1."""
+    seen = np.isfinite(losses)
+    mean = float(losses[seen].mean()) if seen.any() else 0.0
+    if mean <= 0:
+        return np.ones(len(losses))
+    return np.clip(np.where(seen, losses / mean, 1.0), 1.0, largest)
 
 
 def plan_epochs(
