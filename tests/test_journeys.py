@@ -1,4 +1,4 @@
-"""Journeys other than the plain one: images cut into chips, numbers as channels, a mean image; from raw to submission."""
+"""Journeys other than the plain one: images cut into chips, numbers as channels, a mean image."""
 
 import csv
 

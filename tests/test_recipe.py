@@ -18,7 +18,7 @@ BUSY = [
     "folds.held_out=1",
     "network.encoder_weights=null",
     "network.decoder_channels=[64, 32, 16]",
-    "train.stages=[{epochs: 2}, {start_from: last, optimizer: {lr: 1e-7}, mix: {empty: 0}}]",
+    "train.stages=[{epochs: 2}, {start_from: last, optimizer: {lr: 1e-7}, mix: {single: 1}}]",
     "train.select_by=global_iou",
     "decide.areas=[0, 10, 100]",
 ]
@@ -140,7 +140,7 @@ def test_every_option_has_one_sentence(path, model):
 
 
 def test_all_sections_are_seen():
-    assert {"train.stages.mix", "train.stages.schedule", "decide"} <= {path for path, _ in SECTIONS}
+    assert {"train.stages.schedule", "decide"} <= {path for path, _ in SECTIONS}
 
 
 def test_the_schema_tells_an_editor_all(tmp_path):
@@ -181,7 +181,6 @@ def references(tree: object) -> set[str]:
         (["train.stages=[{}, {}]", "train.stages.1.epochs=7"], "train.stages.1.epochs", 7),
         (["train.stages.0.loss={dice: 1}"], "train.stages.0.loss.dice", 1),
         (["train.stages.0.mix.empty=0.5"], "train.stages.0.mix.empty", 0.5),  # a section that was null
-        (["train.stages.0.mix.empty=0.5"], "train.stages.0.mix.single", 0.375),
         (["train.stages.0.mix={}", "train.stages.0.mix=null"], "train.stages.0.mix", None),
     ],
 )
@@ -226,7 +225,10 @@ def test_overrides_come_after_the_file(tmp_path):
         ("train.batch_sise=8", "train.batch_sise: unknown key; did you mean 'batch_size'?"),
         ("trian.batch_size=8", "trian: unknown key; did you mean 'train'?"),
         ("train.stages.0.optimiser.lr=1", "train.stages.0.optimiser: unknown key; did you mean 'optimizer'?"),
-        ("train.stages.0.mix.qqq=1", "train.stages.0.mix.qqq: unknown key; valid keys: empty, single, multi"),
+        (
+            "train.stages.0.mix.qqq=1",
+            "train.stages.0.mix.qqq: no such stratum; strata are empty, single",
+        ),
         ("train.stages.2.epochs=8", "train.stages has entries 0 to 0, not '2'"),
         ("train.stages.-1.epochs=8", "train.stages has entries 0 to 0, not '-1'"),
         ("train.stages.first.epochs=8", "train.stages has entries 0 to 0, not 'first'"),
@@ -275,7 +277,7 @@ def test_every_mistake_is_told_with_its_line(tmp_path):
             "job.yaml, line 11: train.stages.1.schedule.name: Input should be 'constant', 'onecycle', 'cosine' or"
             " 'plateau' (got 'onecyle'); did you mean 'onecycle'?",
             "job.yaml, line 12: train.stages.1.bogus: unknown key; valid keys: epochs, start_from, images_per_epoch,"
-            " mix, loss, optimizer, schedule, augment",
+            " mix, hard, loss, optimizer, schedule, augment",
             "job.yaml, line 13: folds: validation=7 but folds are numbered 0 to 2",
         ]
     )
@@ -291,7 +293,7 @@ def test_every_mistake_is_told_with_its_line(tmp_path):
         ("data:\n  input_hw:\n  - 64\n  - 0\n", "job.yaml, line 4: data.input_hw.1: Input should be greater than"),
         ("data:\n  classes: [a, b]\n", "job.yaml, line 2: data.classes: Tuple should have at most 1 item"),
         ("train:\n", "job.yaml, line 1: train: Input should be a valid dictionary or instance of Train (got None)"),
-        ("train: {stages: [{mix: {empty: 0, single: 0, multi: 0}}]}", "train.stages.0.mix: all three shares are 0"),
+        ("train: {stages: [{mix: {empty: 0, single: 0, multi: 0}}]}", "train.stages.0.mix: all shares are 0"),
         ("train: {stages: [{loss: {bce: 0}}]}", "train.stages.0.loss: all losses have weight 0"),
         ("train: {stages: [{loss: {positive_weight: .inf}}]}", "loss.positive_weight: Input should be a finite number"),
         ("train: {stages: [{optimizer: {lr: .nan}}]}", "optimizer.lr: Input should be"),

@@ -218,6 +218,8 @@ class TrainingLine:
             self._print(
                 f"stage {step.stage + 1}: {plan.images:,} images an epoch in batches of {plan.batch_size} ({shares})"
             )
+            if plan.left_out:
+                self._print(f"  {plan.left_out:,} training images fit no stratum of the mix and are not drawn")
             for name, times in plan.repeats.items():
                 self._print(f"  {name} images must repeat: each is drawn {times:.1f} times an epoch")
         if step.epoch_is_over and step.last_epoch is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from segsmith.errors import RecipeError
@@ -138,18 +138,29 @@ class Network(Section):
     dropout: Share = Field(0.0, description="Share of channels zeroed before the last convolution, while training.")
 
 
-class Mix(Section):
-    """Shares of a batch by objects per image, as relative weights: they are divided by their sum."""
+STRATA = ("empty", "single", "multi", "filled", "class:NAME", "source:NAME", "coverage:0.1-0.5", "objects:2-9",
+          "objects:10+", "rest")  # fmt: skip
+_STRATUM = re.compile(
+    r"empty|single|multi|filled|rest|(class|source):.+|coverage:(0|1|0?\.\d+)-(1|0?\.\d+)|objects:\d+(\+|-\d+)"
+)
 
-    empty: Amount = Field(0.25, description="Images without foreground, relative to the other two.")
-    single: Amount = Field(0.375, description="Images with one object.")
-    multi: Amount = Field(0.375, description="Images with several objects.")
 
-    @model_validator(mode="after")
-    def _any(self) -> "Mix":
-        if self.empty + self.single + self.multi == 0:
-            raise ValueError("all three shares are 0")
-        return self
+def _stratum(name: str) -> str:
+    if not _STRATUM.fullmatch(name):
+        near = difflib.get_close_matches(name, STRATA, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"strata are {', '.join(STRATA)}"
+        raise ValueError(f"no such stratum; {hint}")
+    return name
+
+
+def _mixes(mix: dict[str, float]) -> dict[str, float]:
+    if not sum(mix.values()) > 0:
+        raise ValueError("all shares are 0")
+    return mix
+
+
+Mix = Annotated[dict[Annotated[str, AfterValidator(_stratum)], Amount], AfterValidator(_mixes)]
+"""Stratum -> its share of a batch, relative to the others. A sample belongs to the first stratum named that it fits."""
 
 
 class Augment(Section):
@@ -221,7 +232,12 @@ class Stage(Section):
         None, description="Images of one epoch; null takes all that need not repeat."
     )
     mix: Mix | None = Field(
-        None, description="Shares of empty, single-object and multi-object images; null as the data has them."
+        None,
+        description="Shares of a batch by stratum: empty, single, multi, filled, rest, class:NAME, source:NAME, "
+        "coverage:LOW-HIGH (shares of the image), objects:FEWEST-MOST or objects:FEWEST+; null as the data has them.",
+    )
+    hard: Annotated[float, Field(ge=1, le=100)] | None = Field(
+        None, description="Images of a loss above the mean are drawn more often, up to so many times; null draws alike."
     )
     loss: Loss = Field(Loss(), description="Losses and their weights.")
     optimizer: Optimizer = Field(Optimizer(), description="Optimiser.")
@@ -434,7 +450,7 @@ def _validated(tree: dict[Any, Any], place: Any) -> Recipe:
         return Recipe.model_validate(tree)
     except ValidationError as error:
         problems = []
-        paths = [tuple(str(part) for part in problem["loc"]) for problem in error.errors()]
+        paths = [tuple(str(part) for part in problem["loc"] if part != "[key]") for problem in error.errors()]
         for keys, problem in zip(paths, error.errors(), strict=True):
             if any(other[: len(keys)] == keys for other in paths if len(other) > len(keys)):
                 continue  # it fails only because something inside it does

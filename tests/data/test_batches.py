@@ -22,7 +22,7 @@ def dataset(ships) -> Dataset:
 
 
 def training_batches(dataset: Dataset, workers: int = 0, stage_number: int = 0, seed: int = 0) -> TrainingBatches:
-    plan = plan_epochs(dataset.labelled, dataset.images["objects"].to_numpy(), stage_number, STAGE, 3, seed)
+    plan = plan_epochs(dataset.labelled, cut(dataset, OPTIONS).strata(), stage_number, STAGE, 3, seed)
     return TrainingBatches(cut(dataset, OPTIONS), STAGE, plan, workers)
 
 
@@ -74,7 +74,7 @@ def test_epochs_stages_and_seeds_differ_in_order_and_in_augmentation(dataset):
 
 
 def test_an_image_drawn_again_in_an_epoch_is_augmented_anew(dataset):
-    plan = plan_epochs([2], dataset.images["objects"].to_numpy(), 0, STAGE, 1, 0)
+    plan = plan_epochs([2], cut(dataset, OPTIONS).strata(), 0, STAGE, 1, 0)
     batches = list(TrainingBatches(cut(dataset, OPTIONS), STAGE, plan, 0).epoch(0))
     assert [batch.indices.tolist() for batch in batches] == [[2]] * 12
     assert len({tuple(batch.images.ravel().tolist()) for batch in batches}) == 12

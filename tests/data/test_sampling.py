@@ -9,24 +9,40 @@ from hypothesis import strategies as st
 
 from segsmith import recipe
 from segsmith.data.sampling import EpochPlan, hard_weights, plan_epochs, systematic_draw
+from segsmith.data.strata import Strata
 from segsmith.errors import DataError
 
 OBJECTS = np.array([0] * 40 + [1] * 30 + [2, 3, 9] * 10)
-MIX = recipe.Mix(empty=0.25, single=0.375, multi=0.375)
+MIX = {"empty": 0.25, "single": 0.375, "multi": 0.375}
 weights = st.floats(0, 1).map(lambda weight: round(weight, 3))
 group_sizes = st.integers(1, 40)
 
 
 def planned(
     objects: np.ndarray,
-    mix: recipe.Mix | None,
+    mix: dict[str, float] | None,
     batch_size: int,
     images: int | None = None,
     stage: int = 0,
     seed: int = 0,
 ) -> EpochPlan:
     options = recipe.Stage(mix=mix, images_per_epoch=images)
-    return plan_epochs(np.arange(len(objects)), objects, stage, options, batch_size, seed)
+    return plan_epochs(np.arange(len(objects)), strata(objects), stage, options, batch_size, seed)
+
+
+def strata(objects: np.ndarray, **known) -> Strata:
+    """Samples of which the objects are counted, and nothing else is known unless it is said."""
+    count = len(objects)
+    facts = {
+        "objects": objects,
+        "foreground": np.minimum(1, objects / 10).astype(np.float32),
+        "present": (objects > 0)[:, None],
+        "classes": ("object",),
+        "sources": ("all",),
+        "source": np.zeros(count, np.int64),
+        "weight": np.ones(count),
+    }
+    return Strata(**facts | known)
 
 
 @settings(deadline=None, max_examples=60)
@@ -42,7 +58,7 @@ def planned(
 def test_shares_hold_in_every_batch_and_images_come_in_turn(sizes, mix, batch_size, images, epoch):
     assume(sum(mix) > 0)
     objects = np.repeat([0, 1, 2], sizes)
-    plan = planned(objects, recipe.Mix(empty=mix[0], single=mix[1], multi=mix[2]), batch_size, images=images)
+    plan = planned(objects, {"empty": mix[0], "single": mix[1], "multi": mix[2]}, batch_size, images=images)
     drawn = plan.draw(epoch)
 
     assert drawn.shape == (plan.batches, plan.batch_size)
@@ -74,7 +90,7 @@ def test_shares_hold_in_every_batch_and_images_come_in_turn(sizes, mix, batch_si
 def test_nothing_repeats_unless_it_must(sizes, mix, batch_size):
     """Where an epoch has no stated length, none repeats, and one batch more would have to."""
     objects = np.repeat([0, 1, 2], sizes)
-    plan = planned(objects, recipe.Mix(empty=mix[0] / 20, single=mix[1] / 20, multi=mix[2] / 20), batch_size)
+    plan = planned(objects, {"empty": mix[0] / 20, "single": mix[1] / 20, "multi": mix[2] / 20}, batch_size)
     most = min(size * sum(mix) / weight for size, weight in zip(sizes, mix, strict=True))
     assume(most >= batch_size)  # otherwise one batch alone repeats
     assert plan.repeats == {}
@@ -91,7 +107,7 @@ def test_repeats_say_how_often():
 
 
 def test_repeats_that_do_not_come_out_even():
-    plan = planned(OBJECTS, recipe.Mix(empty=0, single=1, multi=0), 16, images=80)
+    plan = planned(OBJECTS, {"empty": 0, "single": 1, "multi": 0}, 16, images=80)
     assert plan.repeats == {"single": pytest.approx(80 / 30)}
     times = Counter(plan.draw(0).ravel().tolist())
     assert sorted(times) == list(range(40, 70))
@@ -99,7 +115,7 @@ def test_repeats_that_do_not_come_out_even():
 
 
 def test_a_group_that_comes_again_comes_in_another_order():
-    first, _, again, _ = planned(OBJECTS, recipe.Mix(empty=0, single=1, multi=0), 15, images=60).draw(0)
+    first, _, again, _ = planned(OBJECTS, {"empty": 0, "single": 1, "multi": 0}, 15, images=60).draw(0)
     assert set(first.tolist()) != set(again.tolist())
 
 
@@ -123,7 +139,7 @@ def test_fewer_images_than_a_batch():
 
 
 def test_indices_are_what_is_drawn():
-    plan = plan_epochs([7, 90, 45], OBJECTS, 0, recipe.Stage(mix=recipe.Mix(empty=1, single=1, multi=1)), 3, 0)
+    plan = plan_epochs([7, 90, 45], strata(OBJECTS), 0, recipe.Stage(mix={"empty": 1, "single": 1, "multi": 1}), 3, 0)
     assert sorted(plan.draw(0)[0].tolist()) == [7, 45, 90]
 
 
@@ -144,16 +160,82 @@ def test_groups_are_mixed_within_a_batch():
     assert len({min(count, 2) for count in first_places}) == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "kept", "words"),
-    [("empty", OBJECTS > 0, "no"), ("single", OBJECTS != 1, "one"), ("multi", OBJECTS < 2, "several")],
-)
-def test_a_mix_of_images_that_are_not_there_is_refused(name, kept, words):
+@pytest.mark.parametrize(("name", "kept"), [("empty", OBJECTS > 0), ("single", OBJECTS != 1), ("multi", OBJECTS < 2)])
+def test_a_mix_of_images_that_are_not_there_is_refused(name, kept):
     with pytest.raises(DataError) as caught:
         planned(OBJECTS[kept], MIX, 8, stage=2)
-    message = f"train.stages.2.mix.{name} is {getattr(MIX, name):g}, but no training image has {words} object"
+    message = f"train.stages.2.mix.{name} is {MIX[name]:g}, but no training image is of that stratum"
     assert str(caught.value).startswith(message)
-    assert planned(OBJECTS[kept], MIX.model_copy(update={name: 0.0}), 8).draw(0).size
+    assert planned(OBJECTS[kept], MIX | {name: 0.0}, 8).draw(0).size
+
+
+# Strata other than by objects
+
+
+KNOWN = strata(
+    np.array([0, 1, 1, 2, 5, 9]),
+    foreground=np.array([0, 0.05, 0.1, 0.3, 0.5, 1.0], np.float32),
+    present=np.array([[0, 0], [1, 0], [0, 1], [1, 1], [1, 0], [0, 1]], bool),
+    classes=("scratch", "patch"),
+    sources=("clean", "noisy"),
+    source=np.array([0, 0, 0, 1, 1, 1]),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "samples"),
+    [
+        ("empty", [0]),
+        ("single", [1, 2]),
+        ("multi", [3, 4, 5]),
+        ("filled", [1, 2, 3, 4, 5]),
+        ("rest", [0, 1, 2, 3, 4, 5]),
+        ("class:patch", [2, 3, 5]),
+        ("source:noisy", [3, 4, 5]),
+        ("coverage:0.1-0.5", [2, 3]),
+        ("coverage:0.5-1", [4, 5]),
+        ("objects:2-5", [3, 4]),
+        ("objects:5+", [4, 5]),
+    ],
+)
+def test_which_samples_fit_a_stratum(name, samples):
+    recipe.Stage(mix={name: 1})
+    assert np.flatnonzero(KNOWN.of(name)).tolist() == samples
+
+
+def test_a_sample_belongs_to_the_first_stratum_named_that_it_fits():
+    for mix, groups, left_out in (
+        ({"class:patch": 1, "class:scratch": 1}, [[2, 3, 5], [1, 4]], 1),
+        ({"class:scratch": 1, "class:patch": 1}, [[1, 3, 4], [2, 5]], 1),
+        ({"class:scratch": 1, "rest": 3}, [[1, 3, 4], [0, 2, 5]], 0),
+        ({"multi": 0, "rest": 1}, [[0, 1, 2]], 3),
+    ):
+        plan = plan_epochs(range(6), KNOWN, 0, recipe.Stage(mix=mix, images_per_epoch=60), 4, 0)
+        assert [group.tolist() for group in plan.groups] == groups
+        assert plan.left_out == left_out
+        assert plan.shares == pytest.approx([share / sum(mix.values()) for share in mix.values() if share])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("class:rust", "the data has scratch, patch"), ("source:tier", "the data has clean, noisy")]
+)
+def test_a_class_or_source_that_is_not_there(name, said):
+    with pytest.raises(DataError, match=f"mix: '{name}', but {said}"):
+        plan_epochs(range(6), KNOWN, 0, recipe.Stage(mix={name: 1}), 4, 0)
+
+
+def test_a_source_of_less_weight_is_drawn_less_and_one_of_none_never():
+    weight = np.repeat([1.0, 0.25, 0.0], 20)
+    known = strata(np.zeros(60, np.int64), weight=weight)
+    plan = plan_epochs(range(60), known, 0, recipe.Stage(images_per_epoch=100), 10, 0)
+    times = np.bincount(plan.draw(0).ravel(), minlength=60)
+    assert (times[:20] == 4).all()
+    assert (times[20:40] == 1).all()
+    assert not times[40:].any()
+    assert plan.left_out == 20
+    assert plan.repeats == {"all": pytest.approx(4)}
+    once = plan_epochs(range(60), known, 0, recipe.Stage(), 5, 0)
+    assert (once.images, once.repeats) == (25, {})
 
 
 @settings(deadline=None, max_examples=60)
@@ -177,9 +259,6 @@ def test_weights_change_images_and_not_the_mix():
     assert set(times[:4]) <= {3, 4}
     assert set(times[4:40]) <= {0, 1}
     assert plan.draw(0, np.full(100, 3.0)).tolist() == plan.draw(0).tolist()
-    heavy[7] = 0
-    with pytest.raises(ValueError, match="above 0"):
-        plan.draw(0, heavy)
 
 
 def test_hard_weights_grow_with_loss_between_their_bounds():

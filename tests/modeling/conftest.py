@@ -31,6 +31,7 @@ train:
     - epochs: 2
       images_per_epoch: 12
       mix: {empty: 1, single: 1, multi: 1}
+      hard: 3
       optimizer: {name: adamw, lr: 0.01}
       schedule: {name: plateau, patience: 0}
       augment: {hflip: 0.5, affine: 1, colour: 1, noise: 1}

@@ -469,7 +469,10 @@ def test_learning_happens(squares, tiny, tmp_path):
         ((0,) * 12, "all 12 labelled images are empty: there is nothing to learn; check the labels"),
         ((1,), "1 labelled images cannot be split into 3 folds; add images or set folds.count lower"),
         ((1, 0), "2 labelled images cannot be split into 3 folds"),
-        ((0, 1) * 6, r"train.stages.0.mix.multi is 1, but no training image has several objects; set it to 0"),
+        (
+            (0, 1) * 6,
+            r"train.stages.0.mix.multi is 1, but no training image is of that stratum alone or first",
+        ),
     ],
 )
 def test_data_that_cannot_be_trained_on_leaves_no_run(make_squares, tiny, tmp_path, objects, said):

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -61,12 +61,15 @@ class TrainingBatches:
         samples = _Samples(chips, stage.augment, (plan.seed, plan.stage))
         self._loader = _loader(samples, self._order, workers)
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from `first_step` on, as an undisturbed epoch would give them."""
+    def epoch(
+        self, epoch: int, first_step: int = 0, harder: Float[np.ndarray, " samples"] | None = None
+    ) -> Iterator[Batch]:
+        """The batches of an epoch, from `first_step` on, as an undisturbed epoch would give them; `harder` as in
+        EpochPlan.draw."""
         size = self.plan.batch_size
         self._order[:] = [
             [(epoch, step * size + place, int(index)) for place, index in enumerate(batch)]
-            for step, batch in enumerate(self.plan.draw(epoch))
+            for step, batch in enumerate(self.plan.draw(epoch, harder))
         ][first_step:]
         yield from _whole(self._loader)
 

@@ -15,6 +15,7 @@ from segsmith import recipe
 from segsmith.data.dataset import Chip, Dataset
 from segsmith.data.extra import extra_levels, extra_ranges
 from segsmith.data.index import in_threads
+from segsmith.data.strata import Strata
 from segsmith.data.windows import Window, cover, scaled_hw
 from segsmith.errors import DataError
 from segsmith.progress import track
@@ -76,6 +77,21 @@ class Chips:
     def extra(self, chip: int) -> UInt8[np.ndarray, " extra"]:
         """The levels of the channels that stand for numbers of its image."""
         return np.asarray(self.extra_levels[self.image[chip]])
+
+    def strata(self) -> Strata:
+        """What each chip holds, for the batch mix."""
+        sources, source = np.unique(self.dataset.images["source"].to_numpy(str), return_inverse=True)
+        options = self.options.sources
+        worth = np.array([options[name].weight if name in options else 1.0 for name in sources.tolist()])
+        return Strata(
+            objects=self.objects,
+            foreground=self.foreground,
+            present=self.present,
+            classes=self.dataset.classes,
+            sources=tuple(sources.tolist()),
+            source=source[self.image],
+            weight=worth[source][self.image],
+        )
 
     def pixels(self, chip: int) -> Image:
         return self.read(chip).image

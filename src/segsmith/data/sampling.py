@@ -1,7 +1,7 @@
 """Which images make up a batch: a pure function of seed, stage and epoch, so that any step can be gone back to.
 
-With a mix, every batch, and the epoch up to it, hold the stated shares of empty, single-object and multi-object
-images to within one image, and each group is gone through whole before any of its images comes again.
+With a mix, every batch, and the epoch up to it, hold the stated shares of each stratum to within one sample, and each
+stratum is gone through whole before any of its samples comes again; or, with weights, as often as each is worth.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from segsmith import recipe
+from segsmith.data.strata import Strata
 from segsmith.errors import DataError
 
 Indices = Int[np.ndarray, " _"]
-NUMBER_WORDS = {"empty": "no", "single": "one", "multi": "several"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,10 @@ class EpochPlan:
     batches: int
     seed: int
     stage: int
+    weights: Float[np.ndarray, " samples"] | None = None
+    """How often each sample is drawn, relative to the others of its group; None draws alike."""
+    left_out: int = 0
+    """Training samples that fit no stratum of the mix, or have a weight of 0."""
 
     @property
     def images(self) -> int:
@@ -37,19 +41,20 @@ class EpochPlan:
     def repeats(self) -> dict[str, float]:
         """How often an image of each group is drawn in an epoch, for groups where that is more than once."""
         drawn = {
-            name: self.images * share / len(group)
+            name: self.images * share / _before_one_repeats(group, self.weights)
             for name, share, group in zip(self.names, self.shares, self.groups, strict=True)
         }
         return {name: times for name, times in drawn.items() if times > 1 + 1e-9}
 
-    def draw(self, epoch: int, weights: Float[np.ndarray, " images"] | None = None) -> Int[np.ndarray, "batches batch"]:
-        """Image numbers of every batch of an epoch.
+    def draw(self, epoch: int, harder: Float[np.ndarray, " samples"] | None = None) -> Int[np.ndarray, "batches batch"]:
+        """Sample numbers of every batch of an epoch.
 
-        With `weights[image]` (finite, above 0), an image comes in proportion to its weight within its group, its
-        expected count rounded down or up; equal weights draw as none do. Raises ValueError for other weights.
+        `harder[sample]`, 1 or more, multiplies the plan's weights. A sample comes in proportion to its weight within
+        its group, its expected count rounded down or up; equal weights draw as none do.
         """
-        if weights is not None and not (np.isfinite(weights) & (weights > 0)).all():
-            raise ValueError("weights of images must be finite and above 0")
+        weights = self.weights
+        if harder is not None:
+            weights = harder if weights is None else weights * harder
         chosen = []
         for number, (group, quota) in enumerate(zip(self.groups, self._quotas(), strict=True)):
             if weights is not None and np.ptp(weights[group]) > 0:
@@ -97,7 +102,7 @@ def systematic_draw(
 
 
 def hard_weights(losses: Float[np.ndarray, " images"], largest: float) -> Float[np.ndarray, " images"]:
-    """Draw weights from 1 to `largest`: averaged loss over the mean of those seen; NaN (not seen) gives 1."""
+    """Draw weights from 1 to `largest`: each loss over the mean of those seen; NaN (not seen) gives 1."""
     seen = np.isfinite(losses)
     mean = float(losses[seen].mean()) if seen.any() else 0.0
     if mean <= 0:
@@ -106,43 +111,57 @@ def hard_weights(losses: Float[np.ndarray, " images"], largest: float) -> Float[
 
 
 def plan_epochs(
-    indices: Sequence[int] | Indices,
-    objects: Int[np.ndarray, " images"],
-    stage_number: int,
-    stage: recipe.Stage,
-    batch_size: int,
-    seed: int,
+    indices: Sequence[int] | Indices, strata: Strata, stage_number: int, stage: recipe.Stage, batch_size: int, seed: int
 ) -> EpochPlan:
-    """The plan for one stage over the training images `indices`, whose objects are counted in `objects[index]`.
+    """The plan for one stage over the training samples `indices`, of which `strata` tells what each holds.
 
-    Without a mix an epoch is every image once (up to batch_size - 1 fewer, others each epoch). With one, it is as
+    Without a mix an epoch is every sample once (up to batch_size - 1 fewer, others each epoch). With one, it is as
     many as can be drawn without repeating any, unless images_per_epoch asks for more. Raises DataError when the mix
-    asks for a group that has no image.
+    asks for a stratum that has no sample.
     """
     indices = np.asarray(indices, np.int64)
-    if stage.mix is None:
-        groups, names, weights = [indices], ["all"], [1.0]
-    else:
-        counts = objects[indices]
-        groups = [indices[counts == 0], indices[counts == 1], indices[counts > 1]]
-        names, weights = list(NUMBER_WORDS), [stage.mix.empty, stage.mix.single, stage.mix.multi]
-        for name, group, weight in zip(names, groups, weights, strict=True):
-            if weight and not len(group):
+    drawn = indices[strata.weight[indices] > 0]
+    if not len(drawn):
+        raise DataError("every training image is of a source of weight 0; set data.sources")
+    groups, names, shares = [drawn], ["all"], [1.0]
+    if stage.mix is not None:
+        kept = {name: share for name, share in stage.mix.items() if share}
+        names, shares = list(kept), [share / sum(kept.values()) for share in kept.values()]
+        groups = _first_fit(drawn, strata, list(stage.mix))
+        groups = [group for group, share in zip(groups, stage.mix.values(), strict=True) if share]
+        for name, group in zip(names, groups, strict=True):
+            if not len(group):
                 raise DataError(
-                    f"train.stages.{stage_number}.mix.{name} is {weight:g}, but no training image has "
-                    f"{NUMBER_WORDS[name]} objects; set it to 0"
+                    f"train.stages.{stage_number}.mix.{name} is {kept[name]:g}, but no training image is of that "
+                    "stratum alone or first; set it to 0"
                 )
-    kept = [n for n, weight in enumerate(weights) if weight]
-    shares = tuple(weights[n] / sum(weights) for n in kept)
-    batch_size = min(batch_size, len(indices))
-    most = min(len(groups[n]) / share for n, share in zip(kept, shares, strict=True))
+    weights = None if np.ptp(strata.weight[drawn]) == 0 else strata.weight
+    batch_size = min(batch_size, len(drawn))
+    most = min(_before_one_repeats(group, weights) / share for group, share in zip(groups, shares, strict=True))
     images = stage.images_per_epoch or int(most + 1e-9)
     return EpochPlan(
-        groups=tuple(groups[n] for n in kept),
-        shares=shares,
-        names=tuple(names[n] for n in kept),
+        groups=tuple(groups),
+        shares=tuple(shares),
+        names=tuple(names),
         batch_size=batch_size,
         batches=max(1, images // batch_size),
         seed=seed,
         stage=stage_number,
+        weights=weights,
+        left_out=len(indices) - sum(map(len, groups)),
     )
+
+
+def _first_fit(samples: Indices, strata: Strata, names: Sequence[str]) -> list[Indices]:
+    """The samples of each stratum, each in the first one that it fits; those that fit none are in none."""
+    groups, free = [], np.ones(len(samples), bool)
+    for name in names:
+        fits = free & strata.of(name)[samples]
+        groups.append(samples[fits])
+        free &= ~fits
+    return groups
+
+
+def _before_one_repeats(group: Indices, weights: Float[np.ndarray, " samples"] | None) -> float:
+    """How many draws from a group bring its heaviest sample once."""
+    return float(len(group)) if weights is None else float(weights[group].sum() / weights[group].max())

@@ -33,14 +33,14 @@ from segsmith.data.chips import Chips, cut
 from segsmith.data.dataset import Dataset
 from segsmith.data.extra import extra_levels, extra_ranges
 from segsmith.data.samples import read_sample, unfit_probabilities
-from segsmith.data.sampling import EpochPlan, plan_epochs
+from segsmith.data.sampling import EpochPlan, hard_weights, plan_epochs
 from segsmith.data.split import split, trust
 from segsmith.eda.profile import band_statistics
 from segsmith.errors import ModelError, SegsmithError
 from segsmith.files import write_error, write_text
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import choose_hardware
-from segsmith.modeling.losses import pixel_weight, weighted_loss
+from segsmith.modeling.losses import image_losses, pixel_weight, weighted_loss
 from segsmith.modeling.metrics import LevelScores
 from segsmith.modeling.networks import IMAGENET_MEAN, IMAGENET_STD, build_network, check_input_hw
 from segsmith.modeling.optim import build_optimizer, learning_rate, plateau_factor, set_learning_rate
@@ -129,6 +129,8 @@ class _Training:
         workers = recipe.train.workers
         self.workers = default_workers(self.hardware.device.type == "cpu") if workers is None else workers
         self.at = Position()
+        # of each chip, averaged over the times it was drawn: as the epoch began, and now
+        self.losses = torch.full((2, len(self.chips)), math.nan)
         self.optimizer: Any = None  # each stage has its own
 
     def go(self) -> None:
@@ -160,7 +162,11 @@ class _Training:
         at, plan = self.at, batches.plan
         saved = began = time.monotonic()
         first = at.step
-        for batch in batches.epoch(at.epoch, at.step):
+        if at.step == 0:
+            self.losses[0] = self.losses[1]  # what an epoch draws is settled when it begins
+        hard = self.recipe.train.stages[at.stage].hard
+        harder = None if hard is None else hard_weights(self.losses[0].double().numpy(), hard)
+        for batch in batches.epoch(at.epoch, at.step, harder):
             loss = self._step(batch)
             at.loss_sum += loss
             at.step += 1
@@ -190,6 +196,12 @@ class _Training:
         self._save_last()
         self._tell(float(row["loss"]), float(row["images_per_second"]), epoch_is_over=True)
 
+    def _remember(self, batch: Batch, losses: Float[Tensor, " batch"]) -> None:
+        """Average the losses of the batch's images with those they had before."""
+        for chip, loss in zip(batch.indices.tolist(), losses.cpu().tolist(), strict=True):
+            before = float(self.losses[1, chip])
+            self.losses[1, chip] = loss if math.isnan(before) else (before + loss) / 2
+
     def _check_finite(self, loss: float) -> None:
         at = self.at
         if not math.isfinite(loss):
@@ -210,6 +222,8 @@ class _Training:
         logits = self.module(batch.images.to(self.fabric.device, non_blocking=True))
         weight = pixel_weight(batch.valid, self.trust[batch.indices], logits)
         loss = weighted_loss(stage.loss, logits, batch.masks.to(self.fabric.device, non_blocking=True), weight)
+        if stage.hard is not None:
+            self._remember(batch, image_losses(logits, batch.masks.to(logits.device), weight))
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         if options.gradient_clip is not None:
@@ -294,6 +308,7 @@ class _Training:
         state = load_state(self.run.last)
         self.at = Position(**state["position"])
         self.network.load_state_dict(state["network"])
+        self.losses = state["losses"]
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         return state
@@ -306,6 +321,7 @@ class _Training:
                 "network": self.network.state_dict(),
                 "averaged": self.averaged.state_dict() if self.averaged is not None else None,
                 "optimizer": self.optimizer.state_dict(),
+                "losses": self.losses,
             },
         )
 
@@ -434,8 +450,9 @@ def _mean_image(
 
 
 def _plans(chips: Chips, recipe: Recipe, training: Int[np.ndarray, " training"]) -> list[EpochPlan]:
+    strata = chips.strata()
     return [
-        plan_epochs(training, chips.objects, number, stage, recipe.train.batch_size, recipe.seed)
+        plan_epochs(training, strata, number, stage, recipe.train.batch_size, recipe.seed)
         for number, stage in enumerate(recipe.train.stages)
     ]
 
