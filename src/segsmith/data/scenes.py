@@ -6,7 +6,6 @@
 """
 
 import math
-from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ import numpy as np
 
 from segsmith.data.rle import encode, to_text
 from segsmith.data.scenes_aerial import draw_town
+from segsmith.data.scenes_buildings import make_buildings
 from segsmith.data.scenes_files import (
     DEPTHS_ONLY,
     ORDER,
@@ -28,8 +28,8 @@ from segsmith.data.scenes_files import (
     write_image,
     write_table,
 )
-
-from segsmith.data.scenes_rasters import RasterForm, make_buildings, make_large_scene
+from segsmith.data.scenes_folders import make_coco, make_folder
+from segsmith.data.scenes_rasters import RasterForm, make_large_scene
 from segsmith.data.scenes_salt import GRID, PATCH, draw_section
 from segsmith.data.scenes_ship_labels import make_ship_labels
 from segsmith.data.scenes_ships import draw_scene
@@ -39,8 +39,8 @@ from segsmith.types import HW
 __all__ = [
     "RasterForm",
     "make_buildings",
-
-
+    "make_coco",
+    "make_folder",
     "make_houses",
     "make_large_scene",
     "make_salt",

@@ -1,6 +1,6 @@
 """Random generator -> a settlement as a drone sees it, and the exact outline of every building in it.
 
-All lengths here are metres, turned into pixels last, so that a scene of another resolution shows the same kind of place.
+Lengths are metres, turned into pixels last, so that a scene of another resolution shows the same kind of place.
 """
 
 import math
@@ -123,7 +123,9 @@ def _turned_grid(hw: HW, gsd: float, angle: float) -> tuple[Field, Field]:
     return x * c + y * s, y * c - x * s
 
 
-def _streets(rng: np.random.Generator, image: Field, green: Field, busy: NDArray[np.uint8], gsd: float, angle: float):
+def _streets(
+    rng: np.random.Generator, image: Field, green: Field, busy: NDArray[np.uint8], gsd: float, angle: float
+) -> None:
     """Streets along the grid and a few paths across it, in place; `busy` is set where nothing is to be built."""
     hw = busy.shape
     reach = math.hypot(*hw) * gsd
@@ -186,7 +188,7 @@ _Where = tuple[slice, slice]
 def _place(
     rng: np.random.Generator, hw: HW, busy: NDArray[np.uint8], gsd: float, angle: float, share: float, *, inside: bool
 ) -> tuple[list[Building], list[tuple[Field, _Where]]]:
-    """Buildings by lot where `busy` leaves room for them, until they cover `share`; how they cover pixels, and where."""
+    """Buildings by lot where `busy` leaves room, until they cover `share`; how each covers pixels, and where."""
     buildings: list[Building] = []
     covers: list[tuple[Field, _Where]] = []
     wanted, covered = share * hw[0] * hw[1], 0.0
@@ -201,7 +203,9 @@ def _place(
         # When room gets scarce, only small ones are tried.
         scale = size * (1.0 if attempt % 3 else 0.6)
         rings = _footprint(rng, scale)
-        turn = angle + int(rng.integers(4)) * math.pi / 2 + (rng.normal(0, 0.05) if rng.random() < 0.8 else rng.random())
+        turn = (
+            angle + int(rng.integers(4)) * math.pi / 2 + (rng.normal(0, 0.05) if rng.random() < 0.8 else rng.random())
+        )
         c, s = math.cos(turn), math.sin(turn)
         placed = tuple(ring @ np.array([[c, s], [-s, c]]) / gsd + xy for ring in rings)
         low, high = placed[0].min(0), placed[0].max(0)
@@ -277,8 +281,8 @@ def _fixed(points: Points) -> NDArray[np.int32]:
 def _cast(shadow: NDArray[np.uint8], outline: Points, length: float, light_xy: tuple[float, float]) -> None:
     """Draw the ground that a building keeps in shadow, in place: every side, swept along the light."""
     moved = outline + np.array(light_xy) * length
-    following = np.roll(np.arange(len(outline)), -1)
-    for ring in (outline, moved, *(np.stack(q) for q in zip(outline, outline[following], moved[following], moved, strict=True))):
+    sides = np.stack([outline, np.roll(outline, -1, 0), np.roll(moved, -1, 0), moved], 1)
+    for ring in (outline, moved, *sides):
         cv2.fillPoly(shadow, [_fixed(ring - 0.5)], 1, cv2.LINE_8, 4)
 
 
@@ -341,7 +345,12 @@ def _clutter(rng: np.random.Generator, image: Field, busy: NDArray[np.uint8], gs
     """Bare yards, slabs, walls and cars, in place: straight-edged things that are no buildings."""
     hw = busy.shape
     hectares = hw[0] * hw[1] * gsd * gsd / 1e4
-    kinds = (("slab", 4.0, (4, 9), 0.75), ("yard", 7.0, (5, 14), 0.45), ("car", 9.0, (4.2, 4.8), 0.95), ("wall", 8.0, (8, 30), 0.9))
+    kinds = (
+        ("slab", 4.0, (4, 9), 0.75),
+        ("yard", 7.0, (5, 14), 0.45),
+        ("car", 9.0, (4.2, 4.8), 0.95),
+        ("wall", 8.0, (8, 30), 0.9),
+    )
     for kind, per_hectare, (least, most), strength in kinds:
         for _ in range(int(rng.poisson(per_hectare * hectares))):
             long = rng.uniform(least, most)

@@ -175,11 +175,11 @@ def _draw_scratches(rng: np.random.Generator, steel: Field, tone: float) -> Clas
             turned = angle + rng.normal(0, 0.02)
             way = np.array([math.cos(turned), math.sin(turned)])
             off = rng.normal(0, 6) * np.array([-way[1], way[0]]) + rng.normal(0, 0.15 * long) * way
-            ends = np.round(16 * np.stack([middle + off - way * long / 2, middle + off + way * long / 2]))
-            ends = [ends.astype(np.int32)]
+            ends = np.stack([middle + off - way * long / 2, middle + off + way * long / 2])
+            line = [np.round(ends * 16).astype(np.int32)]
             thick = int(rng.integers(1, 5))
-            cv2.polylines(stroke, ends, False, float(bright * rng.uniform(0.25, 0.7)), thick, cv2.LINE_8, 4)
-            cv2.polylines(bundle, ends, False, 1, thick + 4, cv2.LINE_8, 4)
+            cv2.polylines(stroke, line, False, float(bright * rng.uniform(0.25, 0.7)), thick, cv2.LINE_8, 4)
+            cv2.polylines(bundle, line, False, 1, thick + 4, cv2.LINE_8, 4)
         label |= cv2.morphologyEx(bundle, cv2.MORPH_CLOSE, _round(11), borderValue=0)
     broken = ramp(fractal(rng, (height, width), slope=1.0, longest=12.0), -1.2, 0.2)
     steel += tone * cv2.GaussianBlur(stroke * (0.35 + 0.65 * broken), (0, 0), 0.8)
