@@ -59,7 +59,8 @@ _GREENS: tuple[Colour, ...] = ((98, 116, 62), (118, 122, 72), (84, 112, 58))
 
 
 def draw_town(rng: np.random.Generator, hw: HW, *, gsd_m: float, share: float, inside: bool = False) -> Town:
-    """A place of `hw` pixels, each `gsd_m` metres wide, about `share` (at most 0.4) of it covered with buildings.
+    """A place of `hw` pixels, each `gsd_m` metres wide, about `share` (at most 0.4) of it covered with buildings,
+    less where streets leave no room.
 
     Buildings may cross the border, unless `inside` is set; their outlines then go on beyond the image. No two of them
     overlap. Where trees hang over a roof the building's outline runs below them.
@@ -192,11 +193,13 @@ def _place(
     buildings: list[Building] = []
     covers: list[tuple[Field, _Where]] = []
     wanted, covered = share * hw[0] * hw[1], 0.0
-    taken = busy.copy()
+    # Ground around the image, for those that cross its border must not overlap there either.
+    wide = math.ceil(28 / gsd) + max(hw) // 40
+    taken = np.pad(busy, wide)
     gap = max(1, round(1.0 / gsd))
     # Houses of one place are alike in size; those of a crowded one small and near each other.
     size = rng.uniform(0.75, 1.3)
-    for attempt in range(200 + round(60 * wanted * gsd * gsd / 80)):
+    for attempt in range(200 + round(90 * wanted * gsd * gsd / 80)):
         if covered >= wanted:
             break
         xy = rng.uniform(-0.02, 1.02, 2) * (hw[1], hw[0])
@@ -211,24 +214,25 @@ def _place(
         low, high = placed[0].min(0), placed[0].max(0)
         if inside and ((low < 2).any() or (high > np.array([hw[1], hw[0]]) - 2).any()):
             continue
-        where = _within(low - gap, high + gap, hw)
-        if taken[where].size == 0:
+        around = tuple(ring + wide for ring in placed)
+        room = _within(low + wide - gap, high + wide + gap, taken.shape)
+        # Nothing else is built in a courtyard.
+        solid = (_cover(around[:1], room) > 0).astype(np.uint8)
+        if (taken[room] & cv2.dilate(solid, np.ones((2 * gap + 1, 2 * gap + 1)))).any():
             continue
+        where = _within(low, high, hw)
         cover = _cover(placed, where)
-        solid = (cover > 0).astype(np.uint8)
-        if len(placed) > 1:  # nothing else is built in a courtyard
-            solid = (_cover(placed[:1], where) > 0).astype(np.uint8)
-        if not solid.any() or (taken[where] & cv2.dilate(solid, np.ones((2 * gap + 1, 2 * gap + 1)))).any():
+        if not cover.any():
             continue
         area = float(cover.sum())
         # The last one must not spoil a small share of a small scene.
         if covered + area > max(1.25 * wanted, wanted + 25 / gsd**2):
             continue
-        taken[where] |= solid
+        taken[room] |= solid
         covered += area
         buildings.append(Building(placed))
         covers.append((cover, where))
-    busy |= taken
+    busy |= taken[wide:-wide, wide:-wide]
     return buildings, covers
 
 
@@ -266,6 +270,8 @@ def _within(low: Points, high: Points, hw: HW) -> _Where:
 def _cover(rings: tuple[Points, ...], where: _Where) -> Field:
     """How much of each pixel of `where` lies in the polygon, 0 to 1."""
     height, width = where[0].stop - where[0].start, where[1].stop - where[1].start
+    if not height or not width:
+        return np.zeros((height, width), np.float32)
     fine = np.zeros((height * _FINER, width * _FINER), np.uint8)
     # OpenCV counts from the middle of the first pixel, and fills every pixel that a border touches.
     inner = [_fixed((ring - (where[1].start, where[0].start)) * _FINER - 0.5) for ring in rings]
@@ -357,11 +363,11 @@ def _clutter(rng: np.random.Generator, image: Field, busy: NDArray[np.uint8], gs
             wide = 1.8 if kind == "car" else 0.35 if kind == "wall" else long * rng.uniform(0.5, 1.0)
             xy = rng.uniform(0, 1, 2) * (hw[1], hw[0])
             turn = math.degrees(angle + int(rng.integers(2)) * math.pi / 2 + rng.normal(0, 0.15))
-            box = cv2.boxPoints(((float(xy[0]), float(xy[1])), (long / gsd, max(wide / gsd, 1.0)), turn))
+            box = cv2.boxPoints(((float(xy[0]), float(xy[1])), (long / gsd, max(wide / gsd, 1.0)), turn)).astype(float)
             where = _within(box.min(0) - 1, box.max(0) + 1, hw)
             if not busy[where].size or (kind != "car" and busy[where].mean() > 0.4):
                 continue
-            cover = _cover((box.astype(np.float64),), where)
+            cover = _cover((box,), where)
             grey = rng.uniform(110, 215)
             colour = (grey, grey * 0.97, grey * 0.93)
             if kind == "yard":

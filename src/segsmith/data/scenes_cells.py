@@ -82,8 +82,8 @@ def _outline(rng: np.random.Generator, kind: int) -> NDArray[np.float64]:
 
 
 def _cover(outline: NDArray[np.float64], hw: HW) -> NDArray[np.float32]:
-    fine = np.zeros((hw[0] * 4, hw[1] * 4), np.uint8)
-    cv2.fillPoly(fine, [np.round((outline * 4 - 0.5) * 16).astype(np.int32)], 255, cv2.LINE_8, 4)
+    fine = np.zeros((hw[0] * 8, hw[1] * 8), np.uint8)
+    cv2.fillPoly(fine, [np.round((outline * 8 - 0.5) * 16).astype(np.int32)], 255, cv2.LINE_8, 4)
     return np.asarray(cv2.resize(fine, (hw[1], hw[0]), interpolation=cv2.INTER_AREA), np.float32) / np.float32(255)
 
 
