@@ -18,8 +18,8 @@ from segsmith.data.scenes import RasterForm, make_large_scene
 from segsmith.data.scenes_aerial import draw_town
 from segsmith.data.scenes_files import TRAIN
 
-CELL = 512
-HW = (1300, 1200)
+CELL = 256
+HW = (600, 700)
 
 
 @pytest.fixture(autouse=True)
@@ -44,13 +44,13 @@ def truth(path: Path) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("form", [RasterForm(), RasterForm(bands=3, blank="none", turned="rotated", epsg=32737)])
 def test_footprints_lie_on_the_roofs_of_every_cell(tmp_path: Path, form: RasterForm) -> None:
     path = tmp_path / "area" / "area_0.tif"
-    make_large_scene(path, hw=HW, gsd_m=0.2, seed=2, form=form)
+    make_large_scene(path, hw=HW, gsd_m=0.3, seed=2, form=form)
     pixels, filled = truth(path)
     assert pixels.shape == (form.bands, *HW)
-    town = draw_town(np.random.default_rng([2, TRAIN]), (CELL, CELL), gsd_m=0.2, share=0.15, inside=True)
+    town = draw_town(np.random.default_rng([2, TRAIN]), (CELL, CELL), gsd_m=0.3, share=0.15, inside=True)
     ways: list[Any] = [town.mask, town.mask.T]
     ways = [way[::down, ::right] for way in ways for down in (1, -1) for right in (1, -1)]
-    used = set()
+    used = set[int]()
     for top in range(0, HW[0], CELL):
         for left in range(0, HW[1], CELL):
             seen, label = pixels[:, top : top + CELL, left : left + CELL], filled[top : top + CELL, left : left + CELL]
@@ -83,7 +83,7 @@ def test_blank_cells_are_all_that_is_blank(tmp_path: Path, dtype: Any, blank: An
 
 def test_the_same_call_writes_the_same_bytes(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        make_large_scene(tmp_path / f"{name}.tif", hw=(600, 520), gsd_m=0.4, seed=seed)
+        make_large_scene(tmp_path / f"{name}.tif", hw=(300, 260), gsd_m=0.4, seed=seed)
     for suffix in (".tif", ".geojson"):
         a, b, c = ((tmp_path / f"{name}{suffix}").read_bytes() for name in "abc")
         assert a == b
