@@ -1,37 +1,58 @@
-"""Seed -> made-up but plausible ships and salt in their contests' raw formats, for tests, tutorials, benchmarks."""
+"""Seed -> made-up but plausible raw files of every job, in the layouts users are given; for tests, docs, benchmarks.
 
-import csv
+`make_ships`, `make_ship_labels`, `make_salt`, `make_steel`: images and run lengths in a CSV file.
+`make_buildings`, `make_large_scene`: georeferenced scenes and footprints. `make_houses`: one image and its truth.
+`make_folder`, `make_coco`: any images with masks, or with a COCO file.
+"""
+
 import math
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from segsmith.data.rle import encode, to_text
+from segsmith.data.scenes_aerial import draw_town
+from segsmith.data.scenes_buildings import make_buildings
+from segsmith.data.scenes_files import (
+    DEPTHS_ONLY,
+    ORDER,
+    REPEATS,
+    TEST,
+    TRAIN,
+    hex_names,
+    in_threads,
+    spread,
+    write_image,
+    write_table,
+)
+from segsmith.data.scenes_folders import make_coco, make_folder
+from segsmith.data.scenes_rasters import RasterForm, make_large_scene
 from segsmith.data.scenes_salt import GRID, PATCH, draw_section
+from segsmith.data.scenes_ship_labels import make_ship_labels
 from segsmith.data.scenes_ships import draw_scene
-from segsmith.types import Runs
+from segsmith.data.scenes_steel import CLASSES, Strip, classes_of, draw_strip, repeat
+from segsmith.types import HW
 
-# Every draw is a function of (seed, stream, number), never of what was drawn before it or of the number of threads.
-_TRAIN, _TEST, _DEPTHS_ONLY, _EMPTY, _ORDER, _NAMES, _LABELS = range(7)
+__all__ = [
+    "RasterForm",
+    "make_buildings",
+    "make_coco",
+    "make_folder",
+    "make_houses",
+    "make_large_scene",
+    "make_salt",
+    "make_ship_labels",
+    "make_ships",
+    "make_steel",
+]
 
 _EMPTY_SHIPS = 0.75
 _EMPTY_SALT = 0.39
-_EMPTY_LABELS = 0.78
-
-_LABEL_SIZE = 768
-_LABEL_CELLS = 4
-"""Ships of one image of `make_ship_labels` lie in different cells of a grid this many wide and high."""
-_MOST_SHIPS = 15
 
 Row = tuple[str, str]
-_Done = TypeVar("_Done")
 
 
 def make_ships(folder: Path, *, train_images: int = 400, test_images: int = 60, size: int = 768, seed: int = 0) -> None:
@@ -49,11 +70,11 @@ def make_ships(folder: Path, *, train_images: int = 400, test_images: int = 60, 
     if size < 64:
         raise ValueError(f"A scene with ships needs a size of at least 64 pixels. Received: size={size}.")
     header = ("ImageId", "EncodedPixels")
-    train = _ship_images(folder / "train_v2", train_images, size, seed, _TRAIN)
-    _write_table(folder / "train_ship_segmentations_v2.csv", header, train)
-    test = _ship_images(folder / "test_v2", test_images, size, seed, _TEST)
+    train = _ship_images(folder / "train_v2", train_images, size, seed, TRAIN)
+    write_table(folder / "train_ship_segmentations_v2.csv", header, train)
+    test = _ship_images(folder / "test_v2", test_images, size, seed, TEST)
     names = dict.fromkeys(name for name, _ in test)
-    _write_table(folder / "sample_submission_v2.csv", header, ((name, "1 2") for name in names))
+    write_table(folder / "sample_submission_v2.csv", header, ((name, "1 2") for name in names))
 
 
 def make_salt(folder: Path, *, train_images: int = 200, test_images: int = 40, seed: int = 0) -> None:
@@ -67,57 +88,100 @@ def make_salt(folder: Path, *, train_images: int = 200, test_images: int = 40, s
 
     The same call writes the same bytes, and patch n does not depend on how many there are.
     """
-    train = _salt_patches(folder / "train", train_images, seed, _TRAIN, masks=True)
-    _write_table(folder / "train.csv", ("id", "rle_mask"), train)
-    test = _salt_patches(folder / "test", test_images, seed, _TEST, masks=False)
-    _write_table(folder / "sample_submission.csv", ("id", "rle_mask"), ((name, "1 1") for name, _ in test))
+    train = _salt_patches(folder / "train", train_images, seed, TRAIN, masks=True)
+    write_table(folder / "train.csv", ("id", "rle_mask"), train)
+    test = _salt_patches(folder / "test", test_images, seed, TEST, masks=False)
+    write_table(folder / "sample_submission.csv", ("id", "rle_mask"), ((name, "1 1") for name, _ in test))
     depths: list[Row] = []
     for stream, count in (
-        (_TRAIN, train_images),
-        (_TEST, test_images),
-        (_DEPTHS_ONLY, 10 + (train_images + test_images) // 10),
+        (TRAIN, train_images),
+        (TEST, test_images),
+        (DEPTHS_ONLY, 10 + (train_images + test_images) // 10),
     ):
-        z = np.random.default_rng([seed, _DEPTHS_ONLY, stream]).normal(506, 209, count).clip(50, 959).round()
-        depths += zip(_names(count, 10, seed, stream), z.astype(int).astype(str).tolist(), strict=True)
-    _write_table(folder / "depths.csv", ("id", "z"), sorted(depths))
+        z = np.random.default_rng([seed, DEPTHS_ONLY, stream]).normal(506, 209, count).clip(50, 959).round()
+        depths += zip(hex_names(count, 10, seed, stream), z.astype(int).astype(str).tolist(), strict=True)
+    write_table(folder / "depths.csv", ("id", "z"), sorted(depths))
 
 
-def make_ship_labels(path: Path, *, images: int = 192_556, rows: int = 231_723, seed: int = 0) -> None:
-    """Write a made-up `train_ship_segmentations_v2.csv` of the contest's full size to `path`, without any image.
+def make_steel(
+    folder: Path,
+    *,
+    images: int = 200,
+    test_images: int = 20,
+    seed: int = 0,
+    columns: Literal["separate", "joined"] = "separate",
+    absent_rows: bool = False,
+    hw: HW = (256, 1600),
+    repeats: int = 0,
+) -> dict[str, str]:
+    """Write made-up raw files of the Severstal steel contest into `folder`, which is created.
 
-    Exactly `images` ids, 78 % of them empty, and `rows` rows; an image has 1 to 15 ships, most of them one. The
-    ships are turned boxes inside 768 x 768 pixels and never overlap within an image. Layout as in `make_ships`.
-    Takes seconds and some hundred megabytes. ValueError if `rows` cannot be shared out so.
+    `train_images/*.jpg` and `test_images/*.jpg` are grey JPEGs with three channels of `hw` pixels, each side at least
+    64. Of every twenty images in a row ten have no defect; the others have one or more of four classes, which may
+    overlap: 1 pits, 2 vertical cracks, 3 scratches, 4 patches. `train.csv` is sorted by image and class. With
+    `columns` "separate" it is `ImageId,ClassId,EncodedPixels` with rows for the classes present, so none for an image
+    without defect; with `absent_rows` every image has a row per class, empty pixels where it is absent. With "joined"
+    it is `ImageId_ClassId,EncodedPixels` and always has all four rows. `sample_submission.csv` has the same columns,
+    every test image and class in order, each with `1 1`. Run lengths as in `make_ships`.
+
+    `repeats` more training images are near-duplicates of the others: mirrored, turned, shifted by a twentieth,
+    compressed again; their labels follow. Returned is, by file name, which image each of them repeats.
+
+    The same call writes the same bytes, and image n does not depend on how many there are.
     """
-    rng = np.random.default_rng([seed, _LABELS])
-    empty = round(_EMPTY_LABELS * images)
-    busy, ships = images - empty, rows - empty
-    if not busy <= ships <= _MOST_SHIPS * busy:
-        raise ValueError(
-            f"{images} images, {empty} of them empty, take {images} to {empty + _MOST_SHIPS * busy} rows "
-            f"(1 to {_MOST_SHIPS} ships in each of the others). Received: rows={rows}."
-        )
-    counts = np.zeros(images, np.int64)
-    counts[rng.permutation(images)[:busy]] = _ships_per_image(rng, busy, ships)
-    # Some thousand outlines, each used in many places, are as good as new ones and far faster.
-    shapes = [_turned_box(rng) for _ in range(min(3000, 100 + ships))]
-    cell = _LABEL_SIZE // _LABEL_CELLS
-    fitting = [n for n, shape in enumerate(shapes) if max(shape.width, shape.height) <= cell]
+    if min(hw) < 64:
+        raise ValueError(f"Steel with defects needs sides of at least 64 pixels. Received: hw={hw}.")
+    if repeats and not images:
+        raise ValueError(f"There is no image to repeat. Received: images=0, repeats={repeats}.")
+    (folder / "train_images").mkdir(parents=True, exist_ok=True)
+    (folder / "test_images").mkdir(exist_ok=True)
+    names = [f"{name}.jpg" for name in hex_names(images + repeats, 9, seed, TRAIN)]
+    of = np.random.default_rng([seed, REPEATS]).permutation(images)[np.arange(repeats) % max(images, 1)].tolist()
 
-    def table() -> Iterable[Row]:
-        for name, count in zip(sorted(_names(images, 9, seed, _LABELS)), counts.tolist(), strict=True):
-            image = f"{name}.jpg"
-            if count == 0:
-                yield image, ""
-            elif count == 1:
-                yield image, _placed(rng, shapes[rng.integers(len(shapes))], 0, 0, _LABEL_SIZE)
-            else:
-                for place in rng.permutation(_LABEL_CELLS**2)[:count].tolist():
-                    x, y = place % _LABEL_CELLS * cell, place // _LABEL_CELLS * cell
-                    yield image, _placed(rng, shapes[fitting[rng.integers(len(fitting))]], x, y, cell)
+    def draw(number: int) -> Strip:
+        return draw_strip(np.random.default_rng([seed, TRAIN, number]), hw, classes_of(seed, TRAIN, number))
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write_table(path, ("ImageId", "EncodedPixels"), table())
+    def write(number: int) -> list[tuple[str, int, str]]:
+        strip, quality = (draw(number), 90) if number < images else repeat(draw(of[number - images]), number - images)
+        write_image(folder / "train_images" / names[number], cv2.merge([strip.image] * 3), quality)
+        return [(names[number], c + 1, to_text(encode(strip.mask[c]))) for c in range(CLASSES)]
+
+    header = ("ImageId_ClassId", "EncodedPixels") if columns == "joined" else ("ImageId", "ClassId", "EncodedPixels")
+
+    def row(image: str, number: int, runs: str) -> tuple[str, ...]:
+        return (f"{image}_{number}", runs) if columns == "joined" else (image, str(number), runs)
+
+    every = columns == "joined" or absent_rows
+    labels = sorted(in_threads(write, range(len(names))))
+    write_table(folder / "train.csv", header, (row(*label) for label in labels if every or label[2]))
+
+    unlabelled = [f"{name}.jpg" for name in hex_names(test_images, 9, seed, TEST)]
+
+    def write_test(number: int) -> list[str]:
+        strip = draw_strip(np.random.default_rng([seed, TEST, number]), hw, classes_of(seed, TEST, number))
+        write_image(folder / "test_images" / unlabelled[number], cv2.merge([strip.image] * 3))
+        return [unlabelled[number]]
+
+    tested = sorted(in_threads(write_test, range(test_images)))
+    write_table(
+        folder / "sample_submission.csv", header, (row(name, c + 1, "1 1") for name in tested for c in range(CLASSES))
+    )
+    return {names[images + n]: names[original] for n, original in enumerate(of)}
+
+
+def make_houses(folder: Path, *, hw: HW = (1608, 2022), seed: int = 0) -> None:
+    """Write one made-up aerial image and its truth into `folder`, which is created.
+
+    `rgb.png` and `gt.png` are RGB of `hw` pixels, each side at least 256; the truth is black (0, 0, 0) at houses and
+    white elsewhere. Houses are 7 to 13 % of the pixels. The same call writes the same bytes.
+    """
+    if min(hw) < 256:
+        raise ValueError(f"An image with houses needs sides of at least 256 pixels. Received: hw={hw}.")
+    rng = np.random.default_rng([seed, TRAIN])
+    town = draw_town(rng, hw, gsd_m=0.2, share=rng.uniform(0.08, 0.11))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_image(folder / "rgb.png", cv2.cvtColor(town.image, cv2.COLOR_RGB2BGR))
+    write_image(folder / "gt.png", cv2.merge([255 * (~town.mask).astype(np.uint8)] * 3))
 
 
 # ---- images on disk -------------------------------------------------------------------------------------------------
@@ -126,17 +190,17 @@ def make_ship_labels(path: Path, *, images: int = 192_556, rows: int = 231_723, 
 def _ship_images(folder: Path, count: int, size: int, seed: int, stream: int) -> list[Row]:
     """Draw `count` images into `folder`; the rows of their table, sorted by name."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = _names(count, 9, seed, stream)
-    empty = _spread(count, _EMPTY_SHIPS, seed, stream, block=8)
+    names = hex_names(count, 9, seed, stream)
+    empty = spread(count, _EMPTY_SHIPS, seed, stream, block=8)
 
     def draw(number: int) -> list[Row]:
         rng = np.random.default_rng([seed, stream, number])
         image, ships = draw_scene(rng, size, empty=bool(empty[number]))
         name = f"{names[number]}.jpg"
-        _write_image(folder / name, image)
+        write_image(folder / name, image)
         return [(name, to_text(encode(ship))) for ship in ships] or [(name, "")]
 
-    return sorted(_in_threads(draw, range(count)), key=itemgetter(0))
+    return sorted(in_threads(draw, range(count)), key=itemgetter(0))
 
 
 def _salt_patches(folder: Path, count: int, seed: int, stream: int, *, masks: bool) -> list[Row]:
@@ -144,121 +208,29 @@ def _salt_patches(folder: Path, count: int, seed: int, stream: int, *, masks: bo
     (folder / "images").mkdir(parents=True, exist_ok=True)
     if masks:
         (folder / "masks").mkdir(exist_ok=True)
-    names = _names(count, 10, seed, stream)
+    names = hex_names(count, 10, seed, stream)
     block = GRID[0] * GRID[1]
     sections = math.ceil(count / block)
     # Of a section that is only partly used, too, all patches are decided, so that a longer set begins the same.
-    empty = _spread(sections * block, _EMPTY_SALT, seed, stream, block).reshape(sections, block)
+    empty = spread(sections * block, _EMPTY_SALT, seed, stream, block).reshape(sections, block)
 
     def cut(section: int) -> list[Row]:
         bare = empty[section]
         image, salt = draw_section(np.random.default_rng([seed, stream, section]), int((~bare).sum()))
         holds = salt.reshape(GRID[0], PATCH, GRID[1], PATCH).any(axis=(1, 3)).ravel()
-        mixed = np.random.default_rng([seed, _ORDER, stream, section]).permutation(block)
+        mixed = np.random.default_rng([seed, ORDER, stream, section]).permutation(block)
         cells = np.empty(block, np.int64)
         cells[bare], cells[~bare] = mixed[~holds[mixed]], mixed[holds[mixed]]
         rows = []
         for name, cell in zip(names[section * block :], cells.tolist(), strict=False):
             y, x = cell // GRID[1] * PATCH, cell % GRID[1] * PATCH
             where = (slice(y, y + PATCH), slice(x, x + PATCH))
-            _write_image(folder / "images" / f"{name}.png", cv2.merge([image[where]] * 3))
+            write_image(folder / "images" / f"{name}.png", cv2.merge([image[where]] * 3))
             mask = salt[where]
             if masks:
                 pixels = mask * np.uint16(65535) if mask.any() else mask.astype(np.uint8)
-                _write_image(folder / "masks" / f"{name}.png", pixels)
+                write_image(folder / "masks" / f"{name}.png", pixels)
             rows.append((name, to_text(encode(mask))))
         return rows
 
-    return sorted(_in_threads(cut, range(sections)))
-
-
-def _in_threads(draw: Callable[[int], list[_Done]], numbers: Sequence[int]) -> list[_Done]:
-    # OpenCV and NumPy let go of the interpreter's lock in the long loops.
-    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
-        return [one for some in threads.map(draw, numbers) for one in some]
-
-
-def _write_image(path: Path, image: NDArray[np.uint8] | NDArray[np.uint16] | cv2.typing.MatLike) -> None:
-    _, data = cv2.imencode(path.suffix, image, (cv2.IMWRITE_JPEG_QUALITY, 90) if path.suffix == ".jpg" else ())
-    path.write_bytes(data.tobytes())
-
-
-def _write_table(path: Path, header: Row, rows: Iterable[Row]) -> None:
-    with path.open("w", newline="", encoding="ascii") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
-# ---- names and shares ------------------------------------------------------------------------------------------------
-
-
-def _names(count: int, digits: int, seed: int, stream: int) -> list[str]:
-    """`count` hexadecimal names that look drawn by lot; none occurs twice in all the streams of a seed."""
-    bits = 4 * digits
-    keep = np.uint64(2**bits - 1)
-    odd = np.random.default_rng([seed, _NAMES]).integers(0, 2**bits, 2, np.uint64) | np.uint64(1)
-    # The stream takes the upper four bits; products with odd numbers and folded shifts map one to one.
-    number = np.arange(count, dtype=np.uint64) + np.uint64(stream * 2 ** (bits - 4) + 1)
-    for factor in odd:
-        number = number * factor & keep
-        number ^= number >> np.uint64(bits // 2)
-    return [f"{n:0{digits}x}" for n in number.tolist()]
-
-
-def _spread(count: int, share: float, seed: int, stream: int, block: int) -> NDArray[np.bool_]:
-    """True for exactly round(share * count) of `count` places, evenly over the blocks, by lot within a block."""
-    chosen = np.zeros(count, bool)
-    for start in range(0, count, block):
-        end = min(start + block, count)
-        lots = np.random.default_rng([seed, _EMPTY, stream, start // block]).random(block)[: end - start]
-        chosen[start + np.argsort(lots)[: round(share * end) - round(share * start)]] = True
-    return chosen
-
-
-# ---- labels without images ------------------------------------------------------------------------------------------
-
-
-class _Shape(NamedTuple):
-    """A ship's label in a frame of its own of `width` columns and `height` + 1 rows, of which the last is free."""
-
-    runs: Runs
-    width: int
-    height: int
-
-
-def _turned_box(rng: np.random.Generator) -> _Shape:
-    length = float(np.clip(math.exp(rng.normal(math.log(50), 0.8)), 10, 300))
-    beam = max(length / rng.uniform(3, 7), 4.0)
-    corners = cv2.boxPoints(((0.0, 0.0), (length, beam), rng.uniform(0, 180)))
-    corners -= corners.min(0)
-    width, height = (np.ceil(corners.max(0)) + 1).astype(int).tolist()
-    # The row that stays free underneath keeps the runs of neighbouring columns apart.
-    canvas = np.zeros((height + 1, width), np.uint8)
-    cv2.fillConvexPoly(canvas, np.round(corners * 16).astype(np.int32), 1, cv2.LINE_8, 4)
-    canvas[height] = 0
-    return _Shape(encode(canvas.astype(bool)), width, height)
-
-
-def _placed(rng: np.random.Generator, shape: _Shape, x: int, y: int, side: int) -> str:
-    """Run lengths of `shape` somewhere in the square of `side` pixels whose corner is (x, y)."""
-    left = x + int(rng.integers(side - shape.width + 1))
-    top = y + int(rng.integers(side - shape.height + 1))
-    runs = shape.runs.copy()
-    columns, rows = np.divmod(runs[:, 0], shape.height + 1)
-    runs[:, 0] = (left + columns) * _LABEL_SIZE + top + rows
-    return to_text(runs)
-
-
-def _ships_per_image(rng: np.random.Generator, images: int, ships: int) -> NDArray[np.int64]:
-    """How many of `ships` each of `images` has, 1 to 15: most one, few many, as in the contest."""
-    counts = np.ones(images, np.int64)
-    extra = ships - images
-    several = max(min(round(0.36 * images), extra), math.ceil(extra / (_MOST_SHIPS - 1)))
-    counts[:several] += 1
-    busyness = rng.exponential(1.0, several) ** 1.3
-    # What falls on a full image is dealt out again.
-    while (left := ships - int(counts.sum())) > 0:
-        weights = busyness * (counts[:several] < _MOST_SHIPS)
-        counts[:several] = np.minimum(counts[:several] + rng.multinomial(left, weights / weights.sum()), _MOST_SHIPS)
-    return rng.permutation(counts)
+    return sorted(in_threads(cut, range(sections)))
