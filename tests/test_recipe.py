@@ -18,6 +18,7 @@ BUSY = [
     "folds.held_out=1",
     "network.encoder_weights=null",
     "network.decoder_channels=[64, 32, 16]",
+    "data.sources={tier 2: {weight: 0.5, trust: 0.25}, 'yes': {}}",
     "train.stages=[{epochs: 2}, {start_from: last, optimizer: {lr: 1e-7}, mix: {single: 1}}]",
     "train.select_by=global_iou",
     "decide.areas=[0, 10, 100]",
@@ -187,7 +188,7 @@ def references(tree: object) -> set[str]:
 def test_overrides(overrides, path, value):
     found = override(Recipe(), overrides)
     for key in path.split("."):
-        found = found[int(key)] if key.isdigit() else getattr(found, key)
+        found = found[int(key)] if key.isdigit() else found[key] if isinstance(found, dict) else getattr(found, key)
     assert found == value
 
 
@@ -229,6 +230,7 @@ def test_overrides_come_after_the_file(tmp_path):
             "train.stages.0.mix.qqq=1",
             "train.stages.0.mix.qqq: no such stratum; strata are empty, single",
         ),
+        ("data.sources={tier: {wieght: 1}}", "data.sources.tier.wieght: unknown key; did you mean 'weight'?"),
         ("train.stages.2.epochs=8", "train.stages has entries 0 to 0, not '2'"),
         ("train.stages.-1.epochs=8", "train.stages has entries 0 to 0, not '-1'"),
         ("train.stages.first.epochs=8", "train.stages has entries 0 to 0, not 'first'"),

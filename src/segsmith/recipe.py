@@ -378,6 +378,10 @@ def _explained(section: BaseModel, depth: int) -> list[str]:
             for item in value:
                 first, *rest = _explained(item, depth + 2)
                 lines += [f"{pad}  - {first.lstrip()}", *rest]
+        elif isinstance(value, dict) and value and isinstance(next(iter(value.values())), BaseModel):
+            lines.append(f"{pad}{name}:  # {field.description}")
+            for key, item in value.items():
+                lines += [f"{pad}  {yaml.safe_dump(key).splitlines()[0]}:", *_explained(item, depth + 2)]
         else:
             plain = section.model_dump(mode="json", include={name})[name]
             shown = yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
@@ -473,7 +477,7 @@ def _fields_at(keys: Sequence[str]) -> dict[str, FieldInfo]:
     """The fields valid at a dotted path, found by following the annotations."""
     model: type[BaseModel] = Recipe
     for key in keys:
-        if key.isdigit():
+        if key not in model.model_fields:  # the number of an entry, or its name
             continue
         annotation = model.model_fields[key].annotation
         candidates = [annotation, *get_args(annotation)]
