@@ -80,7 +80,9 @@ def read_footprints(file: Path, class_field: str | None = None) -> Footprints:
                 file, layer=layer, columns=[class_field] if class_field else [], force_2d=True
             )
     except (DataSourceError, DataLayerError, ValueError, OSError) as error:
-        raise DataError(f"{file}: does not read as vector labels ({' '.join(str(error).split(';')[0].split())})") from None
+        raise DataError(
+            f"{file}: does not read as vector labels ({' '.join(str(error).split(';')[0].split())})"
+        ) from None
     shapes = shapely.from_wkb(geometry, on_invalid="fix") if geometry is not None else np.empty(0, object)
     crs = _crs(file, meta.get("crs")) if len(shapes) else LONGITUDE_LATITUDE
     areal = np.isin(shapely.get_type_id(shapes), (3, 6)) & ~shapely.is_empty(shapes)
@@ -89,7 +91,9 @@ def read_footprints(file: Path, class_field: str | None = None) -> Footprints:
     areal &= shapely.area(shapes) > 0
     if len(shapes) and not areal.any():
         kinds = sorted({str(shape.geom_type) if shape else "nothing" for shape in shapes})
-        raise DataError(f"{file}: holds no polygon with an area, only {', '.join(kinds)}; give the outlines of the objects as polygons")
+        raise DataError(
+            f"{file}: holds no polygon with an area, only {', '.join(kinds)}; give the objects' outlines as polygons"
+        )
     polygons = shapes[areal]
     numbers = np.flatnonzero(areal) + 1
     names = ["object"] * len(polygons)
@@ -158,9 +162,7 @@ def to_pixels(polygons: np.ndarray, transform: Sequence[float]) -> np.ndarray:
     return np.asarray(shapely.transform(polygons, pixels))
 
 
-def rasterised(
-    polygons: shapely.STRtree, raster_hw: HW, window: Window | None = None, scale: float = 1.0
-) -> ClassMask:
+def rasterised(polygons: shapely.STRtree, raster_hw: HW, window: Window | None = None, scale: float = 1.0) -> ClassMask:
     """True where the centre of a pixel lies within a polygon of the tree, for a window on the grid of the raster
     enlarged `scale` times; without a window the whole raster. False outside the raster.
 

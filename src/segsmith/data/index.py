@@ -180,7 +180,7 @@ def _foreground(
         if found.shape is not None:
             shapes.setdefault(found.image, []).append(found.shape)
     for image, outlines in shapes.items():
-        pixels[image] = foreground_pixels([shapely.STRtree(shapely.from_wkb(outlines))], facts[image].hw)
+        pixels[image] = foreground_pixels(shapely.STRtree(shapely.from_wkb(outlines)), facts[image].hw)
     return pixels
 
 

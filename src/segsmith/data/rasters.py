@@ -46,6 +46,9 @@ class Levels(NamedTuple):
     high: tuple[float, ...] = ()
 
 
+EIGHT_BIT = Levels()
+
+
 @dataclass(frozen=True)
 class RasterFacts:
     """What a raster says of itself. `bands` leaves alpha out, `transform` takes pixel corners (x right, y down) to
@@ -115,7 +118,7 @@ def common_levels(rasters: Sequence[RasterFacts]) -> Levels:
     Rasters count by their pixels. Empty for 8-bit rasters; 0 to 1 where no pixel is valid.
     """
     if rasters[0].dtype == "uint8":
-        return Levels()
+        return EIGHT_BIT
     low, high = [], []
     steps = np.diff(QUANTILES, prepend=0)
     told = [r for r in rasters if r.quantiles]
@@ -156,7 +159,7 @@ def measure_levels(path: Path, levels: Levels) -> LevelFacts:
 
 
 def read_window(
-    path: Path, window: Window, scale: float = 1.0, levels: Levels = Levels()
+    path: Path, window: Window, scale: float = 1.0, levels: Levels = EIGHT_BIT
 ) -> tuple[UInt8[np.ndarray, "height width bands"], Bool[np.ndarray, "height width"]]:
     """Levels of a window on the grid of the raster enlarged `scale` times, and which pixels are valid.
 
