@@ -347,7 +347,7 @@ def _levels_of_sources(
             if (facts[n].dtype == "uint8") != (first.dtype == "uint8") or facts[n].bands != first.bands:
                 kinds = [f"{facts[k].bands} bands of {facts[k].dtype}" for k in (numbers[0], n)]
                 raise DataError(
-                    f"{raw / source}: scenes of one source must be alike; {scenes[numbers[0]].path.name} has {kinds[0]}, "
+                    f"{raw / source}: scenes of a source must be alike; {scenes[numbers[0]].path.name} has {kinds[0]}, "
                     f"{scenes[n].path.name} has {kinds[1]}; put them into folders of their own"
                 )
         levels[source] = common_levels([facts[n] for n in numbers])

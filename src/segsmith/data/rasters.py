@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import cos, hypot, isfinite, radians, sin, sqrt
+from math import cos, isfinite, radians, sin, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import rasterio
 from jaxtyping import Bool, Float32, UInt8
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform as warp_points
@@ -277,10 +278,12 @@ def _ground_metres(file: Any) -> float:
     if not file.crs:
         return float("nan")
     x, y = file.width / 2, file.height / 2
-    corners = [file.transform * point for point in ((x - 0.5, y), (x + 0.5, y), (x, y - 0.5), (x, y + 0.5))]
+    a, b, c, d, e, f = tuple(file.transform)[:6]
+    points = [(x - 0.5, y), (x + 0.5, y), (x, y - 0.5), (x, y + 0.5)]
+    corners = [a * x + b * y + c for x, y in points], [d * x + e * y + f for x, y in points]
     try:
-        longitudes, latitudes = warp_points(file.crs, "EPSG:4326", *zip(*corners, strict=True))
-    except RasterioError:
+        longitudes, latitudes = warp_points(file.crs, "EPSG:4326", *corners)
+    except (RasterioError, CPLE_BaseError):  # a CRS of its own, or a place beyond its reach
         return float("nan")
     if not all(map(isfinite, (*longitudes, *latitudes))):
         return float("nan")
@@ -291,7 +294,7 @@ def _ground_metres(file: Any) -> float:
     east = [((b - a + 180) % 360 - 180) * per_longitude for a, b in (longitudes[:2], longitudes[2:])]
     north = [(b - a) * per_latitude for a, b in (latitudes[:2], latitudes[2:])]
     area = abs(east[0] * north[1] - east[1] * north[0])
-    return sqrt(area) if area else hypot(east[0], north[0])
+    return sqrt(area)
 
 
 class _OpenFiles(threading.local):
@@ -333,6 +336,6 @@ def _reading(path: Path) -> Iterator[Any]:
             yield _open_files.get(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (RasterioError, OSError) as error:
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise DataError(f"{path}: does not read as a GeoTIFF ({reason}); get a whole copy of it") from None
