@@ -14,7 +14,13 @@ from rasterio.enums import ColorInterp
 
 from segsmith.data.images import resized_image
 from segsmith.data.rasters import (
-    EIGHT_BIT, Levels, common_levels, inspect_raster, measure_levels, raster_shape, read_window,
+    EIGHT_BIT,
+    Levels,
+    common_levels,
+    inspect_raster,
+    measure_levels,
+    raster_shape,
+    read_window,
 )  # fmt: skip
 from segsmith.data.windows import Window, scaled_hw, whole
 from segsmith.errors import DataError
