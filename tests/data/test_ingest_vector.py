@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from rasterio.warp import transform as warp_points
+from rasterio.warp import transform_bounds
 
 from segsmith.data.dataset import Dataset
 from segsmith.data.ingest_vector import ingest_vector, recognise
@@ -35,9 +37,7 @@ def box(left, top, right, bottom):
     """A ring in longitude and latitude around metres east and south of ORIGIN."""
     xs = [ORIGIN[0] + x for x in (left, right, right, left, left)]
     ys = [ORIGIN[1] - y for y in (top, top, bottom, bottom, top)]
-    from rasterio.warp import transform
-
-    return [list(point) for point in zip(*transform("EPSG:32633", "EPSG:4326", xs, ys), strict=True)]
+    return [list(point) for point in zip(*warp_points("EPSG:32633", "EPSG:4326", xs, ys), strict=True)]
 
 
 def labels(path: Path, *rings, kinds=None, **more) -> Path:
@@ -156,7 +156,7 @@ def test_a_footprint_in_two_scenes_is_an_object_of_both_and_they_share_a_group(t
 def test_scenes_of_other_crs_overlap_too(tmp_path):
     scene(tmp_path / "raw/a.tif")
     with rasterio.open(tmp_path / "raw/a.tif") as file:
-        left, bottom, right, top = rasterio.warp.transform_bounds(file.crs, "EPSG:4326", *file.bounds)
+        left, bottom, right, top = transform_bounds(file.crs, "EPSG:4326", *file.bounds)
     transform = Affine((right - left) / SIZE[1], 0, left, 0, -(top - bottom) / SIZE[0], top)
     scene(tmp_path / "raw/b.tif", crs="EPSG:4326", transform=transform)
     labels(tmp_path / "raw/x.geojson", box(5, 6, 15, 20))
@@ -197,7 +197,7 @@ def test_scenes_of_a_source_share_their_range(tmp_path):
     ("tiles", "vectors"),
     [
         ("RGB-PanSharpen/RGB-PanSharpen_AOI_2_Vegas_img{}.tif", "geojson/buildings_AOI_2_Vegas_img{}.geojson"),
-        ("PS-RGB/SN2_train_AOI_2_Vegas_PS-RGB_img{}.tif", "geojson_buildings/SN2_train_AOI_2_Vegas_geojson_buildings_img{}.geojson"),
+        ("PS-RGB/SN2_AOI_2_Vegas_PS-RGB_img{}.tif", "outlines/SN2_AOI_2_Vegas_geojson_buildings_img{}.geojson"),
         ("tile_{}.tif", "tile_{}.geojson"),
     ],
 )  # fmt: skip
@@ -329,8 +329,8 @@ def test_labels_partly_outside_are_counted(areas):
 @pytest.mark.parametrize(
     ("rings", "more", "words"),
     [
-        ([box(3000, 0, 3010, 10)], {}, r"labels at longitude 15\.03.*scenes at longitude 15\.01.*EPSG:4326, EPSG:32633"),
-        ([[[500005, 4999990], [500009, 4999990], [500009, 4999980], [500005, 4999990]]], {}, "no longitude and latitude"),
+        ([box(3000, 0, 3010, 10)], {}, r"labels at longitude 15\.03.*scenes at longitude 15\.01.*EPSG:32633"),
+        ([[[500005, 4999990], [500009, 4999990], [500009, 4999980], [500005, 4999990]]], {}, "no longitude and lat"),
         ([box(1030, 30, 1040, 40)], {"crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::3857"}}},
          r"b\.geojson: all 1 footprints lie outside"),
     ],

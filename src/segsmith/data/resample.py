@@ -29,7 +29,8 @@ def taps(old: int, new: int, first: int, count: int) -> Taps:
     if new < old:
         pixels = i * old // new + np.arange(-(-old // new) + 1)
         overlap = np.minimum((i + 1) * old, (pixels + 1) * new) - np.maximum(i * old, pixels * new)
-        return Taps(np.minimum(pixels, old - 1), (np.maximum(overlap, 0) / old).astype(np.float32))
+        used = np.where(overlap > 0, pixels, pixels[:, :1])  # what weighs nothing need not be read
+        return Taps(used, (np.maximum(overlap, 0) / old).astype(np.float32))
     centre = (2 * i + 1) * old - new  # in units of 1 / (2 * new) old pixels
     left = centre // (2 * new)
     right_share = (centre - left * 2 * new) / (2 * new)
@@ -52,9 +53,10 @@ def resampled(
         image, there = levels[chosen], valid[chosen]
         image = image if image.dtype == np.uint8 else np.rint(image).astype(np.uint8)
         return np.where(there[..., None], image, np.uint8(0)), there
-    mixed = _mixed(np.where(valid[..., None], levels, 0).astype(np.float32), rows, columns)
     if valid.all():
+        mixed = _mixed(levels, rows, columns)
         return np.rint(mixed).astype(np.uint8), np.ones(mixed.shape[:2], bool)
+    mixed = _mixed(np.where(valid[..., None], levels, levels.dtype.type(0)), rows, columns)
     share = _mixed(valid[..., None].astype(np.float32), rows, columns)
     partly = share < 1 - 1e-5  # elsewhere the division would change nothing but the last bit
     np.divide(mixed, share, out=mixed, where=partly & (share > 0))
@@ -62,14 +64,17 @@ def resampled(
     return np.where(there[..., None], np.rint(mixed), 0).astype(np.uint8), there
 
 
-def _mixed(planes: Float32[np.ndarray, "h w c"], rows: Taps, columns: Taps) -> Float32[np.ndarray, "new_h new_w c"]:
+def _mixed(
+    planes: UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"], rows: Taps, columns: Taps
+) -> Float32[np.ndarray, "new_h new_w c"]:
+    mixed: np.ndarray = planes
     for axis, side in enumerate((rows, columns)):
         shape = [1, 1, 1]
         shape[axis] = -1
-        total = np.zeros((), np.float32)
-        for tap in range(side.pixels.shape[1]):
-            weighted = np.take(planes, side.pixels[:, tap], axis=axis)
-            weighted *= side.weights[:, tap].reshape(shape)
-            total = weighted if tap == 0 else np.add(total, weighted, out=total)
-        planes = total
-    return planes
+        total = None
+        for tap in np.flatnonzero(side.weights.any(axis=0)):
+            weighted = mixed.take(side.pixels[:, tap], axis) * side.weights[:, tap].reshape(shape)
+            total = weighted if total is None else np.add(total, weighted, out=total)
+        assert total is not None  # weights add up to 1
+        mixed = total
+    return mixed
