@@ -330,7 +330,6 @@ def _reading(path: Path) -> Iterator[Any]:
         with rasterio.Env(
             GDAL_DISABLE_READDIR_ON_OPEN="TRUE",
             GDAL_CACHEMAX=64,  # megabytes; else a twentieth of all memory
-            GDAL_ERROR_ON_LIBJPEG_WARNING="YES",  # a JPEG block cut short is an error, not grey
             GDAL_PAM_ENABLED="NO",  # nothing is ever written beside the raw files
         ):
             yield _open_files.get(path)
