@@ -23,7 +23,7 @@ def test_write_and_open(request, tmp_path, layout):
         dataset.raw, dataset.layout, dataset.classes, dataset.notes,
     )  # fmt: skip
     pd.testing.assert_frame_equal(opened.objects, dataset.objects)
-    lists = ["band_mean", "band_std"]
+    lists = ["band_mean", "band_std", "band_low", "band_high"]
     pd.testing.assert_frame_equal(opened.images.drop(columns=lists), dataset.images.drop(columns=lists))
     for column in lists:
         assert [list(values) for values in opened.images[column]] == dataset.images[column].tolist()

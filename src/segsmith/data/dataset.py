@@ -1,14 +1,16 @@
 """Index of images and labels: two Parquet tables and a JSON file, beside raw files that stay untouched.
 
 images.parquet    one row per image: id, path, labelled, source, group, size, bands, bytes, objects, foreground pixels,
-                  band statistics; images of one group never stand in different folds
-objects.parquet   one row per labelled object: image (row number), class, source row, run lengths
+                  band statistics; images of one group never stand in different folds; of rasters CRS, transform,
+                  metres per pixel, and the values that become level 0 and 255
+objects.parquet   one row per labelled object: image (row number), class, source row, run lengths or polygon
 dataset.json      where the raw files are, the layout they came in, class names, fingerprint
 """
 
 import hashlib
 import io
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -19,16 +21,21 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int
+from jaxtyping import Bool, Int
+from shapely import STRtree, from_wkb
 
 from segsmith.data import rle
+from segsmith.data.footprints import rasterised
 from segsmith.data.images import read_image, resized_image, resized_mask
+from segsmith.data.rasters import Levels, raster_shape, read_window
 from segsmith.data.windows import Window, scaled_hw, whole
 from segsmith.errors import DataError
 from segsmith.files import replacing_folder
 from segsmith.types import HW, ClassMask, Image, Mask
 
 FORMAT = 2
+SEARCHABLE_IMAGES = 64
+"""Images whose polygons are kept ready for windows of them; others are made so when they are read."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,8 @@ class Chip:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images and their labels. `images` has one row per image, `runs[offsets[o]:offsets[o + 1]]` is object o's mask.
+    """Images and their labels. `images` has one row per image, `runs[offsets[o]:offsets[o + 1]]` is object o's mask;
+    where `objects` has a column `shape`, a polygon in pixel coordinates (WKB) is.
 
     Objects are sorted by image; `first_object[i]:first_object[i + 1]` are image i's. Image paths are relative to `raw`.
     """
@@ -94,6 +102,8 @@ class Dataset:
             digest.update(self.objects[column].to_numpy().tobytes())
         digest.update(self.offsets.tobytes())
         digest.update(self.runs.tobytes())
+        for shape in self._shapes:
+            digest.update(shape)
         return digest.hexdigest()
 
     @cached_property
@@ -116,17 +126,22 @@ class Dataset:
         return self.raw / self._paths[index]
 
     def image(self, index: int) -> Image:
-        """Pixels of an image. Raises DataError when the file has gone, broken or changed its size since it was
-        indexed."""
+        """Pixels of an image, in memory of the whole of it: `read` takes windows of rasters.
+
+        Raises DataError when the file has gone, broken or changed its size since it was indexed.
+        """
+        if self._is_raster[index]:
+            return self._raster_window(index, whole(self.hw(index)), 1.0)[0]
         image = read_image(self.path(index))
-        if image.shape[:2] != self.hw(index):
-            now, then = (f"{height} x {width}" for height, width in (image.shape[:2], self.hw(index)))
-            raise DataError(f"{self.path(index)}: is {now} pixels, but was indexed as {then}; inspect it again")
+        self._check_hw(index, (image.shape[0], image.shape[1]))
         return image
 
     def mask(self, index: int) -> Mask:
-        """Truth of an image, all objects of a class joined; all False for an unlabelled image."""
+        """Truth of an image, all objects of a class joined; all False for an unlabelled image. Memory is that of the
+        whole image."""
         hw = self.hw(index)
+        if self._shapes:
+            return self._polygon_mask(index, whole(hw), 1.0)
         mask = np.zeros((len(self.classes), *hw), bool)
         for o in range(self.first_object[index], self.first_object[index + 1]):
             mask[self._class_ids[o]] |= rle.decode(self.runs[self.offsets[o] : self.offsets[o + 1]], hw)
@@ -135,31 +150,59 @@ class Dataset:
     def read(self, index: int, window: Window | None = None, scale: float = 1.0) -> Chip:
         """A window of an image, its truth and what of it is usable, on the grid of the image enlarged `scale` times.
 
-        Without a window the whole image. Outside the image pixels and truth are 0 and not valid. Memory is that of
-        the window where the file allows it, that of the image otherwise. Raises DataError like `image`.
+        Without a window the whole image. Outside the image pixels and truth are 0 and not valid. A pixel is
+        foreground when at least half of what it covers is; of polygons, when its centre lies within. Memory is that
+        of the window for rasters, that of the image for pictures. Raises DataError like `image`.
         """
-        image, mask = self.image(index), self.mask(index)
-        if scale != 1.0:
-            hw = scaled_hw(self.hw(index), scale)
-            image, mask = resized_image(image, hw), resized_mask(mask, hw)
-        wanted = window or whole(mask.shape[1:])
-        inside = wanted.inside(mask.shape[1:])
-        here = (
-            slice(inside.top - wanted.top, inside.top - wanted.top + inside.height),
-            slice(inside.left - wanted.left, inside.left - wanted.left + inside.width),
-        )
-        there = slice(inside.top, inside.top + inside.height), slice(inside.left, inside.left + inside.width)
-        chip = Chip(
-            np.zeros((*wanted.hw, image.shape[2]), np.uint8),
-            np.zeros((len(mask), *wanted.hw), bool),
-            np.zeros(wanted.hw, bool),
-        )
-        chip.image[here], chip.mask[(slice(None), *here)], chip.valid[here] = (
-            image[there],
-            mask[(slice(None), *there)],
-            True,
-        )
-        return chip
+        hw = scaled_hw(self.hw(index), scale)
+        wanted = window or whole(hw)
+        if self._is_raster[index]:
+            image, valid = self._raster_window(index, wanted, scale)
+        else:
+            image = _cut(resized_image(self.image(index), hw), wanted)
+            valid = _cut(np.ones(hw, bool), wanted)
+        if self._shapes:
+            return Chip(image, self._polygon_mask(index, wanted, scale), valid)
+        mask = resized_mask(self.mask(index), hw).transpose(1, 2, 0)
+        return Chip(image, _cut(mask, wanted).transpose(2, 0, 1), valid)
+
+    @cached_property
+    def _is_raster(self) -> Bool[np.ndarray, " images"]:
+        return self.images["transform"].notna().to_numpy()
+
+    @cached_property
+    def _shapes(self) -> list[bytes]:
+        """The polygon of each object as WKB; none where objects are run lengths."""
+        return list(self.objects["shape"]) if "shape" in self.objects else []
+
+    @cached_property
+    def _polygons(self) -> OrderedDict[int, list[STRtree]]:
+        """Of the images read last, the polygons of each class, ready to be searched."""
+        return OrderedDict()
+
+    def _polygon_mask(self, index: int, window: Window, scale: float) -> Mask:
+        trees = self._polygons.get(index)
+        if trees is None:
+            first, last = self.first_object[index : index + 2]
+            polygons = np.array(from_wkb(self._shapes[first:last]), object)
+            class_ids = self._class_ids[first:last]
+            trees = [STRtree(polygons[class_ids == class_id]) for class_id in range(len(self.classes))]
+            self._polygons[index] = trees
+            if len(self._polygons) > SEARCHABLE_IMAGES:
+                self._polygons.popitem(last=False)
+        return np.stack([rasterised(tree, self.hw(index), window, scale) for tree in trees])
+
+    def _raster_window(self, index: int, window: Window, scale: float) -> tuple[Image, ClassMask]:
+        row = self.images.iloc[index]
+        height, width, _ = raster_shape(self.path(index))
+        self._check_hw(index, (height, width))
+        levels = Levels(tuple(row["band_low"]), tuple(row["band_high"]))
+        return read_window(self.path(index), window, scale, levels)
+
+    def _check_hw(self, index: int, hw: HW) -> None:
+        if hw != self.hw(index):
+            now, then = (f"{height} x {width}" for height, width in (hw, self.hw(index)))
+            raise DataError(f"{self.path(index)}: is {now} pixels, but was indexed as {then}; inspect it again")
 
     def write(self, folder: Path, beside: Mapping[str, str] | None = None) -> None:
         """Write the index, and the text files `beside` it by name, whole or not at all. Raises WriteError."""
@@ -219,3 +262,14 @@ class Dataset:
             offsets=column.offsets.to_numpy(),
             notes=tuple(facts["notes"]),
         )
+
+
+def _cut(pixels: np.ndarray, window: Window) -> np.ndarray:
+    """A window of pixels, rows and columns first; 0 beyond them."""
+    inside = window.inside(pixels.shape[:2])
+    cut = np.zeros((*window.hw, *pixels.shape[2:]), pixels.dtype)
+    top, left = inside.top - window.top, inside.left - window.left
+    cut[top : top + inside.height, left : left + inside.width] = pixels[
+        inside.top : inside.top + inside.height, inside.left : inside.left + inside.width
+    ]
+    return cut

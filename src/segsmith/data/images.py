@@ -24,13 +24,21 @@ ImageFile.LOAD_TRUNCATED_IMAGES = False
 @dataclass(frozen=True)
 class ImageFacts:
     """What one look at an image file tells: its size, bands, bytes on disk, and mean and deviation per band of
-    0..255."""
+    0..255; of a raster also where it lies."""
 
     hw: HW
     bands: int
     file_bytes: int
     band_mean: tuple[float, ...]
     band_std: tuple[float, ...]
+    crs: str | None = None
+    transform: tuple[float, float, float, float, float, float] | None = None
+    """Of a raster (a, b, c, d, e, f): x' = a x + b y + c, y' = d x + e y + f, from pixel corners to map coordinates."""
+    gsd_m: float = float("nan")
+    """Metres on the ground a pixel side."""
+    band_low: tuple[float, ...] = ()
+    band_high: tuple[float, ...] = ()
+    """Per band the values that become level 0 and 255; empty where bands are of 8 bits."""
 
 
 def is_image(path: Path) -> bool:

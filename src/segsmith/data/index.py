@@ -14,10 +14,12 @@ from typing import Any, NamedTuple, TypeVar
 import cv2
 import numpy as np
 import pandas as pd
+import shapely
 from jaxtyping import Int
 
 from segsmith.data import rle
 from segsmith.data.dataset import Dataset, Layout
+from segsmith.data.footprints import foreground_pixels
 from segsmith.data.images import ImageFacts, inspect_image
 from segsmith.errors import DataError, listed
 from segsmith.progress import track
@@ -35,6 +37,8 @@ class LabelledImage(NamedTuple):
     labelled: bool
     source: str = "all"
     """The part of the raw folder it belongs to, such as a tier."""
+    group: int | None = None
+    """Shared by images that must not be told apart by folds; None: a group of its own. All have one or none has."""
 
 
 class LabelledObject(NamedTuple):
@@ -45,6 +49,8 @@ class LabelledObject(NamedTuple):
     source_row: int
     """Row of the file it came from, 1 for the first, header included."""
     runs: Runs
+    shape: bytes | None = None
+    """In place of runs: a polygon as WKB, in pixel coordinates of its image (footprints.py). All have one or none."""
 
 
 def index(
@@ -70,6 +76,8 @@ def index(
             "source_row": np.array([found.source_row for found in ordered], np.int32),
         }
     )
+    if any(found.shape is not None for found in ordered):
+        table["shape"] = [found.shape for found in ordered]
     return Dataset(
         raw=raw,
         layout=layout,
@@ -80,7 +88,9 @@ def index(
                 "path": [image.path for image in images],
                 "labelled": np.array([image.labelled for image in images], bool),
                 "source": [image.source for image in images],
-                "group": np.arange(len(images), dtype=np.int32),
+                "group": np.array(
+                    [number if image.group is None else image.group for number, image in enumerate(images)], np.int32
+                ),
                 "height": np.array([f.hw[0] for f in facts], np.int32),
                 "width": np.array([f.hw[1] for f in facts], np.int32),
                 "bands": np.array([f.bands for f in facts], np.int16),
@@ -89,6 +99,11 @@ def index(
                 "foreground": _foreground(len(images), ordered, facts),
                 "band_mean": [list(f.band_mean) for f in facts],
                 "band_std": [list(f.band_std) for f in facts],
+                "crs": pd.Series([f.crs for f in facts], dtype=object),
+                "transform": pd.Series([f.transform and list(f.transform) for f in facts], dtype=object),
+                "gsd_m": np.array([f.gsd_m for f in facts], np.float64),
+                "band_low": [list(f.band_low) for f in facts],
+                "band_high": [list(f.band_high) for f in facts],
             }
         ),
         objects=table,
@@ -160,6 +175,12 @@ def _foreground(
             joined.setdefault(found.image, []).append(found.runs)
     for image, parts in joined.items():
         pixels[image] = int(rle.decode(np.concatenate(parts), facts[image].hw).sum())
+    shapes: dict[int, list[bytes]] = {}
+    for found in objects:
+        if found.shape is not None:
+            shapes.setdefault(found.image, []).append(found.shape)
+    for image, outlines in shapes.items():
+        pixels[image] = foreground_pixels(shapely.STRtree(shapely.from_wkb(outlines)), facts[image].hw)
     return pixels
 
 
