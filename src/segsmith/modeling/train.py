@@ -89,7 +89,7 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
     ModelError before anything is written; RunError if the folder holds something else; WriteError for a full disk,
     after which the run can be continued; TrainingStopped after SIGINT or SIGTERM, with the state saved.
     """
-    data = Dataset.open(dataset)
+    data = Dataset.open(dataset).named(recipe.data.classes)
     training = _Training(data, recipe, Run(run), watch)
     training.run.check_free()
     with training.run.locked():
@@ -321,7 +321,7 @@ class _Training:
             recipe=self.recipe,
             mean=self.mean,
             std=self.std,
-            classes=self.recipe.data.classes,
+            classes=self.dataset.classes,
             layout=self.dataset.layout,
             fingerprint=self.dataset.fingerprint,
         ).write(self.run.bundle)
