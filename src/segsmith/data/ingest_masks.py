@@ -46,11 +46,12 @@ Levels = Shaped[np.ndarray, "height width bands"]
 
 
 class Pairs(NamedTuple):
-    """Images with their masks, or None for those without; paths are absolute. And in words where they were found."""
+    """Images with their masks, or None for those without, and masks without an image; paths are absolute."""
 
     form: str
     why: str
     masks: dict[Path, Path | None]
+    lonely: list[Path]
 
 
 class Seen(NamedTuple):
@@ -95,6 +96,11 @@ def ingest(
     pairs = find_pairs(raw)
     if pairs is None:
         raise DataError(f"{raw}: found no {LOOKED_FOR}")
+    if pairs.lonely:
+        names = [str(path.relative_to(raw)) for path in pairs.lonely]
+        raise DataError(
+            f"{raw}: {len(names)} masks have no image:\n{listed(names)}\nadd the images or remove the masks"
+        )
     ids = Counter(path.stem for path in pairs.masks)
     if twice := [name for name, count in ids.items() if count > 1]:
         raise DataError(f"{raw}: several images with the same id:\n{listed(twice)}\nids must be unique; rename them")
@@ -122,7 +128,7 @@ def ingest(
 
 
 def find_pairs(raw: Path) -> Pairs | None:
-    """Images and masks by their names; None where no image has a mask. Raises DataError for masks without an image."""
+    """Images and masks by their names; None where no image has a mask."""
     folders: dict[Path, list[Path]] = {}
     for top, names, files in walk(raw):
         names[:] = sorted(name for name in names if not name.startswith("."))
@@ -136,24 +142,18 @@ def _in_folders(raw: Path, folders: dict[Path, list[Path]]) -> Pairs | None:
     if not twins:
         return None
     masks: dict[Path, Path | None] = {}
-    lonely: list[str] = []
+    lonely: set[Path] = set()
     for folder, files in folders.items():
         if folder in twins.values():
             continue
-        of_stem = {_without_word(mask.stem): mask for mask in folders[twins[folder]]} if folder in twins else {}
-        of_stem |= {mask.stem: mask for mask in folders[twins[folder]]} if folder in twins else {}
+        truths = folders[twins[folder]] if folder in twins else []
+        of_stem = {_without_word(mask.stem): mask for mask in truths} | {mask.stem: mask for mask in truths}
         masks |= {path: of_stem.get(path.stem) for path in files}
-        used = {masks[path] for path in files}
-        lonely += [str(m.relative_to(raw)) for m in of_stem.values() if m not in used]
-    if lonely:
-        raise DataError(
-            f"{raw}: {len(set(lonely))} masks have no image of the same name:\n{listed(sorted(set(lonely)))}\n"
-            "add the images or remove the masks"
-        )
+        lonely |= set(truths) - {masks[path] for path in files}
     where = ", ".join(
         f"{folder.relative_to(raw)} with masks in {twin.relative_to(raw)}" for folder, twin in twins.items()
     )
-    return Pairs("folders", f"images in {where}", masks)
+    return Pairs("folders", f"images in {where}", masks, sorted(lonely))
 
 
 def _mask_folder(raw: Path, folder: Path, folders: dict[Path, list[Path]]) -> Path | None:
@@ -177,25 +177,22 @@ def _one_pair(raw: Path, folders: dict[Path, list[Path]]) -> Pairs | None:
     truths = [path for path in files if path.stem.lower() in MASK_WORDS]
     if len(files) != 2 or len(images) != 1 or len(truths) != 1:
         return None
-    return Pairs("pair", f"one image {images[0].name} with its truth {truths[0].name}", {images[0]: truths[0]})
+    return Pairs("pair", f"one image {images[0].name} with its truth {truths[0].name}", {images[0]: truths[0]}, [])
 
 
 def _beside(raw: Path, folders: dict[Path, list[Path]]) -> Pairs | None:
     masks: dict[Path, Path | None] = {}
-    lonely = []
+    lonely: list[Path] = []
     for files in folders.values():
         truths = {_without_word(path.stem): path for path in files if _without_word(path.stem) != path.stem}
-        pictures = [path for path in files if path not in truths.values()]
-        masks |= {path: truths.get(path.stem) for path in pictures}
-        known = {path.stem for path in pictures}
-        lonely += [str(path.relative_to(raw)) for stem, path in truths.items() if stem not in known]
-    with_mask = [path for path, mask in masks.items() if mask]
-    if not with_mask:
+        pictures = {path.stem: path for path in files if path not in truths.values()}
+        masks |= {path: truths.get(stem) for stem, path in pictures.items()}
+        lonely += [path for stem, path in truths.items() if stem not in pictures]
+    pairs = [(path, mask) for path, mask in masks.items() if mask]
+    if not pairs:
         return None
-    if lonely:
-        raise DataError(f"{raw}: {len(lonely)} masks have no image beside them:\n{listed(lonely)}\nadd or remove them")
-    example = f"{with_mask[0].name} + {masks[with_mask[0]].name}"  # type: ignore[union-attr]
-    return Pairs("beside", f"{len(with_mask)} images with a mask beside them, such as {example}", masks)
+    example = " + ".join(path.name for path in pairs[0])
+    return Pairs("beside", f"{len(pairs)} images with a mask beside them, such as {example}", masks, lonely)
 
 
 def _without_word(stem: str) -> str:
@@ -293,11 +290,10 @@ def _of_numbers(raw: Path, levels: Counter[int], table: ClassTable | None) -> Me
         if unknown or not known:
             raise DataError(f"{raw}: the table of classes names no level {', '.join(map(str, unknown))} of the masks")
     elif max(levels, default=0) > MOST_CLASSES:
-        shown = Counter({level: levels[level] for level in levels})
         raise DataError(
             f"{raw}: the masks have {len(levels)} levels up to {max(levels)}, neither two nor numbers of classes; say "
             f"what they mean with --classes FILE, a CSV with the columns name,red,green,blue. Most common:\n"
-            f"{listed(_shares(Counter(dict(shown))))}"
+            f"{listed(_shares(levels))}"
         )
     else:
         known = {level: str(level) for level in range(1, max([1, *levels]) + 1)}
@@ -318,7 +314,7 @@ def _of_colours(raw: Path, total: Counter[int | Colour], table: ClassTable) -> M
     if unknown:
         raise DataError(
             f"{raw}: the table of classes names no colour{'s' if len(unknown) > 1 else ''}:\n"
-            f"{listed(_shares(Counter(dict(unknown))))}\nadd a row each; a row named background is no class"
+            f"{listed(_shares(unknown))}\nadd a row each; a row named background is no class"
         )
     names = tuple(table.by_colour.values())
     absent = [name for colour, name in table.by_colour.items() if colour not in colours]
@@ -395,6 +391,6 @@ def _planes(levels: Levels, meaning: Meaning) -> Iterator[ClassMask]:
             yield np.asarray((levels == np.array(of_class)).all(axis=2))
 
 
-def _shares(total: Counter[int | Colour]) -> list[str]:
+def _shares(total: Counter[int] | Counter[Colour] | Counter[int | Colour]) -> list[str]:
     pixels = sum(total.values())
     return [f"{level}: {count / pixels:.2%} of pixels" for level, count in total.most_common()]

@@ -102,7 +102,9 @@ def ingest(
 
     number_of = {image.image_id: number for number, image in enumerate(images)}
     objects = _read_objects(csv_file, layout, table, number_of, facts)
-    if masks_folder:
+    if masks_folder and layout.class_column:
+        notes.append(f"{masks_folder.relative_to(raw)}: not compared with {csv_file.name}, which has classes")
+    elif masks_folder:
         ids = [image.image_id for image in images if image.labelled]
         _check_masks(masks_folder, csv_file, ids, facts, objects)
         notes.append(f"{masks_folder.relative_to(raw)}: mask files agree with {csv_file.name}")
