@@ -115,7 +115,7 @@ def ingest(
     meaning = _meaning(raw, files, table, foreground, rarer=pairs.form == "pair")
     facts = look_at_all(raw, [image.path for image in images])
     objects = _objects(files, facts, meaning)
-    notes = [pairs.why, *meaning.notes, *cleaned.notes]
+    notes = [*meaning.notes, *cleaned.notes]
     if len(files) < len(images):
         notes.append(f"unlabelled: {len(images) - len(files)} images without a mask")
     several = len(meaning.names) > 1
