@@ -87,6 +87,7 @@ def test_run_lengths_of_both_kinds(tmp_path, code):
         (told([[1, 1, 5, 1]]), "annotation 0: polygon of 4 numbers"),
         (told([[1, 1, 40, 1, 5, 5]]), r"annotation 0: polygon corner \(40, 1\) lies outside"),
         (told([]), "a box alone"),
+        (told([["1", 1, 5, 1, 5, 5]]), "polygons are lists of numbers"),
         (told({"size": [3, 3], "counts": [9]}), r"size \[3, 3\]"),
         (told({"size": list(HW), "counts": [9]}), "add up to 9"),
         (told(annotations=[{"image_id": 9, "category_id": 3}]), "no image has the id 9"),

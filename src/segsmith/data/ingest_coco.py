@@ -120,7 +120,7 @@ def runs_of_counts(counts: Sequence[int], hw: HW) -> Runs:
     return pairs[pairs[:, 1] > 0].astype(np.int32)
 
 
-def runs_of_polygons(polygons: Iterable[Sequence[float]], hw: HW) -> Runs:
+def runs_of_polygons(polygons: Iterable[Sequence[int | float]], hw: HW) -> Runs:
     """The runs of the pixels whose centre lies in any of the polygons, each x, y, x, y, ... in pixels.
 
     Raises RunLengthError for fewer than three corners, numbers that are not finite, or a corner more than one pixel
@@ -316,6 +316,8 @@ def _objects(
 
 def _runs(segmentation: Any, hw: HW) -> Runs:
     if isinstance(segmentation, list) and segmentation:
+        if not all(isinstance(p, list) and all(isinstance(v, int | float) for v in p) for p in segmentation):
+            raise RunLengthError("polygons are lists of numbers x, y, x, y, ...")
         return runs_of_polygons(segmentation, hw)
     if not isinstance(segmentation, dict):
         raise RunLengthError("has no segmentation, a box alone; boxes are not read")
@@ -324,4 +326,6 @@ def _runs(segmentation: Any, hw: HW) -> Runs:
     counts = segmentation.get("counts")
     if not isinstance(counts, str | list):
         raise RunLengthError("run lengths without counts")
+    if isinstance(counts, list) and not all(isinstance(count, int) for count in counts):
+        raise RunLengthError("run lengths that are no whole numbers")
     return runs_of_counts(decode_counts(counts) if isinstance(counts, str) else counts, hw)
