@@ -41,7 +41,7 @@ def main() -> None:
     if args.held_out:
         args.held_out.write_text("\n".join(ids) + "\n")
         return
-    files = ProbabilityFiles(run.probabilities, recipe.data.classes)
+    files = ProbabilityFiles(run.probabilities, dataset.classes)
     ours = {image_id: files.read(image_id)[0] for image_id in ids}
     epochs = pd.read_csv(run.folder / "metrics.csv")
     print(f"{len(ids)} held-out images; ours saw {epochs['images'].sum():,} images")

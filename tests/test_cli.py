@@ -99,7 +99,7 @@ def test_the_installed_script_and_the_module_are_the_same():
         (
             "inspect",
             [
-                r"layout rle-objects: ImageId,EncodedPixels, one row per object",
+                r"layout rle-objects: .*\.csv has the columns ImageId,EncodedPixels",
                 r"  50 labelled images, 38 empty \(76\.0%\), \d+ objects, \d\.\d\d% of pixels are foreground",
                 r"  sizes 96x96: 56",
                 r"dataset .*dataset, report .*dataset/report\.html",
@@ -459,7 +459,7 @@ WRONG_TYPE = "train:\n  stages:\n    - epochs: 2\n    - epochs: many\n"
 MISTAKES: dict[str, tuple[SetUp, str]] = {
     # inspect
     "raw folder missing": (lambda at: ["inspect", at / "raw"], "raw: no such folder"),
-    "no csv": (lambda at: ["inspect", at.folder], "no CSV file with labels here; known columns"),
+    "no csv": (lambda at: ["inspect", at.folder], "no layout recognised; looked for"),
     "empty csv": (csv_of(""), "train.csv: empty file"),
     "csv without rows": (csv_of("ImageId,EncodedPixels\n"), "train.csv: has no rows below its header"),
     "wrong columns": (csv_of("Image,Pixels\na.png,1 2\n"), "train.csv: Image,Pixels"),

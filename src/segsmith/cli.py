@@ -69,22 +69,51 @@ app.add_typer(recipe_app, name="recipe")
 def inspect(
     raw: Annotated[Path, typer.Argument(help="Raw folder, as it was given; it stays untouched.", show_default=False)],
     to: Annotated[Path | None, typer.Option(help="Dataset folder to write; NAME.dataset here by default.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="CSV with the labels, when several fit.")] = None,
+    layout: Annotated[
+        Literal["rle", "masks", "coco"] | None,
+        typer.Option(help="CSV of run lengths, mask files or COCO JSON, when several fit."),
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="CSV or JSON with the labels, when several fit.")] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="CSV of class names: columns class,name, or name,red,green,blue for colour masks."),
+    ] = None,
+    foreground: Annotated[
+        Literal["black", "white"] | None, typer.Option(help="Which of two levels of the masks is the class.")
+    ] = None,
+    exclude_ids: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Image ids to leave out, one a line; # begins a comment.")
+    ] = None,
+    smallest_file: Annotated[
+        int, typer.Option(min=0, metavar="BYTES", help="Leave out labelled images whose file is smaller.")
+    ] = 0,
     assume_size: Annotated[
         str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Index the labels alone; all images are of this size.")
     ] = None,
 ) -> None:
     """Index and check a raw folder; write a profile and a report."""
+    from segsmith.data.cleaning import read_exclusions
     from segsmith.eda.inspect import inspect as run_inspect
 
     folder = to or Path(f"{raw.resolve().name}.dataset")
-    found = run_inspect(raw, folder, labels=labels, assume_hw=_size(assume_size) if assume_size else None)
-    profile, layout = found.profile, found.dataset.layout
-    out.print(
-        f"layout {layout.name}: {layout.id_column},{layout.runs_column}, one row per {layout.one_row_per}", style="bold"
+    found = run_inspect(
+        raw,
+        folder,
+        layout=layout,
+        labels=labels,
+        assume_hw=_size(assume_size) if assume_size else None,
+        classes=classes,
+        foreground=foreground,
+        exclude=read_exclusions(exclude_ids) if exclude_ids else None,
+        smallest_file=smallest_file,
     )
-    for note in found.dataset.notes:
+    profile = found.profile
+    recognised, *notes = found.dataset.notes
+    out.print(recognised, style="bold")
+    for note in notes:
         out.print(f"  {note}")
+    if len(profile.classes) > 1:
+        out.print("  classes " + ", ".join(f"{name}: {of['images']:,} images" for name, of in profile.classes.items()))
     out.print(
         f"  {profile.labelled:,} labelled images, "
         f"{profile.empty:,} empty ({profile.empty / max(1, profile.labelled):.1%}), "
@@ -267,7 +296,7 @@ def _print_scores(evaluation: "Evaluation") -> None:
     from rich.table import Table
 
     how = "cross-fitted decision" if evaluation.cross_fitted else "decision tuned on other images"
-    table = Table(title=f"{len(evaluation.images):,} images of the {evaluation.part.replace('_', '-')} fold, {how}")
+    table = Table(title=f"{evaluation.count:,} images of the {evaluation.part.replace('_', '-')} fold, {how}")
     for heading in ("metric", "score", "95 % interval", "all empty"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for found in evaluation.scores:

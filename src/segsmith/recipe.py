@@ -37,8 +37,8 @@ class Source(Section):
 
 
 class Data(Section):
-    classes: tuple[str, ...] = Field(
-        ("object",), min_length=1, max_length=1, description="Name of the foreground class."
+    classes: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Names of the classes, as many as the dataset has; null takes the dataset's."
     )
     input_hw: tuple[Count, Count] = Field(
         (256, 256), description="Pixels, height first: the size the network sees; a multiple of its stride."

@@ -70,7 +70,7 @@ def make_bundle() -> MakeBundle:
             recipe=recipe,
             mean=(0.5,) * bands,
             std=(0.25,) * bands,
-            classes=recipe.data.classes,
+            classes=recipe.data.classes or ("object",),
             layout=next(known for known in LAYOUTS if known.name == layout),
             fingerprint="0123456789abcdef",
             decision=Decision(level=level, smallest_area=smallest_area),

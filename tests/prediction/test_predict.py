@@ -139,7 +139,7 @@ def test_an_overlay_tints_the_mask_and_leaves_the_rest(bands):
     image = np.random.default_rng(0).integers(0, 200, (12, 14, bands), np.uint8)
     mask = np.zeros((12, 14), bool)
     mask[3:9, 4:10] = True
-    drawn = overlay(image, mask)
+    drawn = overlay(image, mask[None])
     rgb = image[:, :, :3] if bands >= 3 else np.repeat(image[:, :, :1], 3, axis=2)
     assert drawn.shape == (12, 14, 3)
     assert (drawn[~mask] == rgb[~mask]).all()

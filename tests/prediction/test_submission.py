@@ -1,6 +1,7 @@
 """Masks -> CSV -> masks, read by a decoder written here; a file that was tampered with is found out."""
 
 import csv
+from dataclasses import replace
 
 import by_hand
 import numpy as np
@@ -10,9 +11,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from segsmith.data.ingest_rle import LAYOUTS
 from segsmith.errors import DataError, WriteError
-from segsmith.prediction.submission import MaskProofs, check_submission, mask_rows, read_order, write_submission
+from segsmith.prediction.submission import Key, MaskProofs, check_submission, mask_rows, read_order, write_submission
 
-OBJECTS, MASKS = LAYOUTS
+OBJECTS, MASKS, CLASSES, ID_CLASS = LAYOUTS
 HW = (6, 5)
 
 
@@ -35,19 +36,19 @@ MASK_LINES = ["id,rle_mask", "b.jpg,1 2 7 2 23 2 29 2", "a.jpg,", "c.jpg,4 1 10 
 def proofs() -> MaskProofs:
     noted = MaskProofs()
     for image_id, found in FOUND.items():
-        noted.note(image_id, found)
+        noted.note(Key(image_id), found)
     return noted
 
 
 def check(path, layout) -> None:
-    check_submission(path, layout, list(FOUND), dict.fromkeys(FOUND, HW), proofs())
+    check_submission(path, layout, [Key(i) for i in FOUND], dict.fromkeys(FOUND, HW), proofs())
 
 
 @pytest.mark.parametrize(("layout", "lines"), [(OBJECTS, OBJECT_LINES), (MASKS, MASK_LINES)], ids=lambda v: str(v)[:16])
 def test_both_layouts_in_the_order_asked_for(tmp_path, layout, lines):
     path = tmp_path / "submission.csv"
-    rows = {image_id: mask_rows(FOUND[image_id], layout) for image_id in sorted(FOUND)}
-    write_submission(path, layout, rows, list(FOUND))
+    rows = {Key(image_id): mask_rows(FOUND[image_id], layout) for image_id in sorted(FOUND)}
+    write_submission(path, layout, rows, [Key(i) for i in FOUND])
     assert path.read_text() == "\n".join(lines) + "\n"
     check(path, layout)
     assert sorted(tmp_path.iterdir()) == [path]
@@ -69,22 +70,22 @@ def test_an_empty_mask_is_one_row_without_pixels():
 
 def test_ids_with_commas_and_quotes_and_other_letters(tmp_path):
     path, odd = tmp_path / "submission.csv", 'a,"b" é.jpg'
-    write_submission(path, OBJECTS, {odd: ["1 2"]}, [odd])
+    write_submission(path, OBJECTS, {Key(odd): ["1 2"]}, [Key(odd)])
     with path.open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [["ImageId", "EncodedPixels"], [odd, "1 2"]]
     noted = MaskProofs()
-    noted.note(odd, mask((slice(0, 2), slice(0, 1))))
-    check_submission(path, OBJECTS, [odd], {odd: HW}, noted)
+    noted.note(Key(odd), mask((slice(0, 2), slice(0, 1))))
+    check_submission(path, OBJECTS, [Key(odd)], {odd: HW}, noted)
 
 
 def test_run_lengths_longer_than_a_csv_field_may_be_by_default(tmp_path):
     speckled = np.random.default_rng(0).random((400, 500)) < 0.5
     rows = mask_rows(speckled, MASKS)
     assert len(rows[0]) > 131_072
-    write_submission(tmp_path / "submission.csv", MASKS, {"a": rows}, ["a"])
+    write_submission(tmp_path / "submission.csv", MASKS, {Key("a"): rows}, [Key("a")])
     noted = MaskProofs()
-    noted.note("a", speckled)
-    check_submission(tmp_path / "submission.csv", MASKS, ["a"], {"a": (400, 500)}, noted)
+    noted.note(Key("a"), speckled)
+    check_submission(tmp_path / "submission.csv", MASKS, [Key("a")], {"a": (400, 500)}, noted)
 
 
 def without(line: str):
@@ -127,17 +128,45 @@ def test_a_tampered_file_is_found_out(tmp_path, tamper, says):
 
 def test_a_mask_of_another_size_is_another_mask():
     noted = MaskProofs()
-    noted.note("a", np.zeros((2, 8), bool))
-    assert noted.same("a", np.zeros((2, 8), bool))
-    assert not noted.same("a", np.zeros((8, 2), bool))
-    assert not noted.same("a", np.zeros((2, 7), bool))
+    noted.note(Key("a"), np.zeros((2, 8), bool))
+    assert noted.same(Key("a"), np.zeros((2, 8), bool))
+    assert not noted.same(Key("a"), np.zeros((8, 2), bool))
+    assert not noted.same(Key("a"), np.zeros((2, 7), bool))
 
 
 def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(WriteError):
-        write_submission(tmp_path / "file" / "submission.csv", OBJECTS, {"a": [""]}, ["a"])
+        write_submission(tmp_path / "file" / "submission.csv", OBJECTS, {Key("a"): [""]}, [Key("a")])
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("layout", "lines"),
+    [
+        (CLASSES, ["ImageId,ClassId,EncodedPixels", "a_1.jpg,7,", "a_1.jpg,3,1 2"]),
+        (ID_CLASS, ["ImageId_ClassId,EncodedPixels", "a_1.jpg_7,", "a_1.jpg_3,1 2"]),
+    ],
+)
+def test_one_row_per_image_and_class_in_the_order_of_the_sample(tmp_path, layout, lines):
+    layout = replace(layout, class_keys=("3", "7"))
+    path = tmp_path / "submission.csv"
+    path.write_text("\n".join(lines) + "\n")
+    order = read_order(path, layout)
+    assert order == [Key("a_1.jpg", 1), Key("a_1.jpg", 0)]
+    masks = {Key("a_1.jpg", 0): mask((slice(0, 2), slice(0, 1))), Key("a_1.jpg", 1): mask()}
+    noted = MaskProofs()
+    for key, drawn in masks.items():
+        noted.note(key, drawn)
+    write_submission(path, layout, {key: mask_rows(drawn, layout) for key, drawn in masks.items()}, order)
+    assert path.read_text().splitlines() == lines
+    check_submission(path, layout, order, {"a_1.jpg": HW}, noted)
+    path.write_text(path.read_text().replace("3,1 2", "3,1 3"))
+    with pytest.raises(DataError, match=r"a_1\.jpg class 3: decodes to another mask"):
+        check_submission(path, layout, order, {"a_1.jpg": HW}, noted)
+    path.write_text(path.read_text().replace("7,", "8,"))
+    with pytest.raises(DataError, match="class '8'; the model's labels had 3, 7"):
+        read_order(path, layout)
 
 
 # The order of a sample submission
@@ -150,13 +179,13 @@ def sample(tmp_path, text: str | bytes):
 
 
 def test_the_order_of_the_sample(tmp_path):
-    assert read_order(sample(tmp_path, "id,rle_mask\nz,1 1\na,\nm,1 1\n"), MASKS) == ["z", "a", "m"]
-    assert read_order(sample(tmp_path, "\ufeffid,rle_mask\r\n z ,1 1\r\n\r\na,1 1"), MASKS) == ["z", "a"]
+    assert read_order(sample(tmp_path, "id,rle_mask\nz,1 1\na,\nm,1 1\n"), MASKS) == [Key("z"), Key("a"), Key("m")]
+    assert read_order(sample(tmp_path, "\ufeffid,rle_mask\r\n z ,1 1\r\n\r\na,1 1"), MASKS) == [Key("z"), Key("a")]
 
 
 def test_an_image_with_several_rows_stands_where_its_first_one_did(tmp_path):
     path = sample(tmp_path, "ImageId,EncodedPixels\nz,1 1\na,1 1\nz,5 1\n")
-    assert read_order(path, OBJECTS) == ["z", "a"]
+    assert read_order(path, OBJECTS) == [Key("z"), Key("a")]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import hashlib
 import io
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,45 @@ class Layout:
     """'object' or 'image': what one row of the CSV is."""
     id_has_suffix: bool
     """Whether ids are file names with their suffix."""
+    class_column: str | None = None
+    """Column that says the class of a row; the id column itself where it joins id and class, as `a.jpg_3`; None where
+    one class needs no saying."""
+    class_keys: tuple[str, ...] = ()
+    """How the classes are written there, in the order of the dataset's class names."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_keys", tuple(self.class_keys))  # JSON knows lists alone
+
+    @property
+    def joins_class(self) -> bool:
+        """Whether id and class share a column, joined by its last underscore."""
+        return self.class_column == self.id_column
+
+    @property
+    def columns(self) -> list[str]:
+        """The header of a CSV in this layout."""
+        of_class = [] if self.class_column is None or self.joins_class else [self.class_column]
+        return [self.id_column, *of_class, self.runs_column]
 
     def image_id(self, path: Path) -> str:
         return path.name if self.id_has_suffix else path.stem
+
+    def fields(self, image_id: str, class_id: int, text: str) -> list[str]:
+        """One row of a CSV in this layout, in the order of `columns`; `class_id` counts from 0."""
+        if self.class_column is None:
+            return [image_id, text]
+        key = self.class_keys[class_id]
+        return [f"{image_id}_{key}", text] if self.joins_class else [image_id, key, text]
+
+    def image_and_class(self, fields: Sequence[str]) -> tuple[str, str]:
+        """Image id and class as written, of a row with the fields of `columns`; the class is "" where one is all.
+
+        A joined id without underscore has no class: then it is "" as well.
+        """
+        if self.joins_class:
+            image_id, _, key = fields[0].strip().rpartition("_")
+            return (image_id, key) if image_id else (fields[0].strip(), "")
+        return fields[0].strip(), "" if self.class_column is None else fields[1].strip()
 
 
 @dataclass(frozen=True)
@@ -105,6 +141,17 @@ class Dataset:
         for shape in self._shapes:
             digest.update(shape)
         return digest.hexdigest()
+
+    def named(self, classes: Sequence[str] | None) -> "Dataset":
+        """The same dataset with other names of its classes; None keeps them. Raises DataError unless as many."""
+        if classes is None:
+            return self
+        if len(classes) != len(self.classes):
+            raise DataError(
+                f"data.classes names {len(classes)} classes ({', '.join(classes)}), the dataset has "
+                f"{len(self.classes)} ({', '.join(self.classes)}); name each, or set data.classes to null"
+            )
+        return replace(self, classes=tuple(classes))
 
     @cached_property
     def _hw(self) -> Int[np.ndarray, "images 2"]:

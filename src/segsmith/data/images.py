@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Shaped, UInt8
 from PIL import Image as PillowImage
 from PIL import ImageFile, UnidentifiedImageError
 
@@ -67,6 +67,15 @@ def read_mask(path: Path) -> ClassMask:
     return np.asarray(pixels[:, :, 0] != 0)
 
 
+def read_levels(path: Path, *, palette: bool = False) -> Shaped[np.ndarray, "height width bands"]:
+    """The levels of a mask image as the file has them, one band or three: of a file with a palette the numbers of its
+    colours, or with `palette` the colours themselves. Alpha is dropped. Raises DataError for a missing or broken
+    file."""
+    pixels = np.atleast_3d(_decode(path, as_numbers=not palette))
+    pixels = pixels[:, :, : 1 if pixels.shape[2] < 3 else 3]
+    return pixels[:, :, :1] if (pixels == pixels[:, :, :1]).all() else pixels
+
+
 def inspect_image(path: Path) -> ImageFacts:
     """The facts of an image that decodes whole. Raises DataError like read_image."""
     image = read_image(path)
@@ -96,8 +105,11 @@ def resized_mask(mask: Mask, hw: HW) -> Bool[np.ndarray, "classes _height _width
     return (resized_image(planes, hw) >= 128).transpose(2, 0, 1)
 
 
-def _decode(path: Path) -> np.ndarray:
-    """Pixels as the file has them. Pillow, since OpenCV fills a truncated JPEG with grey and says nothing."""
+def _decode(path: Path, *, as_numbers: bool = False) -> np.ndarray:
+    """Pixels as the file has them; with `as_numbers` those of a palette stay numbers.
+
+    Pillow, since OpenCV fills a truncated JPEG with grey and says nothing.
+    """
     try:
         with PillowImage.open(path) as image:
             if re.search(r"\w\w;16[BLN]", str(image.tile)):  # Pillow would drop the low byte of colours without a word
@@ -105,6 +117,8 @@ def _decode(path: Path) -> np.ndarray:
                     f"{path}: colours of 16 bits a band; images of 8 bits a band are read so far, convert it first"
                 )
             image.load()
+            if as_numbers and image.mode == "P":
+                return np.asarray(image)
             return np.asarray(image.convert(_PLAIN_MODE[image.mode]) if image.mode in _PLAIN_MODE else image)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None

@@ -4,6 +4,7 @@ Beside it what every ingest needs: to look at many images at once, and to read a
 """
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -65,8 +66,13 @@ def index(
     """The dataset of images and labels in the order given; `facts` belong to `images`.
 
     Objects per image are counted by rows where the layout says that one row is one object, by connected components
-    of each class otherwise.
+    of each class otherwise. Raises DataError for class names that cannot be told apart or cannot name a folder.
     """
+    unusable = [name for name in classes if not name.strip() or "/" in name or "\\" in name or name in (".", "..")]
+    twice = [name for name, count in Counter(classes).items() if count > 1]
+    if unusable or twice:
+        what = f"'{unusable[0]}' cannot name a folder" if unusable else f"'{twice[0]}' stands there twice"
+        raise DataError(f"{raw}: class names {', '.join(classes)}: {what}; give other names with --classes FILE")
     ordered = sorted(objects, key=lambda found: found.image)
     runs = [found.runs for found in ordered]
     table = pd.DataFrame(

@@ -1,14 +1,15 @@
 """Raw folder -> dataset folder: index, profile.json, report.html. The raw files stay as they are."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from segsmith.data.dataset import Dataset
-from segsmith.data.ingest_rle import ingest
+from segsmith.data.ingest import Family, ingest
+from segsmith.data.ingest_masks import Foreground
 from segsmith.eda.charts import bar_chart, binned, histogram
 from segsmith.eda.page import Section, chart_grid, figure_grid, render_page, table
 from segsmith.eda.pictures import Picture, image_uri, outlined
@@ -30,19 +31,38 @@ class Inspection:
     profile: Profile
 
 
-def inspect(raw: Path, out: Path, *, labels: Path | None = None, assume_hw: HW | None = None) -> Inspection:
+def inspect(
+    raw: Path,
+    out: Path,
+    *,
+    layout: Family | None = None,
+    labels: Path | None = None,
+    assume_hw: HW | None = None,
+    classes: Path | None = None,
+    foreground: Foreground | None = None,
+    exclude: Mapping[str, str] | None = None,
+    smallest_file: int = 0,
+) -> Inspection:
     """Index a raw folder into `out`, whole or not at all; a dataset that stands there is replaced.
 
-    `labels` says which CSV when several fit; `assume_hw` indexes the labels alone, taking every image to be of that
-    size. Raises DataError naming what is wrong with the raw files, WriteError if `out` holds something else or cannot
-    be written.
+    The options are those of `ingest`. Raises DataError naming what is wrong with the raw files, WriteError if `out`
+    holds something else or cannot be written.
     """
     if out.is_dir():
         there = {path.name for path in out.iterdir()}
         if there - WRITTEN or (there and "dataset.json" not in there):
             other = min(there - WRITTEN, default=min(there))
             raise WriteError(f"{out}: holds {other}, which inspect did not write; choose a new folder")
-    dataset = ingest(raw, labels=labels, assume_hw=assume_hw)
+    dataset = ingest(
+        raw,
+        layout=layout,
+        labels=labels,
+        assume_hw=assume_hw,
+        classes=classes,
+        foreground=foreground,
+        exclude=exclude,
+        smallest_file=smallest_file,
+    )
     found = profile(dataset)
     dataset.write(
         out,
@@ -64,7 +84,7 @@ def _report(dataset: Dataset, found: Profile, with_images: bool) -> str:
     ]
     sizes = sorted(found.sizes.items(), key=lambda item: -item[1])
     sections = [
-        Section("What was found", [*dataset.notes, _findings(found, with_images)]),
+        Section("What was found", [*dataset.notes, _findings(found, with_images), *_class_table(found)]),
         Section(
             "Labels",
             [
@@ -118,6 +138,13 @@ def _report(dataset: Dataset, found: Profile, with_images: bool) -> str:
     )
 
 
+def _class_table(found: Profile) -> list[str]:
+    if len(found.classes) == 1:
+        return []
+    rows = [[name, f"{of['images']:,}", f"{of['pixels']:,}"] for name, of in found.classes.items()]
+    return [table(["class", "images", "pixels"], rows, numeric=[1, 2], caption="Images that have it, and its pixels")]
+
+
 def _findings(found: Profile, with_images: bool) -> str:
     lines = []
     if len(found.sizes) > 1:
@@ -127,8 +154,8 @@ def _findings(found: Profile, with_images: bool) -> str:
     if found.labelled and found.empty == found.labelled:
         lines.append("All labelled images are empty: there is nothing to learn.")
     if not lines and with_images:
-        return "All images decode, have one size and one number of bands, and all run lengths fit their images."
-    return " ".join(lines) or "All run lengths fit images of that size."
+        return "All images decode, have one size and one number of bands, and all labels fit their images."
+    return " ".join(lines) or "All labels fit images of that size."
 
 
 def _image_figures(dataset: Dataset, found: Profile, with_images: bool) -> list[str]:
@@ -166,13 +193,17 @@ def _sample_groups(dataset: Dataset) -> list[tuple[str, Sequence[int]]]:
 def _samples(dataset: Dataset, indices: Sequence[int]) -> list[tuple[str, str]]:
     items = []
     for index in indices:
-        image, mask = as_rgb(dataset.image(index)), np.asarray(dataset.mask(index).any(axis=0))
-        enlarge = 3 if max(mask.shape) <= 128 else 1
+        image, mask = as_rgb(dataset.image(index)), dataset.mask(index)
+        enlarge = 3 if max(image.shape[:2]) <= 128 else 1
         row = dataset.images.iloc[index]
         caption = str(row["image_id"])
         if row["foreground"]:
             caption += f": {row['objects']} object{'' if row['objects'] == 1 else 's'}, {row['foreground']:,} px"
-        items.append((image_uri(outlined(image, mask), max_side=480, enlarge=enlarge), caption))
+        if len(mask) > 1:
+            present = [name for name, plane in zip(dataset.classes, mask, strict=True) if plane.any()]
+            caption += f" ({', '.join(present)})" if present else ""
+        drawn = outlined(image, np.asarray(mask.any(axis=0)))
+        items.append((image_uri(drawn, max_side=480, enlarge=enlarge), caption))
     return items
 
 

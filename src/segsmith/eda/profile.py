@@ -31,6 +31,10 @@ class Profile:
     """Share of foreground in the images that have any."""
     foreground_share: float
     """Of all labelled pixels."""
+    classes: dict[str, dict[str, int]]
+    """Of each class: labelled images that have it, and its pixels."""
+    notes: tuple[str, ...]
+    """What was read, taken for granted and left out."""
     band_mean: tuple[float, ...]
     band_std: tuple[float, ...]
     """Of 0..255, over images of the most common number of bands."""
@@ -62,9 +66,23 @@ def profile(dataset: Dataset) -> Profile:
         object_pixels=_quantiles(object_pixels(dataset)),
         coverage=_quantiles((labelled["foreground"] / pixels)[filled].to_numpy()),
         foreground_share=float(labelled["foreground"].sum() / max(1, pixels.sum())),
+        classes=_classes(dataset),
+        notes=dataset.notes,
         band_mean=mean,
         band_std=std,
     )
+
+
+def _classes(dataset: Dataset) -> dict[str, dict[str, int]]:
+    of_class, image = dataset.objects["class"].to_numpy(), dataset.objects["image"].to_numpy()
+    pixels = object_pixels(dataset)
+    return {
+        name: {
+            "images": len(np.unique(image[of_class == class_id])),
+            "pixels": int(pixels[of_class == class_id].sum()),
+        }
+        for class_id, name in enumerate(dataset.classes)
+    }
 
 
 def object_pixels(dataset: Dataset) -> Num[np.ndarray, " objects"]:

@@ -71,8 +71,9 @@ class Run:
         return facts
 
     def dataset(self) -> Dataset:
-        """The dataset of the run. Raises RunError if it changed since, DataError if it is gone."""
-        self.recipe()
+        """The dataset of the run, its classes named by the recipe. Raises RunError if it changed since, DataError if
+        it is gone."""
+        recipe = self.recipe()
         facts = self.facts()
         dataset = Dataset.open(Path(facts["dataset"]))
         if dataset.fingerprint != facts["fingerprint"]:
@@ -80,7 +81,7 @@ class Run:
                 f"{facts['dataset']}: changed since the run began (fingerprint {dataset.fingerprint}, was "
                 f"{facts['fingerprint']}); train a new run on it"
             )
-        return dataset
+        return dataset.named(recipe.data.classes)
 
     def part(self, chips: Chips, name: str) -> list[int]:
         """Chip numbers of 'training', 'validation' or 'held_out', ascending, as the run began with."""

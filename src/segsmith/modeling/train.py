@@ -92,7 +92,7 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
     ModelError before anything is written; RunError if the folder holds something else; WriteError for a full disk,
     after which the run can be continued; TrainingStopped after SIGINT or SIGTERM, with the state saved.
     """
-    data = Dataset.open(dataset)
+    data = Dataset.open(dataset).named(recipe.data.classes)
     training = _Training(data, recipe, Run(run), watch)
     training.run.check_free()
     with training.run.locked():
@@ -346,7 +346,7 @@ class _Training:
             extra=extra_ranges(self.dataset.images, self.recipe.data.extra),
             mean=self.mean,
             std=self.std,
-            classes=self.recipe.data.classes,
+            classes=self.dataset.classes,
             layout=self.dataset.layout,
             fingerprint=self.dataset.fingerprint,
         ).write(self.run.bundle)

@@ -38,13 +38,21 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a set of images, and one row per image, worst Dice first."""
+    """Scores of a set of images, and one row per image and class, worst Dice first.
+
+    A mean per image is a mean over images and classes: each class of each image counts once.
+    """
 
     part: Part
     cross_fitted: bool
     decision: Decision
     scores: tuple[Score, ...]
     images: pd.DataFrame
+
+    @property
+    def count(self) -> int:
+        """Images scored, however many classes they have."""
+        return int(self.images["row"].nunique())
 
     def score(self, name: str) -> Score:
         return next(found for found in self.scores if found.name == name)
@@ -90,22 +98,24 @@ def _score_images(
         if cross_fitted:
             cell = decision.parts[validation_part(place, len(decision.parts))]
         predicted, truth = decided(files.read(image_id), *cell), chips.truth(index)
-        counts = Counts(*(np.array(mask.sum()) for mask in (predicted & truth, predicted, truth)))
-        rows.append(
-            {
-                "image_id": image_id,
-                "row": index,
-                "objects": int(chips.objects[index]),
-                "true_pixels": int(counts.truth),
-                "predicted_pixels": int(counts.predicted),
-                "right_pixels": int(counts.tp),
-                "level": cell[0],
-                "smallest_area": cell[1],
-                "dice": float(image_scores("mean_dice", counts)),
-                "iou": float(image_scores("mean_iou", counts)),
-                "iou_map": float(image_scores("mean_iou_map", counts)),
-            }
-        )
+        for name, of_class, true in zip(chips.dataset.classes, predicted, truth, strict=True):
+            counts = Counts(*(np.array(mask.sum()) for mask in (of_class & true, of_class, true)))
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "class": name,
+                    "row": index,
+                    "objects": int(chips.objects[index]),
+                    "true_pixels": int(counts.truth),
+                    "predicted_pixels": int(counts.predicted),
+                    "right_pixels": int(counts.tp),
+                    "level": cell[0],
+                    "smallest_area": cell[1],
+                    "dice": float(image_scores("mean_dice", counts)),
+                    "iou": float(image_scores("mean_iou", counts)),
+                    "iou_map": float(image_scores("mean_iou_map", counts)),
+                }
+            )
     table = pd.DataFrame(rows)
     wrong = table["true_pixels"] + table["predicted_pixels"] - 2 * table["right_pixels"]
     order = np.lexsort([table["image_id"], -wrong, table["dice"]])
@@ -116,6 +126,7 @@ def _scores(table: pd.DataFrame, seed: int) -> tuple[Score, ...]:
     """Every metric, and Dice split by whether there is foreground, precision and recall; the bootstrap is counted
     from the seed."""
     counts = table[["right_pixels", "predicted_pixels", "true_pixels"]].to_numpy(np.int64).T
+    rows_of_image = list(table.groupby("row", sort=False).indices.values())  # resampled together
     has_foreground = counts[2] > 0
     named: list[tuple[str, Callable[[Int[np.ndarray, "3 _"]], float]]] = [
         (metric, _scorer(metric)) for metric in METRICS
@@ -128,7 +139,8 @@ def _scores(table: pd.DataFrame, seed: int) -> tuple[Score, ...]:
     ]
     empty = counts * np.array([[0], [0], [1]])
     rng = np.random.default_rng([seed, 0xB007])
-    drawn = [rng.integers(0, counts.shape[1], counts.shape[1]) for _ in range(RESAMPLES)]
+    rows_of = np.array(sorted(rows_of_image, key=min))
+    drawn = [rows_of[rng.integers(0, len(rows_of), len(rows_of))].ravel() for _ in range(RESAMPLES)]
     scores = []
     for name, function in named:
         if (name == "dice_foreground" and not has_foreground.any()) or (name == "dice_empty" and has_foreground.all()):
@@ -158,7 +170,7 @@ def _share(right: np.integer[Any], of: np.integer[Any], other: np.integer[Any]) 
 def _plain(evaluation: Evaluation) -> dict[str, object]:
     return {
         "part": evaluation.part,
-        "images": len(evaluation.images),
+        "images": evaluation.count,
         "cross_fitted": evaluation.cross_fitted,
         "level": evaluation.decision.level,
         "smallest_area": evaluation.decision.smallest_area,

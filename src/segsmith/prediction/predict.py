@@ -14,19 +14,29 @@ from segsmith.data.dataset import Layout
 from segsmith.data.extra import extra_levels
 from segsmith.data.images import is_image, read_image, read_mask
 from segsmith.data.index import read_csv
-from segsmith.eda.pictures import Picture
+from segsmith.eda.pictures import Picture, Rgb
 from segsmith.errors import DataError, ModelError, WriteError, listed
 from segsmith.files import replacing_folder
 from segsmith.modeling.bundle import Bundle
 from segsmith.prediction.masks import decided
 from segsmith.prediction.probabilities import Levels, Predictor, png
-from segsmith.prediction.submission import MaskProofs, check_submission, mask_rows, read_order, write_submission
+from segsmith.prediction.submission import (
+    Key,
+    MaskProofs,
+    all_keys,
+    check_submission,
+    mask_rows,
+    read_order,
+    write_submission,
+)
 from segsmith.progress import track
-from segsmith.types import HW, ClassMask, Image
+from segsmith.types import HW, ClassMask, Image, Mask
 
 WRITTEN = frozenset({"submission.csv", "masks", "overlays"})
-OVERLAY_COLOUR = (230, 159, 0)
-"""Orange of Okabe and Ito's palette, told apart by nearly everyone."""
+OVERLAY_COLOURS: tuple[Rgb, ...] = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0), (0, 114, 178),
+)  # fmt: skip
+"""One per class, from the palette of Okabe and Ito, told apart by nearly everyone; an eighth class begins again."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +62,20 @@ def predict(
     """Predict every image below a folder and write what a user hands in.
 
         submission.csv        rows as the labels had them; in the order of `sample_submission`, else by name
-        masks/ID.png          0 or 255, at the image's own size
-        overlays/ID.jpg       the image with the outline of its mask
+        masks/ID.png          0 or 255, at the image's own size; masks/CLASS/ID.png where there are several classes
+        overlays/ID.jpg       the image with the outlines of its masks, a colour per class
 
     `bundle` is a bundle file or a run folder. `numbers` is a CSV of ids and the columns that the recipe names in
-    `data.extra`. With a sample submission exactly its images are predicted. What was
+    `data.extra`. With a sample submission exactly its images are predicted, and of them the classes it asks for are in
+    the rows. What was
     written is read back and compared with the masks. A folder that an earlier prediction wrote is replaced. Raises
     ModelError, DataError, WriteError; then nothing is there that was not there before.
     """
     opened = Bundle.read(bundle / "bundle.safetensors" if bundle.is_dir() else bundle)
     files = find_images(images, opened.layout)
-    order = read_order(sample_submission, opened.layout) if sample_submission else list(files)
-    unknown = [image_id for image_id in order if image_id not in files]
+    order = read_order(sample_submission, opened.layout) if sample_submission else all_keys(files, opened.layout)
+    image_ids = list(dict.fromkeys(key.image_id for key in order))
+    unknown = [image_id for image_id in image_ids if image_id not in files]
     if unknown:
         raise DataError(f"{sample_submission} names {len(unknown)} images that are not in {images}:\n{listed(unknown)}")
     if out.is_dir():
@@ -71,35 +83,42 @@ def predict(
         if there - WRITTEN or (there and "submission.csv" not in there):
             other = min(there - WRITTEN, default=min(there))
             raise WriteError(f"{out}: holds {other}, which no prediction wrote; choose a new folder")
-    extra = _extra(opened, numbers, order)
-    rows: dict[str, list[str]] = {}
+    extra = _extra(opened, numbers, image_ids)
+    rows: dict[Key, list[str]] = {}
     sizes: dict[str, HW] = {}
+    with_foreground = 0
     proofs = MaskProofs()
     with replacing_folder(out) as new:
-        for name, wanted in (("masks", masks), ("overlays", overlays)):
-            if wanted:
-                (new / name).mkdir()
+        of_class = [new / "masks" / name if len(opened.classes) > 1 else new / "masks" for name in opened.classes]
+        for folder in (*(of_class if masks else ()), *([new / "overlays"] if overlays else ())):
+            folder.mkdir(parents=True, exist_ok=True)
         predictor = Predictor(opened)
-        stream = predictor.stream(_read(files, order, predictor.bands, extra))
-        for image_id, image, probabilities in track(stream, "images", len(order)):
-            (mask,) = decided(probabilities, opened.decision.level, opened.decision.smallest_area)
-            rows[image_id] = mask_rows(mask, opened.layout)
-            sizes[image_id] = (mask.shape[0], mask.shape[1])
-            proofs.note(image_id, mask)
+        stream = predictor.stream(_read(files, image_ids, predictor.bands, extra))
+        for image_id, image, probabilities in track(stream, "images", len(image_ids)):
+            mask = decided(probabilities, opened.decision.level, opened.decision.smallest_area)
+            sizes[image_id] = (mask.shape[1], mask.shape[2])
+            with_foreground += bool(mask.any())
             stem = files[image_id].stem
-            if masks:
-                _write_mask(new / "masks" / f"{stem}.png", mask)
-                if not proofs.same(image_id, read_mask(new / "masks" / f"{stem}.png")):
-                    raise WriteError(f"{out / 'masks' / stem}.png: does not read back as written; is the disk sound?")
+            for class_id, plane in enumerate(mask):
+                key = Key(image_id, class_id)
+                rows[key] = mask_rows(plane, opened.layout)
+                proofs.note(key, plane)
+                if masks:
+                    file = of_class[class_id] / f"{stem}.png"
+                    _write_mask(file, plane)
+                    if not proofs.same(key, read_mask(file)):
+                        raise WriteError(
+                            f"{out / file.relative_to(new)}: does not read back as written; is the disk sound?"
+                        )
             if overlays:
                 (new / "overlays" / f"{stem}.jpg").write_bytes(_jpeg(overlay(image, mask)))
         write_submission(new / "submission.csv", opened.layout, rows, order)
         check_submission(new / "submission.csv", opened.layout, order, sizes, proofs)
     return Prediction(
         folder=out,
-        images=len(order),
-        with_foreground=sum(texts != [""] for texts in rows.values()),
-        rows=sum(map(len, rows.values())),
+        images=len(image_ids),
+        with_foreground=with_foreground,
+        rows=sum(len(rows[key]) for key in order),
     )
 
 
@@ -122,13 +141,16 @@ def find_images(folder: Path, layout: Layout) -> dict[str, Path]:
     return {layout.image_id(path): path for path in paths}
 
 
-def overlay(image: Image, mask: ClassMask) -> Picture:
-    """The image as RGB, its foreground tinted and outlined."""
+def overlay(image: Image, mask: Mask) -> Picture:
+    """The image as RGB, the foreground of each class tinted and outlined in its colour; later classes lie on top."""
     colours = image[:, :, :3] if image.shape[2] >= 3 else np.repeat(image[:, :, :1], 3, axis=2)
     drawn = colours.copy()
-    drawn[mask] = (0.65 * colours[mask] + 0.35 * np.array(OVERLAY_COLOUR)).astype(np.uint8)
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    return np.asarray(cv2.drawContours(drawn, outlines, -1, OVERLAY_COLOUR, 1))
+    for class_id, plane in enumerate(mask):
+        colour = OVERLAY_COLOURS[class_id % len(OVERLAY_COLOURS)]
+        drawn[plane] = (0.65 * drawn[plane] + 0.35 * np.array(colour)).astype(np.uint8)
+        outlines, _ = cv2.findContours(plane.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        drawn = np.asarray(cv2.drawContours(drawn, outlines, -1, colour, 1))
+    return drawn
 
 
 def _extra(bundle: Bundle, numbers: Path | None, order: list[str]) -> UInt8[np.ndarray, "images extra"]:

@@ -48,7 +48,7 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
     page = render_page(
         f"Run report: {recipe.name}",
         f"{recipe.network.architecture} {recipe.network.encoder} on {dataset.raw.name}, "
-        f"scored on {len(evaluation.images):,} images of the {held}, none of which it was trained on",
+        f"scored on {evaluation.count:,} images of the {held}, none of which it was trained on",
         [
             (METRIC_NAMES[chosen.name], f"{chosen.value:.4f}"),
             ("95 % interval", f"{chosen.low:.3f} to {chosen.high:.3f}"),
@@ -60,7 +60,7 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
             Section("Scores", _scores(evaluation)),
             Section("Learning", _learning(epochs, recipe)),
             Section("Decision", _decision(evaluation.decision)),
-            *_pictures(opened, chips, evaluation, recipe),
+            *_pictures(opened, chips, evaluation),
             Section(
                 "What was trained on what",
                 [
@@ -94,10 +94,16 @@ def _scores(evaluation: Evaluation) -> list[str]:
         if evaluation.cross_fitted
         else "Threshold and smallest area were tuned on the validation fold, none of whose images are scored here."
     )
+    several = evaluation.images["class"].nunique() > 1
+    each = (
+        " Each class of each image counts once, with one threshold and smallest area for all classes."
+        if several
+        else ""
+    )
     headers = ["metric", "score", "95 % interval", "all empty", "skill over all empty"]
     intervals = [Interval(METRIC_NAMES[s.name], s.value, s.low, s.high, s.all_empty) for s in evaluation.scores]
     return [
-        f"{how} Intervals are bootstrapped over images. Skill is the share of what all empty leaves to win.",
+        f"{how}{each} Intervals are bootstrapped over images. Skill is the share of what all empty leaves to win.",
         table(headers, rows, numeric=[1, 2, 3, 4]),
         chart_grid([interval_chart(intervals, title="Scores beside predicting all empty", x_label="score")]),
     ]
@@ -167,7 +173,7 @@ def _decision(decision: Decision) -> list[str]:
     ]
 
 
-def _pictures(run: Run, chips: Chips, evaluation: Evaluation, recipe: Recipe) -> list[Section]:
+def _pictures(run: Run, chips: Chips, evaluation: Evaluation) -> list[Section]:
     """Worst, typical and best images with foreground, and false alarms on empty ones, as image | truth | prediction."""
     images = evaluation.images
     filled, empty = images[images["true_pixels"] > 0], images[images["true_pixels"] == 0]
@@ -181,19 +187,21 @@ def _pictures(run: Run, chips: Chips, evaluation: Evaluation, recipe: Recipe) ->
         ("Typical images", between.iloc[max(0, middle) : max(0, middle) + shown]),
         ("Best images", rest.tail(shown).iloc[::-1]),
     ]
-    files = ProbabilityFiles(run.probabilities, recipe.data.classes)
+    files = ProbabilityFiles(run.probabilities, chips.dataset.classes)
     sections = []
     for title, rows in groups:
         if not len(rows):
             continue
         items = []
         for row in rows.to_dict("records"):
-            (prediction,) = decided(files.read(row["image_id"]), row["level"], row["smallest_area"])
-            image, (truth,) = as_rgb(chips.pixels(row["row"])), chips.truth(row["row"])
+            class_id = chips.dataset.classes.index(row["class"])
+            prediction = decided(files.read(row["image_id"]), row["level"], row["smallest_area"])[class_id]
+            image, truth = as_rgb(chips.pixels(row["row"])), chips.truth(row["row"])[class_id]
             drawn = triptych(image, truth, prediction)
             small = max(truth.shape) <= 128
             pixels = f"{row['true_pixels']:,} px true, {row['predicted_pixels']:,} predicted"
-            caption = f"{row['image_id']}: Dice {row['dice']:.3f}, {pixels}"
+            what = f"{row['image_id']}, {row['class']}" if len(chips.dataset.classes) > 1 else row["image_id"]
+            caption = f"{what}: Dice {row['dice']:.3f}, {pixels}"
             items.append((image_uri(drawn, max_side=1100, enlarge=2 if small else 1), caption))
         sections.append(Section(title, ["Image, truth, prediction.", legend(), figure_grid(items, min_px=330)]))
     return sections

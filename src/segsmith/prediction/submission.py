@@ -4,8 +4,9 @@ import csv
 import hashlib
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,36 +21,47 @@ from segsmith.types import HW, ClassMask
 csv.field_size_limit(sys.maxsize)  # a large mask has more run lengths than fit into the default of 131 072 characters
 
 
+class Key(NamedTuple):
+    """What the rows of a submission are about: an image, and one of its classes."""
+
+    image_id: str
+    class_id: int = 0
+
+
 def mask_rows(mask: ClassMask, layout: Layout) -> list[str]:
-    """The run-length texts of one image, a row each: one per object or one per image; one empty text for an empty
-    mask."""
+    """The run-length texts of one class of an image, a row each: one per object or one in all; one empty text for an
+    empty mask."""
     if layout.one_row_per == "object":
         return [rle.to_text(runs) for runs in object_runs(mask)] or [""]
     return [rle.to_text(rle.encode(mask))]
 
 
-def read_order(sample_submission: Path, layout: Layout) -> list[str]:
-    """Image ids of a sample submission, in its order, each once.
+def read_order(sample_submission: Path, layout: Layout) -> list[Key]:
+    """Images and classes of a sample submission, in its order, each once.
 
-    Raises DataError for other columns than the layout's, no rows, or an image twice where one row is one image.
+    Raises DataError for other columns than the layout's, no rows, a class the model does not know, or an image (and
+    class) twice where one row is all of it.
     """
     header = read_header(sample_submission)
-    wanted = [layout.id_column, layout.runs_column]
-    if header != wanted:
+    if header != layout.columns:
         raise DataError(
-            f"{sample_submission}: columns {','.join(header) or 'none'}; the model's labels had {','.join(wanted)}"
+            f"{sample_submission}: columns {','.join(header) or 'none'}; the model's labels had "
+            f"{','.join(layout.columns)}"
         )
-    first_row: dict[str, int] = {}
+    first_row: dict[Key, int] = {}
     try:
         with sample_submission.open(newline="", encoding="utf-8-sig") as file:
             for row, fields in enumerate(csv.reader(file), start=1):
                 if row == 1 or not fields:
                     continue
-                image_id = fields[0].strip()
-                if layout.one_row_per == "image" and image_id in first_row:
-                    earlier = f"already stands in row {first_row[image_id]}; one row per image"
-                    raise DataError(f"{sample_submission}, row {row}: {image_id} {earlier}")
-                first_row.setdefault(image_id, row)
+                key = _key(f"{sample_submission}, row {row}", fields, layout)
+                if layout.one_row_per == "image" and key in first_row:
+                    each = "one row per image and class" if layout.class_column else "one row per image"
+                    raise DataError(
+                        f"{sample_submission}, row {row}: {_said(key, layout)} already stands in row "
+                        f"{first_row[key]}; {each}"
+                    )
+                first_row.setdefault(key, row)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{sample_submission}: does not read as CSV ({error})") from None
     if not first_row:
@@ -57,63 +69,87 @@ def read_order(sample_submission: Path, layout: Layout) -> list[str]:
     return list(first_row)
 
 
-def write_submission(path: Path, layout: Layout, rows: Mapping[str, Sequence[str]], order: Sequence[str]) -> None:
-    """Write the rows of each image in `order`, whole or not at all. Raises WriteError."""
+def all_keys(image_ids: Iterable[str], layout: Layout) -> list[Key]:
+    """Every class of every image, image by image."""
+    return [Key(image_id, class_id) for image_id in image_ids for class_id in range(max(1, len(layout.class_keys)))]
+
+
+def write_submission(path: Path, layout: Layout, rows: Mapping[Key, Sequence[str]], order: Sequence[Key]) -> None:
+    """Write the rows of each image and class in `order`, whole or not at all. Raises WriteError."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([layout.id_column, layout.runs_column])
-    for image_id in order:
-        writer.writerows([image_id, runs] for runs in rows[image_id])
+    writer.writerow(layout.columns)
+    for key in order:
+        writer.writerows(layout.fields(key.image_id, key.class_id, runs) for runs in rows[key])
     write_text(path, text.getvalue())
 
 
 def check_submission(
-    path: Path, layout: Layout, order: Sequence[str], sizes: Mapping[str, HW], masks: "MaskProofs"
+    path: Path, layout: Layout, order: Sequence[Key], sizes: Mapping[str, HW], masks: "MaskProofs"
 ) -> None:
-    """Read a submission back as a stranger would, and compare each image with the mask it was made of.
+    """Read a submission back as a stranger would, and compare each image and class with the mask it was made of.
 
     Raises DataError naming the rows that are malformed, out of order, overlap, or decode to another mask.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[Key, list[str]] = {}
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         header = next(reader, [])
-        problems = [] if header == [layout.id_column, layout.runs_column] else [f"columns {','.join(header)}"]
+        problems = [] if header == layout.columns else [f"columns {','.join(header)}"]
         for row, fields in enumerate(reader, start=2):
-            if len(fields) != 2:
-                problems.append(f"row {row}: {len(fields)} fields, not two")
+            if len(fields) != len(layout.columns):
+                problems.append(f"row {row}: {len(fields)} fields, not {len(layout.columns)}")
                 continue
-            found.setdefault(fields[0], []).append(fields[1])
+            try:
+                found.setdefault(_key(f"row {row}", fields, layout), []).append(fields[-1])
+            except DataError as error:
+                problems.append(str(error))
     if list(found) != list(order):
         problems.append("images are not those asked for, in their order")
-    for image_id in order:
-        joined = np.zeros(sizes[image_id], bool)
+    for key in order:
+        joined = np.zeros(sizes[key.image_id], bool)
         try:
-            for text in found.get(image_id, []):
-                mask = rle.decode(rle.parse(text, sizes[image_id]), sizes[image_id])
+            for text in found.get(key, []):
+                mask = rle.decode(rle.parse(text, sizes[key.image_id]), sizes[key.image_id])
                 if (joined & mask).any():
-                    problems.append(f"{image_id}: objects overlap")
+                    problems.append(f"{_said(key, layout)}: objects overlap")
                 joined |= mask
         except RunLengthError as error:
-            problems.append(f"{image_id}: {error}")
+            problems.append(f"{_said(key, layout)}: {error}")
             continue
-        if not masks.same(image_id, joined):
-            problems.append(f"{image_id}: decodes to another mask than was predicted")
+        if not masks.same(key, joined):
+            problems.append(f"{_said(key, layout)}: decodes to another mask than was predicted")
     if problems:
         raise DataError(f"{path}: does not read back as written:\n{listed(problems)}\nplease report this")
+
+
+def _key(where: str, fields: Sequence[str], layout: Layout) -> Key:
+    if len(fields) < len(layout.columns) - 1:  # the run lengths of a sample are of no use
+        raise DataError(f"{where}: {len(fields)} fields, not {len(layout.columns)}")
+    image_id, name = layout.image_and_class(fields)
+    if layout.class_column is None:
+        return Key(image_id)
+    if name not in layout.class_keys:
+        known = ", ".join(layout.class_keys)
+        raise DataError(f"{where}: {fields[0]}: class '{name}'; the model's labels had {known}")
+    return Key(image_id, layout.class_keys.index(name))
+
+
+def _said(key: Key, layout: Layout) -> str:
+    return f"{key.image_id} class {layout.class_keys[key.class_id]}" if layout.class_column else key.image_id
 
 
 class MaskProofs:
     """What each predicted mask was, in a few bytes, to hold what was written against."""
 
     def __init__(self) -> None:
-        self._digests: dict[str, bytes] = {}
+        self._digests: dict[Key, bytes] = {}
 
-    def note(self, image_id: str, mask: ClassMask) -> None:
-        self._digests[image_id] = _digest(mask)
+    def note(self, key: Key, mask: ClassMask) -> None:
+        self._digests[key] = _digest(mask)
 
-    def same(self, image_id: str, mask: ClassMask) -> bool:
-        return self._digests[image_id] == _digest(mask)
+    def same(self, key: Key, mask: ClassMask) -> bool:
+        return self._digests[key] == _digest(mask)
 
 
 def _digest(mask: ClassMask) -> bytes:
