@@ -257,6 +257,12 @@ def compare(dataset: Dataset, look: Callable[[int], Look], first: int, second: i
     return Pair(first, second, Fit(fit.symmetry, shift, 1.0 if exact else fit.similarity), exact, labels)
 
 
+def same_pixels(dataset: Dataset, first: int, second: int) -> int | None:
+    """The first symmetry under which two images agree in every pixel, None if there is none."""
+    image, other = dataset.image(first), dataset.image(second)
+    return next((s for s in range(8) if np.array_equal(image, symmetric(other, s))), None)
+
+
 def symmetric(pixels: Shaped[np.ndarray, "..."], symmetry: int) -> Shaped[np.ndarray, "..."]:
     """An array with rows and columns first, after one of SYMMETRIES."""
     flipped = pixels[:, ::-1] if symmetry >= 4 else pixels
@@ -330,9 +336,7 @@ def _same_pixel_counts(counts: Int[np.ndarray, " images"]) -> tuple[dict[int, se
 def _best_shift(first: Plane, second: Plane) -> tuple[float, int, int]:
     """The shift (down, right) at which the second plane fits best upon the first, after its correlation times the root
     of the share that overlaps."""
-    sides = [
-        7 * max(a, b) // 4 for a, b in zip(first.shape, second.shape, strict=True)
-    ]
+    sides = [7 * max(a, b) // 4 for a, b in zip(first.shape, second.shape, strict=True)]
     together = np.fft.irfft2(np.fft.rfft2(first, sides) * np.conj(np.fft.rfft2(second, sides)), sides)
     dy, dx = (np.fft.fftfreq(side, 1 / side).round().astype(int) for side in sides)
     top, left = np.maximum(dy, 0), np.maximum(dx, 0)
@@ -388,13 +392,11 @@ def _exact_shift(image: Image, turned: Image, shift: tuple[int, int], pixels: fl
 
 
 def _exact_pair(dataset: Dataset, first: int, second: int) -> Pair | None:
-    """The pair of two images that agree pixel by pixel under a symmetry, else None."""
-    image, other = dataset.image(first), dataset.image(second)
-    for symmetry in range(8):
-        if np.array_equal(image, symmetric(other, symmetry)):
-            iou = _labels_iou(dataset, first, second, other.shape[:2], symmetry, (0, 0))
-            return Pair(first, second, Fit(symmetry, (0, 0), 1.0), True, iou)
-    return None
+    symmetry = same_pixels(dataset, first, second)
+    if symmetry is None:
+        return None
+    iou = _labels_iou(dataset, first, second, dataset.hw(second), symmetry, (0, 0))
+    return Pair(first, second, Fit(symmetry, (0, 0), 1.0), True, iou)
 
 
 def _labels_iou(
