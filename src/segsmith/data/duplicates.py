@@ -312,7 +312,7 @@ def _describe(details: Plane) -> Float32[np.ndarray, " features"]:
     u, v = np.array(_ORBITS).T
     exchanged = np.stack([strength[u, v], strength[-u, v], strength[v, u], strength[v, -u]], axis=1)
     exchanged.sort(axis=1)
-    return np.log(exchanged + 0.05 * exchanged.mean() + 1e-6).astype(np.float32).ravel()
+    return np.asarray(np.log(exchanged + 0.05 * exchanged.mean() + 1e-6), np.float32).ravel()
 
 
 def _pixel_count(image: Image) -> int:
@@ -372,7 +372,7 @@ def _energy(
 
 
 def _correlation(first: Plane, second: Plane, shift: tuple[int, int]) -> float:
-    here, there = overlap(first.shape, second.shape, shift)  # type: ignore[arg-type]
+    here, there = overlap(first.shape, second.shape, shift)
     a, b = first[here].ravel(), second[there].ravel()
     flat = _FLAT**2 / 2 * a.size + 1e-6
     return float(a @ b / np.sqrt(max(float(a @ a), flat) * max(float(b @ b), flat)))

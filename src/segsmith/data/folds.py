@@ -101,7 +101,7 @@ def _fill(
     keys: Sequence[bytes],
     short: Shaped[np.ndarray, "folds strata"],
 ) -> None:
-    """Give every image without a fold the one that is shortest of its stratum, of two alike the one with fewest images."""
+    """Give every image without a fold the one that is shortest of its stratum, of two alike the smaller one."""
     total = short.sum(axis=1)
     for n in sorted(np.flatnonzero(folds < 0).tolist(), key=lambda n: (strata[n], keys[n])):
         stratum = strata[n]

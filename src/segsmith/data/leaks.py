@@ -116,7 +116,7 @@ def tell_apart(
     chosen = [_some(dataset, part, seed) for part in (first, second)]
     images = np.concatenate(chosen)
     is_second = np.repeat([False, True], [len(part) for part in chosen])
-    looked = track(in_threads(lambda i: _statistics(dataset, int(i)), images), "statistics", len(images))
+    looked = track(in_threads(lambda i: _statistics(dataset, i), images.tolist()), "statistics", len(images))
     statistics = np.stack(list(looked))
     likely = np.full(len(images), 0.5)
     groups = dataset.images["group"].to_numpy()[images]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
@@ -26,7 +27,12 @@ CLEARLY_BETTER = 0.5
 _FLAT = 3.0
 """Deviation, in grey levels, below which an edge says nothing about its neighbour."""
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = range(4)
+_LEAST_SHARE = 0.15
+"""Least share of an edge's pixels that carry its detail; a single line across a plain edge is found in many images."""
+
+_AS_ROUGH = 1.5
+"""What a joint lacks in agreement is at most this many times what continuations inside the images lack."""
+_ROUNDING = 0.005
 
 Edges = Float32[np.ndarray, "images edge"]
 
@@ -75,11 +81,14 @@ def find_mosaics(dataset: Dataset) -> Mosaics:
         members = np.flatnonzero(small & (shapes == shape).all(axis=1))
         if len(members) < 3 or min(shape[:2]) < 16:  # two images have no second best
             continue
-        looked = track(in_threads(lambda i: _edges(dataset.image(int(i))), members), "edges", len(members))
-        sides = list(zip(*looked, strict=True))
-        for ahead, behind, below in ((_RIGHT, _LEFT, False), (_BOTTOM, _TOP, True)):
-            for a, b, agreement in match_edges(np.stack(sides[ahead]), np.stack(sides[behind])):
-                joints.append(Joint(int(members[a]), int(members[b]), below, agreement))
+        looked = track(in_threads(lambda i: _edges(dataset.image(i)), members.tolist()), "edges", len(members))
+        left, right, top, bottom = zip(*looked, strict=True)
+        for ahead, behind, below in ((right, left, False), (bottom, top, True)):
+            matched = match_edges(*(np.stack([edge.outside for edge in side]) for side in (ahead, behind)))
+            for a, b, agreement in matched:
+                rough = max(ahead[a].roughness, behind[b].roughness)
+                if 1 - agreement <= _AS_ROUGH * rough + _ROUNDING:
+                    joints.append(Joint(int(members[a]), int(members[b]), below, agreement))
     return _put_together(joints, int((~small).sum()))
 
 
@@ -109,16 +118,37 @@ def rebuilt(dataset: Dataset, mosaic: Mosaic) -> UInt8[np.ndarray, "height width
     return whole
 
 
-def _edges(image: Image) -> tuple[Float32[np.ndarray, " _edge"], ...]:
-    """What would stand half a pixel outside: left, right, top and bottom; mean 0 and length 1, 0 where flat."""
+class _Edge(NamedTuple):
+    outside: Float32[np.ndarray, " _edge"]
+    """What would stand half a pixel outside; mean 0 and length 1, or all 0 where it is too plain to be recognised."""
+    roughness: float
+    """What such a continuation lacks in agreement inside the image, where the truth is known."""
+
+
+def _edges(image: Image) -> tuple[_Edge, _Edge, _Edge, _Edge]:
+    """Left, right, top and bottom."""
     plane = image.mean(axis=2, dtype=np.float32)
-    found = []
-    for lines in (plane.T, plane.T[::-1], plane, plane[::-1]):
-        outside = 1.5 * lines[0] - 0.5 * lines[1]
-        outside = outside - outside.mean()
-        length = float(np.linalg.norm(outside))
-        found.append(outside / length if length >= _FLAT * np.sqrt(outside.size) else np.zeros_like(outside))
-    return tuple(found)
+    left, right, top, bottom = map(_edge, (plane.T, plane.T[::-1], plane, plane[::-1]))
+    return left, right, top, bottom
+
+
+def _edge(lines: Float32[np.ndarray, "depth edge"]) -> _Edge:
+    """Of the lines of pixels along an edge, the outermost first."""
+    outside = 1.5 * lines[0] - 0.5 * lines[1]
+    fine = outside - cv2.GaussianBlur(outside[:, None], (0, 0), 8.0)[:, 0]
+    fine2 = fine * fine
+    independent = float(fine2.sum() ** 2 / max(float((fine2 * fine2).sum()), 1e-6))
+    recognised = float(outside.std()) >= _FLAT and independent >= _LEAST_SHARE * outside.size
+    gaps = [
+        1 - float(_unit(1.5 * lines[k] - 0.5 * lines[k + 1]) @ _unit(1.5 * lines[k - 1] - 0.5 * lines[k - 2]))
+        for k in (3, 6, 9, 12)
+    ]
+    return _Edge(_unit(outside) if recognised else np.zeros_like(outside), float(np.median(gaps)))
+
+
+def _unit(line: Float32[np.ndarray, " _edge"]) -> Float32[np.ndarray, " _edge"]:
+    line = line - line.mean()
+    return np.asarray(line / max(float(np.linalg.norm(line)), 1e-6), np.float32)
 
 
 def _put_together(joints: list[Joint], too_large: int) -> Mosaics:
