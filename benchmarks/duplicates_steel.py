@@ -37,7 +37,9 @@ def plant(steel: Path, raw: Path, seed: int = 0) -> dict[str, tuple[str, str]]:
         picture = cv2.imread(str(steel / "train_images" / name), cv2.IMREAD_UNCHANGED)
         copy = f"planted_{number:03d}.{'jpg' if kind in ('jpeg', 'all') else 'png'}"
         cv2.imwrite(
-            str(raw / "train_images" / copy), altered(picture, kind, rng), [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 86))]
+            str(raw / "train_images" / copy),
+            altered(picture, kind, rng),
+            [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 86))],
         )
         planted[copy] = (name, kind)
     return planted
@@ -71,12 +73,21 @@ def main() -> None:
         found = find_duplicates(dataset)
         print(f"{len(dataset)} pictures, {len(found.pairs)} pairs in {time.perf_counter() - start:.0f} s")
         names = [Path(path).name for path in dataset.images["path"]]
-        np.save("/tmp/w/twins/found.npy", np.array([(names[p.first], names[p.second], p.kind, p.fit.similarity, p.labels_iou) for p in found.pairs], dtype=object), allow_pickle=True)
-        import pickle; pickle.dump(planted, open("/tmp/w/twins/planted.pkl", "wb"))
+        np.save(
+            "/tmp/w/twins/found.npy",
+            np.array(
+                [(names[p.first], names[p.second], p.kind, p.fit.similarity, p.labels_iou) for p in found.pairs],
+                dtype=object,
+            ),
+            allow_pickle=True,
+        )
+        import pickle
+
+        pickle.dump(planted, open("/tmp/w/twins/planted.pkl", "wb"))
         together = {frozenset((names[p.first], names[p.second])) for p in found.pairs}
         for kind in KINDS:
             of_kind = [n for n, (_, k) in planted.items() if k == kind]
-            print(kind, sum(frozenset((n, planted[n][0])) in together for n in of_kind), 'of', len(of_kind))
+            print(kind, sum(frozenset((n, planted[n][0])) in together for n in of_kind), "of", len(of_kind))
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def tell_apart(
     splits = StratifiedGroupKFold(_PARTS, shuffle=True, random_state=seed).split(statistics, is_second, groups)
     for fit, score in splits:
         if len(score) and len(set(is_second[fit])) == 2:
-            forest = ExtraTreesClassifier(200, min_samples_leaf=3, class_weight="balanced", random_state=seed)
+            forest = ExtraTreesClassifier(50, min_samples_leaf=3, class_weight="balanced", random_state=seed)
             likely[score] = forest.fit(statistics[fit], is_second[fit]).predict_proba(statistics[score])[:, 1]
     auc = float(roc_auc_score(is_second, likely))
     return Telling(auc, _deviation(auc, len(chosen[0]), len(chosen[1])), (len(chosen[0]), len(chosen[1])))

@@ -21,13 +21,13 @@ from segsmith.types import Image
 LEAST_AGREEMENT = 0.8
 """Least correlation of two edges that touch."""
 
-CLEARLY_BETTER = 0.5
+CLEARLY_BETTER = 0.4
 """What the best neighbour's edge lacks in agreement is at most this share of what the second best lacks."""
 
 _FLAT = 3.0
 """Deviation, in grey levels, below which an edge says nothing about its neighbour."""
 
-_LEAST_SHARE = 0.15
+_LEAST_SHARE = 0.2
 """Least share of an edge's pixels that carry its detail; a single line across a plain edge is found in many images."""
 
 _AS_ROUGH = 1.5
