@@ -18,6 +18,8 @@ from segsmith.errors import RecipeError
 
 Metric = Literal["mean_dice", "mean_iou", "mean_iou_map", "global_dice", "global_f1", "global_iou"]
 
+Stratum = Literal["classes", "objects", "coverage"]
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -90,9 +92,10 @@ class Folds(Section):
     held_out: int | None = Field(
         None, ge=0, description="A fold neither trained nor tuned on, kept for evaluate; null trains on it."
     )
-    stratify_by: Literal["objects", "coverage"] = Field(
-        "objects",
-        description="What each fold holds equal shares of: objects per image, or foreground share in eleven classes.",
+    stratify_by: Stratum | Annotated[tuple[Stratum, ...], Field(min_length=1)] = Field(
+        ("classes", "objects", "coverage"),
+        description="What each fold holds equal shares of, one or several: classes present, objects per image, "
+        "foreground share in eleven steps.",
     )
 
     split: Literal["blocks", "images"] = Field(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from segsmith import recipe
 from segsmith.data.dataset import Dataset
-from segsmith.data.folds import make_folds, stratified_folds
+from segsmith.data.folds import grouped_folds, make_folds, stratified_folds
 from segsmith.data.ingest_rle import ingest
 from segsmith.errors import DataError
 
@@ -85,6 +85,69 @@ def test_stratified_by_coverage_in_eleven_classes(tmp_path):
     rows = [f"{name}{n},{runs}" for name, runs in (("u", "1 1000"), ("v", "1 1001"), ("w", "")) for n in range(9)]
     (tmp_path / "train.csv").write_text("ImageId,EncodedPixels\n" + "\n".join(rows) + "\n")
     folds = folds_by_id(ingest(tmp_path, assume_hw=(100, 100)), count=3, stratify_by="coverage")
+    for name in "uvw":
+        assert Counter(folds[f"{name}{n}"] for n in range(9)) == {0: 3, 1: 3, 2: 3}, name
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 15)), min_size=4, max_size=60),
+    st.integers(2, 5),
+    st.randoms(use_true_random=False),
+)
+def test_groups_stay_whole_whatever_the_order(images, count, random):
+    strata, groups = (np.array(column) for column in zip(*images, strict=True))
+    ids = [f"i{n}" for n in range(len(images))]
+    folds = grouped_folds(ids, strata, groups, count, seed=2)
+    assert ((folds >= 0) & (folds < count)).all()
+    for group in set(groups.tolist()):
+        assert len(set(folds[groups == group])) == 1
+    shuffled = random.sample(range(len(ids)), len(ids))
+    again = grouped_folds([ids[n] for n in shuffled], strata[shuffled], groups[shuffled], count, seed=2)
+    assert again.tolist() == folds[shuffled].tolist()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=60), st.integers(2, 5))
+def test_groups_of_one_are_dealt_like_single_images(strata, count):
+    ids = [f"i{n}" for n in range(len(strata))]
+    alone = grouped_folds(ids, np.array(strata), np.arange(len(ids)) * 7, count, seed=0)
+    assert alone.tolist() == stratified_folds(ids, np.array(strata), count, seed=0).tolist()
+
+
+def test_groups_are_dealt_so_that_strata_and_sizes_come_out_even():
+    rng = np.random.default_rng(0)
+    strata = rng.choice(4, 1000, p=[0.6, 0.2, 0.15, 0.05])
+    groups = np.concatenate([np.repeat(np.arange(100), rng.integers(2, 6, 100))[:300], 1000 + np.arange(700)])
+    folds = grouped_folds([f"i{n}" for n in range(1000)], strata, groups, 5, seed=0)
+    for chosen in (np.ones(1000, bool), *(strata == stratum for stratum in range(4))):
+        sizes = np.bincount(folds[chosen], minlength=5)
+        assert sizes.max() - sizes.min() <= 4
+
+
+def test_a_group_larger_than_a_fold_takes_one_alone():
+    groups = np.array([0] * 30 + list(range(1, 31)))
+    folds = grouped_folds([f"i{n}" for n in range(60)], np.zeros(60, int), groups, 3, seed=0)
+    assert sorted(np.bincount(folds).tolist()) == [15, 15, 30]
+
+
+def test_groups_of_the_index_are_never_split(tmp_path):
+    dataset = labels_alone(tmp_path / "raw", [0, 1] * 10)
+    dataset.images["group"] = np.repeat(np.arange(10), 2).astype(np.int32)
+    folds = make_folds(dataset, recipe.Folds(count=4), 0)
+    assert (folds[::2] == folds[1::2]).all()
+    dataset.images["group"] = np.repeat(np.arange(2), 10).astype(np.int32)
+    with pytest.raises(DataError, match=r"20 labelled images in 2 groups .* cannot be split into 4 folds"):
+        make_folds(dataset, recipe.Folds(count=4), 0)
+
+
+def test_stratified_by_several_at_once(tmp_path):
+    # one object of 20 %, or two of 10 % each, or one of 60 %: either property alone takes two of them for one
+    rows = []
+    for n in range(9):
+        rows += [f"u{n},1 2000", f"v{n},1 1000", f"v{n},3001 1000", f"w{n},1 6000"]
+    (tmp_path / "train.csv").write_text("ImageId,EncodedPixels\n" + "\n".join(rows) + "\n")
+    folds = folds_by_id(ingest(tmp_path, assume_hw=(100, 100)), count=3, stratify_by=("objects", "coverage"))
     for name in "uvw":
         assert Counter(folds[f"{name}{n}"] for n in range(9)) == {0: 3, 1: 3, 2: 3}, name
 
