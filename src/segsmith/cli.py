@@ -73,12 +73,18 @@ def inspect(
     assume_size: Annotated[
         str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Index the labels alone; all images are of this size.")
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Leave out images with this finding, or a file of ids; may be repeated."),
+    ] = None,
 ) -> None:
-    """Index and check a raw folder; write a profile and a report."""
+    """Index, check and audit a raw folder; write a profile, findings and a report."""
+    from segsmith.data.findings import printed
     from segsmith.eda.inspect import inspect as run_inspect
 
     folder = to or Path(f"{raw.resolve().name}.dataset")
-    found = run_inspect(raw, folder, labels=labels, assume_hw=_size(assume_size) if assume_size else None)
+    assume_hw = _size(assume_size) if assume_size else None
+    found = run_inspect(raw, folder, labels=labels, assume_hw=assume_hw, exclude=exclude or [])
     profile, layout = found.profile, found.dataset.layout
     out.print(
         f"layout {layout.name}: {layout.id_column},{layout.runs_column}, one row per {layout.one_row_per}", style="bold"
@@ -95,6 +101,10 @@ def inspect(
     out.print("  sizes " + ", ".join(f"{size}: {count:,}" for size, count in sizes[:3]) + more)
     if profile.labelled and profile.empty == profile.labelled:
         out.print("  all labelled images are empty: there is nothing to learn", style="bold red")
+    if found.findings:
+        out.print("findings, worst first", style="bold")
+    for line in printed(found.findings):
+        out.print(f"  {line}")
     out.print(f"dataset {folder}, report {folder / 'report.html'}")
 
 

@@ -40,6 +40,9 @@ RARE = 0.02
 FIRST = 2.5
 """Decades from which on a measure is a finding; more in datasets of many images, so that chance fills no list."""
 
+MAY_BE_RIGHT = frozenset({"tiny-file", "odd-brightness"})
+"""Kinds that are a hint alone; their decades count half."""
+
 
 class Neighbours(NamedTuple):
     """Two images, by number, that touch in the mosaic they were cut from."""
@@ -166,10 +169,11 @@ def _off_topic(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
         }
         for kind, out in measures.items():
             if out[place] >= enough:
-                if kind == "uniform" and foreground[place] and row["contrast"] == 0:
-                    reason = f"is of one colour, yet {foreground[place]:,} pixels are labelled"
-                    yield _finding(dataset, "mask-on-blank", 1.0, number, reason)
-                yield _finding(dataset, kind, _severity(float(out[place])), number, said[kind])
+                severity = _severity(float(out[place]) * (0.5 if kind in MAY_BE_RIGHT else 1))
+                if kind in ("uniform", "noise") and foreground[place]:
+                    said[kind] += f", yet {foreground[place]:,} pixels are labelled"
+                    severity = max(WRONG, severity)
+                yield _finding(dataset, kind, severity, number, said[kind])
 
 
 def _odd_masks(dataset: Dataset, looks: dict[int, _Look], fits: dict[int, Agreement]) -> Iterator[Finding]:
@@ -190,7 +194,7 @@ def _odd_masks(dataset: Dataset, looks: dict[int, _Look], fits: dict[int, Agreem
     sizes = np.array([mask.pixels for mask in masks.values()])
     enough = least_decades(len(numbers))
     for place, (number, mask) in enumerate(masks.items()):
-        unborne = max(0.0, float(doubt[place]) - 1)
+        unborne = max(-1.0, float(doubt[place]) - 0.7)
         if mask.form != "drawn":
             alike = int((sizes <= mask.pixels).sum()) if mask.form == "speck" else forms[mask.form]
             rare = -log10(alike / len(masks))

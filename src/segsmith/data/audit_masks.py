@@ -8,7 +8,7 @@ import numpy as np
 from segsmith.data.audit_images import Grey
 from segsmith.types import ClassMask
 
-SPECK_PX = 4
+SPECK_PX = 12
 """A mask of so few pixels is a speck."""
 
 

@@ -68,6 +68,14 @@ class Finding:
         return KINDS[self.kind][1]
 
 
+class BrokenFiles(DataError):
+    """Files that cannot be used, each with its finding: leaving their images out would help."""
+
+    def __init__(self, message: str, findings: Sequence[Finding]):
+        super().__init__(message)
+        self.findings = tuple(findings)
+
+
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
     """Findings by falling severity, then by kind as KINDS lists them, then by path."""
     order = {kind: place for place, kind in enumerate(KINDS)}

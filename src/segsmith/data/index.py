@@ -18,6 +18,7 @@ from jaxtyping import Int
 
 from segsmith.data import rle
 from segsmith.data.dataset import Dataset, Layout
+from segsmith.data.findings import BrokenFiles, Finding
 from segsmith.data.images import ImageFacts, inspect_image
 from segsmith.errors import DataError, listed
 from segsmith.progress import track
@@ -98,8 +99,9 @@ def index(
     )
 
 
-def look_at_all(raw: Path, paths: Sequence[str]) -> list[ImageFacts]:
-    """The facts of every image, each decoded once. Raises DataError naming those that cannot be used."""
+def look_at_all(raw: Path, paths: Sequence[str], ids: Sequence[str] | None = None) -> list[ImageFacts]:
+    """The facts of every image, each decoded once. Raises BrokenFiles naming those that cannot be used; with `ids`,
+    the images' ids, its findings say which to leave out."""
 
     def look(path: str) -> ImageFacts | str:
         try:
@@ -110,8 +112,14 @@ def look_at_all(raw: Path, paths: Sequence[str]) -> list[ImageFacts]:
     looked = list(track(in_threads(look, paths), "images", len(paths)))
     problems = [found for found in looked if isinstance(found, str)]
     if problems:
-        raise DataError(
-            f"{len(problems)} of {len(paths)} images cannot be used:\n{listed(problems)}\nrepair or remove them"
+        raise BrokenFiles(
+            f"{len(problems)} of {len(paths)} images cannot be used:\n{listed(problems)}\n"
+            "repair or remove them, or leave them out with --exclude undecodable",
+            [
+                Finding("undecodable", 1.0, image_id, path, found)
+                for image_id, path, found in zip(ids or paths, paths, looked, strict=True)
+                if isinstance(found, str)
+            ],
         )
     return [found for found in looked if not isinstance(found, str)]
 

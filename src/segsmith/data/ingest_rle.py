@@ -6,16 +6,18 @@ rle-masks     id,rle_mask             one row per image, ids without suffix; mas
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import walk
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from segsmith.data import rle
 from segsmith.data.dataset import Dataset, Layout
+from segsmith.data.findings import BrokenFiles, Finding, left_out
 from segsmith.data.images import ImageFacts, is_image, read_mask
 from segsmith.data.index import LabelledImage, LabelledObject, in_threads, index, look_at_all, read_csv, read_header
 from segsmith.errors import DataError, RunLengthError, listed
@@ -29,11 +31,18 @@ LAYOUTS = (
 MASK_FOLDERS = frozenset({"mask", "masks"})
 
 
-def ingest(raw: Path, *, labels: Path | None = None, assume_hw: HW | None = None) -> Dataset:
+def ingest(
+    raw: Path,
+    *,
+    labels: Path | None = None,
+    assume_hw: HW | None = None,
+    exclude: Mapping[str, str] = MappingProxyType({}),
+) -> Dataset:
     """The dataset of a raw folder; every image is decoded once, every run length checked.
 
     `labels` says which CSV when several fit. `assume_hw` indexes the labels alone, without images, taking every image
-    to be of that size. Raises DataError naming every file and row that is wrong, at most ten at a time.
+    to be of that size. `exclude` are image ids to leave out, and why; their files are not opened and their rows not
+    read. Raises DataError naming every file and row that is wrong, at most ten at a time.
     """
     raw = raw.resolve()
     if not raw.is_dir():
@@ -42,8 +51,11 @@ def ingest(raw: Path, *, labels: Path | None = None, assume_hw: HW | None = None
     table = _read_table(csv_file, layout)
     first_row: dict[str, int] = {}
     for row, image_id in enumerate(table[layout.id_column], start=2):
-        first_row.setdefault(image_id, row)
+        if image_id not in exclude:
+            first_row.setdefault(image_id, row)
     ids = list(first_row)
+    if not ids:
+        raise DataError(f"{csv_file}: all its images were left out; leave out fewer")
 
     notes = []
     if assume_hw:
@@ -54,9 +66,10 @@ def ingest(raw: Path, *, labels: Path | None = None, assume_hw: HW | None = None
         masks_folder = None
     else:
         labelled_paths, other_paths, masks_folder = _find_images(raw, csv_file, layout, first_row)
+        other_paths = [path for path in other_paths if layout.image_id(Path(path)) not in exclude]
         labelled_count = len(labelled_paths)
         paths = labelled_paths + other_paths
-        facts = look_at_all(raw, paths)
+        facts = look_at_all(raw, paths, [layout.image_id(Path(path)) for path in paths])
         if other_paths:
             folders = Counter(str(Path(path).parent) for path in other_paths)
             notes.append("unlabelled: " + ", ".join(f"{count} in {folder}" for folder, count in folders.items()))
@@ -92,6 +105,8 @@ def ingest(raw: Path, *, labels: Path | None = None, assume_hw: HW | None = None
             f"{file.name}: {names} for {len(images) - missing} images, none for {missing}, {beyond} rows of other ids"
         )
 
+    if exclude:
+        notes.append(left_out(exclude))
     first = f"{csv_file.name}: {len(table)} rows, {len(ids)} images, {len(objects)} with pixels"
     return replace(dataset, images=images, notes=(first, *notes))
 
@@ -187,6 +202,8 @@ def _read_objects(
     for row, (image_id, text) in enumerate(
         zip(table[layout.id_column], table[layout.runs_column], strict=True), start=2
     ):
+        if image_id not in row_of:  # left out
+            continue
         here = row_of[image_id]
         try:
             found = rle.parse(text, facts[here].hw)
@@ -228,27 +245,36 @@ def _check_masks(
     for found in objects:
         runs_of.setdefault(found.image, []).append(found.runs)
 
-    def look(row: int) -> str | None:
+    def look(row: int) -> Finding | None:
         file = files.get(Path(ids[row]).stem)
         if file is None:
-            return f"{ids[row]}: no mask file in {folder}"
+            return broken(row, "mask-mismatch", f"{ids[row]}: no mask file in {folder}")
         try:
             mask = read_mask(file)
         except DataError as error:
-            return str(error)
+            return broken(row, "undecodable", str(error))
         hw = facts[row].hw
         if mask.shape != hw:
-            return f"{file}: is {mask.shape[0]} x {mask.shape[1]} pixels, its image {hw[0]} x {hw[1]}"
+            what = f"is {mask.shape[0]} x {mask.shape[1]} pixels, its image {hw[0]} x {hw[1]}"
+            return broken(row, "mask-mismatch", f"{file}: {what}")
         truth = rle.decode(np.concatenate(runs_of.get(row, [np.empty((0, 2), np.int32)])), hw)
         wrong = int((mask != truth).sum())
-        return f"{file}: differs from {csv_file.name} in {wrong} pixels" if wrong else None
+        if wrong:
+            return broken(row, "mask-mismatch", f"{file}: differs from {csv_file.name} in {wrong} pixels")
+        return None
+
+    def broken(row: int, kind: str, reason: str) -> Finding:
+        return Finding(kind, 1.0, ids[row], files.get(Path(ids[row]).stem, folder).name, reason)
 
     looked = track(in_threads(look, range(len(ids))), "masks", len(ids))
     problems = [found for found in looked if found]
     if problems:
-        raise DataError(
-            f"{len(problems)} of {len(ids)} mask files cannot be used:\n{listed(problems)}\n"
-            f"correct them, or move {folder.name}/ away to go by {csv_file.name} alone"
+        kinds = " or ".join(f"--exclude {kind}" for kind in sorted({found.kind for found in problems}))
+        raise BrokenFiles(
+            f"{len(problems)} of {len(ids)} mask files cannot be used:\n"
+            f"{listed([found.reason for found in problems])}\n"
+            f"correct them, move {folder.name}/ away to go by {csv_file.name} alone, or leave them out with {kinds}",
+            problems,
         )
 
 

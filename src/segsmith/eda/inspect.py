@@ -8,15 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from segsmith.data.dataset import Dataset
-from segsmith.data.ingest_rle import ingest
+from segsmith.data.excluding import ingest_excluding
+from segsmith.data.findings import Finding, to_csv
 from segsmith.eda.charts import bar_chart, binned, histogram
+from segsmith.eda.findings import as_rgb, findings_section
 from segsmith.eda.page import Section, chart_grid, figure_grid, render_page, table
-from segsmith.eda.pictures import Picture, image_uri, outlined
+from segsmith.eda.pictures import image_uri, outlined
 from segsmith.eda.profile import Profile, object_pixels, profile
 from segsmith.errors import WriteError
-from segsmith.types import HW, Image
+from segsmith.types import HW
 
-WRITTEN = frozenset({"dataset.json", "images.parquet", "objects.parquet", "profile.json", "report.html"})
+WRITTEN = frozenset(
+    {"dataset.json", "images.parquet", "objects.parquet", "profile.json", "report.html", "findings.csv"}
+)
 SHOWN = 12
 """Sample images per group in the report."""
 
@@ -28,13 +32,17 @@ class Inspection:
     folder: Path
     dataset: Dataset
     profile: Profile
+    findings: list[Finding]
+    """Worst first; also of images that were left out."""
 
 
-def inspect(raw: Path, out: Path, *, labels: Path | None = None, assume_hw: HW | None = None) -> Inspection:
+def inspect(
+    raw: Path, out: Path, *, labels: Path | None = None, assume_hw: HW | None = None, exclude: Sequence[str] = ()
+) -> Inspection:
     """Index a raw folder into `out`, whole or not at all; a dataset that stands there is replaced.
 
     `labels` says which CSV when several fit; `assume_hw` indexes the labels alone, taking every image to be of that
-    size. Raises DataError naming what is wrong with the raw files, WriteError if `out` holds something else or cannot
+    size. `exclude` names kinds of findings, or files of ids, whose images are left out. Raises DataError naming what is wrong with the raw files, WriteError if `out` holds something else or cannot
     be written.
     """
     if out.is_dir():
@@ -42,16 +50,20 @@ def inspect(raw: Path, out: Path, *, labels: Path | None = None, assume_hw: HW |
         if there - WRITTEN or (there and "dataset.json" not in there):
             other = min(there - WRITTEN, default=min(there))
             raise WriteError(f"{out}: holds {other}, which inspect did not write; choose a new folder")
-    dataset = ingest(raw, labels=labels, assume_hw=assume_hw)
+    dataset, findings = ingest_excluding(raw, exclude, labels=labels, assume_hw=assume_hw)
     found = profile(dataset)
     dataset.write(
         out,
-        {"profile.json": json.dumps(found.as_dict(), indent=2), "report.html": _report(dataset, found, not assume_hw)},
+        {
+            "profile.json": json.dumps(found.as_dict(), indent=2),
+            "findings.csv": to_csv(findings),
+            "report.html": _report(dataset, found, findings, not assume_hw),
+        },
     )
-    return Inspection(out, dataset, found)
+    return Inspection(out, dataset, found, findings)
 
 
-def _report(dataset: Dataset, found: Profile, with_images: bool) -> str:
+def _report(dataset: Dataset, found: Profile, findings: Sequence[Finding], with_images: bool) -> str:
     labelled = dataset.images.iloc[dataset.labelled]
     coverage = 100 * (labelled["foreground"] / (labelled["height"].astype(np.int64) * labelled["width"])).to_numpy()
     empty_share = found.empty / max(1, found.labelled)
@@ -105,6 +117,7 @@ def _report(dataset: Dataset, found: Profile, with_images: bool) -> str:
         ),
     ]
     if with_images:
+        sections.insert(1, findings_section(dataset, findings))
         sections += [
             Section(f"Samples: {name}", [figure_grid(_samples(dataset, chosen))])
             for name, chosen in _sample_groups(dataset)
@@ -174,8 +187,3 @@ def _samples(dataset: Dataset, indices: Sequence[int]) -> list[tuple[str, str]]:
             caption += f": {row['objects']} object{'' if row['objects'] == 1 else 's'}, {row['foreground']:,} px"
         items.append((image_uri(outlined(image, mask), max_side=480, enlarge=enlarge), caption))
     return items
-
-
-def as_rgb(image: Image) -> Picture:
-    """The first three bands, or the only one three times."""
-    return image[:, :, :3] if image.shape[2] >= 3 else np.repeat(image[:, :, :1], 3, axis=2)
