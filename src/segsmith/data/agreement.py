@@ -5,7 +5,7 @@ A model learns what foreground looks like, pixel by pixel, from one half of the 
 mask's outline, and sees better when the mask is transposed or flipped, is worth a look.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from segsmith.data.audit_images import small_grey
+from segsmith.data.audit_masks import TURNS
 from segsmith.data.index import in_threads
 from segsmith.types import ClassMask, Image
 
@@ -42,10 +43,8 @@ class Agreement(NamedTuple):
     """Mean log odds inside; nan for an empty mask."""
     outside: float
     """Mean log odds outside; nan where the mask is everywhere."""
-    better_form: str
-    """How the mask would have to be turned to fit better: 'transposed', 'flipped' ..., or '' as it is."""
-    gain: float
-    """By how much its gap would grow; 0 if it would not."""
+    turned: tuple[float, ...]
+    """The gap of each mask that TURNS makes of it, in their order; nan where there is none."""
 
 
 def features(image: Image) -> Float32[np.ndarray, "grid grid features"]:
@@ -90,41 +89,26 @@ def agreements(
         assert model is not None
         remaining = iter(half)
 
-        def look(number: int) -> tuple[np.ndarray, GridMask, bool]:
+        def look(number: int) -> tuple[np.ndarray, GridMask]:
             image, mask = read(number)
-            return features(image), grid_mask(mask), mask.shape[0] == mask.shape[1]
+            return features(image), grid_mask(mask)
 
         while batch := list(islice(remaining, BATCH)):
             looked = list(in_threads(look, batch))
-            seen = np.concatenate([found.reshape(GRID * GRID, -1) for found, _, _ in looked])
+            seen = np.concatenate([found.reshape(GRID * GRID, -1) for found, _ in looked])
             odds = model.decision_function(seen).astype(np.float32).reshape(-1, GRID, GRID)
-            for number, (_, mask, square), here in zip(batch, looked, odds, strict=True):
-                yield number, agreement(here, mask, square)
+            for number, (_, mask), here in zip(batch, looked, odds, strict=True):
+                yield number, agreement(here, mask)
 
 
-TURNS: Mapping[str, Callable[[GridMask], GridMask]] = {
-    "transposed": lambda mask: mask.T,
-    "flipped left to right": lambda mask: mask[:, ::-1],
-    "flipped top to bottom": lambda mask: mask[::-1],
-    "turned by 180 degrees": lambda mask: mask[::-1, ::-1],
-}
-
-
-def agreement(odds: LogOdds, mask: GridMask, square: bool) -> Agreement:
-    """How a mask fits the log odds of its image; transposing is tried for square images only."""
+def agreement(odds: LogOdds, mask: GridMask) -> Agreement:
+    """How a mask fits the log odds of its image."""
     inside = float(odds[mask].mean()) if mask.any() else float("nan")
     outside = float(odds[~mask].mean()) if not mask.all() else float("nan")
-    gap = inside - outside
-    better, gain = "", 0.0
-    if mask.any() and not mask.all():
-        for name, turn in TURNS.items():
-            if name == "transposed" and not square:
-                continue
-            turned = turn(mask)
-            more = float(odds[turned].mean() - odds[~turned].mean()) - gap
-            if more > gain:
-                better, gain = name, more
-    return Agreement(gap, inside, outside, better, gain)
+    if not mask.any() or mask.all():
+        return Agreement(float("nan"), inside, outside, (float("nan"),) * len(TURNS))
+    gaps = (float(odds[turned].mean() - odds[~turned].mean()) for turned in (turn(mask) for turn in TURNS.values()))
+    return Agreement(inside - outside, inside, outside, tuple(gaps))
 
 
 def _fit(

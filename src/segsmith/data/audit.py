@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 
 from segsmith.data.agreement import Agreement, agreements
 from segsmith.data.audit_images import ImageMeasures, measure_image, small_grey
-from segsmith.data.audit_masks import MaskMeasures, measure_mask, outline_contrast, read_along_rows
+from segsmith.data.audit_masks import TURNS, MaskMeasures, measure_mask, outline_contrast
 from segsmith.data.dataset import Dataset
 from segsmith.data.findings import Finding, worst_first
 from segsmith.data.images import is_image, mask_levels
@@ -59,7 +59,9 @@ class _Look:
     mask: MaskMeasures | None
     """None for an image without foreground."""
     outline: float
-    outline_along_rows: float
+    """How much steeper the image is on the mask's outline than elsewhere."""
+    turned: tuple[float, ...]
+    """The same of each mask that TURNS makes of it."""
 
 
 def audit(
@@ -88,7 +90,7 @@ def audit(
             measure_image(image),
             measure_mask(mask) if filled else None,
             outline_contrast(grey, mask) if filled else 0.0,
-            outline_contrast(grey, read_along_rows(mask)) if filled else 0.0,
+            tuple(outline_contrast(grey, turn(mask)) for turn in TURNS.values()) if filled else (),
         )
 
     looks = dict(zip(numbers, track(in_threads(look, numbers), "audit", len(numbers)), strict=True))
@@ -170,7 +172,9 @@ def _off_topic(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
         for kind, out in measures.items():
             if out[place] >= enough:
                 severity = _severity(float(out[place]) * (0.5 if kind in MAY_BE_RIGHT else 1))
-                if kind in ("uniform", "noise") and foreground[place]:
+                if kind == "noise" and measures["uniform"][place] >= enough:
+                    continue  # what little there is in a uniform image is always noise
+                if kind in ("uniform", "noise") and foreground[place] and out[place] >= 4:
                     said[kind] += f", yet {foreground[place]:,} pixels are labelled"
                     severity = max(WRONG, severity)
                 yield _finding(dataset, kind, severity, number, said[kind])
@@ -183,37 +187,46 @@ def _odd_masks(dataset: Dataset, looks: dict[int, _Look], fits: dict[int, Agreem
         return
     numbers = np.array(list(masks))
     everything = np.ones(len(numbers), bool)
-    gap = np.array([fits[n].gap if n in fits else np.nan for n in numbers])
-    gain = np.array([fits[n].gain if n in fits else 0.0 for n in numbers])
-    doubt = decades(
-        np.nan_to_num(-gap, nan=float(np.nanmedian(-gap)) if np.isfinite(gap).any() else 0.0), everything, 0.5
-    )
-    turned = decades(gain, everything, 0.5)
+    unknown = Agreement(np.nan, np.nan, np.nan, (np.nan,) * len(TURNS))
+    gaps = np.array([(fit.gap, *fit.turned) for fit in (fits.get(n, unknown) for n in masks)])
+    outlines = np.array([(looks[n].outline, *looks[n].turned) for n in masks])
+    # Either sees what the other does not: the inside of things, and where they end.
+    fit = np.nan_to_num(gaps, nan=float(np.nanmedian(gaps[:, 0])) if np.isfinite(gaps).any() else 0.0)
+    doubt = decades(-fit[:, 0] - np.clip(outlines[:, 0], -1, 1), everything, 0.5)
+    gains = fit[:, 1:] - fit[:, :1] + np.clip(outlines[:, 1:] - outlines[:, :1], -1, 1)
+    turned = np.stack([decades(gain, everything, 0.5) for gain in gains.T], axis=1)
     straight = np.array([mask.straight for mask in masks.values()])
     forms = Counter(mask.form for mask in masks.values())
     sizes = np.array([mask.pixels for mask in masks.values()])
     enough = least_decades(len(numbers))
     for place, (number, mask) in enumerate(masks.items()):
-        unborne = max(-1.0, float(doubt[place]) - 0.7)
+        # How well the image bears a mask out counts for it as against it; of a speck nothing can be said.
+        unborne = 0.0 if mask.form == "speck" else max(-1.0, float(doubt[place]) - 0.7)
         if mask.form != "drawn":
             alike = int((sizes <= mask.pixels).sum()) if mask.form == "speck" else forms[mask.form]
             rare = -log10(alike / len(masks))
             if alike <= max(1, RARE * len(masks)):
                 kind = "full-columns" if mask.form.startswith("full") else mask.form.split()[0]
-                reason = f"is a {mask.form}" if kind in ("rectangle", "speck") else f"is {mask.form}"
-                reason = f"mask {reason}: {mask.pixels:,} pixels, {mask.share:.1%} of the image; {alike} of {len(masks):,} masks are"
+                reason = (
+                    f"mask is {mask.form}: {mask.pixels:,} pixels, {mask.share:.1%} of the image, "
+                    f"as {alike:,} of {len(masks):,} masks are"
+                )
                 yield _finding(dataset, kind, _severity(rare + unborne), number, reason)
         elif straight[place] > 0.9 and (share := float((straight >= straight[place]).mean())) <= RARE:
             reason = f"{straight[place]:.0%} of the mask's outline runs along the pixel grid"
             yield _finding(dataset, "straight-sides", _severity(-log10(share) + unborne), number, reason)
-        if turned[place] >= enough and gap[place] < 1:
+        best = int(turned[place].argmax())
+        if turned[place, best] >= enough and np.isfinite(gaps[place, 0]):
             reason = (
-                f"mask fits the image better {fits[number].better_form}: log odds inside less outside "
-                f"{gap[place]:.1f} as it is, {gap[place] + gain[place]:.1f} so"
+                f"mask fits better {list(TURNS)[best]}: log odds of foreground inside less outside "
+                f"{gaps[place, 0]:.1f} as it is, {gaps[place, best + 1]:.1f} so"
             )
-            yield _finding(dataset, "mask-transposed", _severity(float(turned[place])), number, reason)
+            yield _finding(dataset, "mask-transposed", _severity(float(turned[place, best])), number, reason)
         if doubt[place] >= enough:
-            reason = f"log odds inside the mask less outside are {gap[place]:.1f}, in half of the images more than {np.nanmedian(gap):.1f}"
+            reason = (
+                f"log odds of foreground inside the mask less outside are {gaps[place, 0]:.1f}, in half of the images "
+                f"more than {np.nanmedian(gaps[:, 0]):.1f}"
+            )
             yield _finding(dataset, "mask-disagrees", _severity(float(doubt[place])), number, reason)
 
 
@@ -270,7 +283,7 @@ def _levels(found: tuple[str, tuple[int, ...]]) -> str:
 def _along_rows(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
     """One finding for the whole dataset if outlines follow the images better when all run lengths are read along the
     rows: by five standard errors of the mean difference."""
-    more = np.array([found.outline_along_rows - found.outline for found in looks.values() if found.mask])
+    more = np.array([found.turned[0] - found.outline for found in looks.values() if found.mask])
     if len(more) < 8:
         return
     errors = float(more.mean() / (more.std(ddof=1) / len(more) ** 0.5 + 1e-9))

@@ -1,5 +1,6 @@
 """One mask -> what is odd about its form: rectangle, full columns, specks, sides along the pixel grid."""
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import cv2
@@ -104,3 +105,12 @@ def read_along_rows(mask: ClassMask) -> ClassMask:
     """The mask its run lengths would give if their pixels were numbered along the rows, not down the columns. For a
     square image that is the transposed mask."""
     return np.ascontiguousarray(mask.T).reshape(mask.shape)
+
+
+TURNS: Mapping[str, Callable[[ClassMask], ClassMask]] = {
+    "read along the rows": read_along_rows,
+    "flipped left to right": lambda mask: mask[:, ::-1],
+    "flipped top to bottom": lambda mask: mask[::-1],
+    "turned by 180 degrees": lambda mask: mask[::-1, ::-1],
+}
+"""What a mask may have suffered: each function undoes it."""

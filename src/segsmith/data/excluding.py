@@ -5,7 +5,7 @@ from pathlib import Path
 
 from segsmith.data.audit import audit
 from segsmith.data.dataset import Dataset
-from segsmith.data.findings import KINDS, BrokenFiles, Finding, ids_of_kinds, worst_first
+from segsmith.data.findings import KINDS, BrokenFilesError, Finding, ids_of_kinds, worst_first
 from segsmith.data.ingest_rle import ingest
 from segsmith.errors import DataError
 from segsmith.types import HW
@@ -29,7 +29,7 @@ def ingest_excluding(
         try:
             dataset = ingest(raw, labels=labels, assume_hw=assume_hw, exclude=out)
             break
-        except BrokenFiles as error:
+        except BrokenFilesError as error:
             unwanted = ids_of_kinds(error.findings, kinds)
             if any(found.image_id not in unwanted for found in error.findings):
                 raise

@@ -68,7 +68,7 @@ class Finding:
         return KINDS[self.kind][1]
 
 
-class BrokenFiles(DataError):
+class BrokenFilesError(DataError):
     """Files that cannot be used, each with its finding: leaving their images out would help."""
 
     def __init__(self, message: str, findings: Sequence[Finding]):

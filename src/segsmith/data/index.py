@@ -18,7 +18,7 @@ from jaxtyping import Int
 
 from segsmith.data import rle
 from segsmith.data.dataset import Dataset, Layout
-from segsmith.data.findings import BrokenFiles, Finding
+from segsmith.data.findings import BrokenFilesError, Finding
 from segsmith.data.images import ImageFacts, inspect_image
 from segsmith.errors import DataError, listed
 from segsmith.progress import track
@@ -100,8 +100,8 @@ def index(
 
 
 def look_at_all(raw: Path, paths: Sequence[str], ids: Sequence[str] | None = None) -> list[ImageFacts]:
-    """The facts of every image, each decoded once. Raises BrokenFiles naming those that cannot be used; with `ids`,
-    the images' ids, its findings say which to leave out."""
+    """The facts of every image, each decoded once. Raises BrokenFilesError naming those that cannot be used;
+    with `ids`, the images' ids, its findings say which to leave out."""
 
     def look(path: str) -> ImageFacts | str:
         try:
@@ -112,7 +112,7 @@ def look_at_all(raw: Path, paths: Sequence[str], ids: Sequence[str] | None = Non
     looked = list(track(in_threads(look, paths), "images", len(paths)))
     problems = [found for found in looked if isinstance(found, str)]
     if problems:
-        raise BrokenFiles(
+        raise BrokenFilesError(
             f"{len(problems)} of {len(paths)} images cannot be used:\n{listed(problems)}\n"
             "repair or remove them, or leave them out with --exclude undecodable",
             [

@@ -17,7 +17,7 @@ import pandas as pd
 
 from segsmith.data import rle
 from segsmith.data.dataset import Dataset, Layout
-from segsmith.data.findings import BrokenFiles, Finding, left_out
+from segsmith.data.findings import BrokenFilesError, Finding, left_out
 from segsmith.data.images import ImageFacts, is_image, read_mask
 from segsmith.data.index import LabelledImage, LabelledObject, in_threads, index, look_at_all, read_csv, read_header
 from segsmith.errors import DataError, RunLengthError, listed
@@ -270,7 +270,7 @@ def _check_masks(
     problems = [found for found in looked if found]
     if problems:
         kinds = " or ".join(f"--exclude {kind}" for kind in sorted({found.kind for found in problems}))
-        raise BrokenFiles(
+        raise BrokenFilesError(
             f"{len(problems)} of {len(ids)} mask files cannot be used:\n"
             f"{listed([found.reason for found in problems])}\n"
             f"correct them, move {folder.name}/ away to go by {csv_file.name} alone, or leave them out with {kinds}",

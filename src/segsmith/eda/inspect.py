@@ -42,8 +42,8 @@ def inspect(
     """Index a raw folder into `out`, whole or not at all; a dataset that stands there is replaced.
 
     `labels` says which CSV when several fit; `assume_hw` indexes the labels alone, taking every image to be of that
-    size. `exclude` names kinds of findings, or files of ids, whose images are left out. Raises DataError naming what is wrong with the raw files, WriteError if `out` holds something else or cannot
-    be written.
+    size. `exclude` names kinds of findings, or files of ids, whose images are left out. Raises DataError
+    naming what is wrong with the raw files, WriteError if `out` holds something else or cannot be written.
     """
     if out.is_dir():
         there = {path.name for path in out.iterdir()}
