@@ -27,6 +27,8 @@ TRAINED_ON = 1000
 """Images each half is trained on, at most."""
 PIXELS_EACH = 64
 """Pixels drawn from each of them."""
+LEAST = 200
+"""Images with masks below which nothing is learnt: the model would know single images by heart."""
 BATCH = 500
 
 LogOdds = Float32[np.ndarray, "grid grid"]
@@ -79,8 +81,10 @@ def grid_mask(mask: ClassMask) -> GridMask:
 def agreements(
     numbers: Sequence[int], read: Callable[[int], tuple[Image, ClassMask]]
 ) -> Iterator[tuple[int, Agreement]]:
-    """(number, agreement) of each image; `read` gives an image and its mask. Empty when there are too few images with
-    foreground to learn from. At most 2 * TRAINED_ON images are read twice, the others once."""
+    """(number, agreement) of each image; `read` gives an image and its mask. Nothing where there are too few images,
+    fewer than LEAST, or too little foreground to learn from. At most 2 * TRAINED_ON images are read twice, the others once."""
+    if len(numbers) < LEAST:
+        return
     halves = [list(numbers[0::2]), list(numbers[1::2])]
     models = [_fit(half, read) for half in halves]
     if models[0] is None or models[1] is None:

@@ -144,7 +144,7 @@ def _off_topic(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
         "noise": decades(table["roughness"].to_numpy(), shows, 0.05),
         "tiny-file": decades(-np.log(detail), shows, 0.2),
         "odd-brightness": np.maximum(
-            decades(table["brightness"].to_numpy(), shows, 10), decades(-table["brightness"].to_numpy(), shows, 10)
+            decades(table["brightness"].to_numpy(), shows, 10.0), decades(-table["brightness"].to_numpy(), shows, 10.0)
         ),
     }
     enough = least_decades(len(numbers))
@@ -216,17 +216,19 @@ def _odd_masks(dataset: Dataset, looks: dict[int, _Look], fits: dict[int, Agreem
             reason = f"{straight[place]:.0%} of the mask's outline runs along the pixel grid"
             yield _finding(dataset, "straight-sides", _severity(-log10(share) + unborne), number, reason)
         best = int(turned[place].argmax())
-        if turned[place, best] >= enough and np.isfinite(gaps[place, 0]):
+        if turned[place, best] >= enough:
             reason = (
-                f"mask fits better {list(TURNS)[best]}: log odds of foreground inside less outside "
-                f"{gaps[place, 0]:.1f} as it is, {gaps[place, best + 1]:.1f} so"
+                f"mask fits the image better {list(TURNS)[best]}: its outline lies on slopes {outlines[place, 0]:.2f} "
+                f"deviations above the mean as it is, {outlines[place, best + 1]:.2f} so"
             )
             yield _finding(dataset, "mask-transposed", _severity(float(turned[place, best])), number, reason)
         if doubt[place] >= enough:
-            reason = (
-                f"log odds of foreground inside the mask less outside are {gaps[place, 0]:.1f}, in half of the images "
-                f"more than {np.nanmedian(gaps[:, 0]):.1f}"
-            )
+            reason = f"the mask's outline lies on slopes {outlines[place, 0]:.2f} deviations above the image's mean"
+            if np.isfinite(gaps[place, 0]):
+                reason += (
+                    f", log odds of foreground inside less outside are {gaps[place, 0]:.1f}; in half of the images more "
+                    f"than {np.median(outlines[:, 0]):.2f} and {np.nanmedian(gaps[:, 0]):.1f}"
+                )
             yield _finding(dataset, "mask-disagrees", _severity(float(doubt[place])), number, reason)
 
 
