@@ -200,12 +200,12 @@ def test_what_others_found_is_listed_with_the_rest(raw):
 
 
 def test_a_decade_is_a_decade():
-    """Of an exponential tail a tenth lies beyond each decade; a hundredth of outliers does not move it."""
+    """Of an exponential tail a tenth lies beyond each decade; half a hundredth of outliers hardly moves it."""
     values = -np.log10(1 - (np.arange(10_000) + 0.5) / 10_000)
-    values[::101] += 50
+    values[::200] += 50
     out = decades(values, np.ones(len(values), bool), 1e-6)
     for decade in (1, 2):
-        assert (out > decade).mean() == pytest.approx(10.0**-decade + 0.01, rel=0.3)
+        assert (out > decade).mean() == pytest.approx(10.0**-decade + 0.005, rel=0.4)
     assert decades(np.array([5.0, 5, 5, 5.1]), np.ones(4, bool), 1.0).max() < 1, "differences of no meaning"
 
 
@@ -219,7 +219,7 @@ def test_broken_files_stop_everything_unless_left_out(raw):
     with pytest.raises(BrokenFilesError, match="--exclude undecodable"):
         ingest_excluding(folder, [])
     dataset, found = ingest_excluding(folder, ["undecodable"])
-    assert [one.image_id for one in found if one.kind == "undecodable"] == ["p003", "p005"]
+    assert {one.image_id for one in found if one.kind == "undecodable"} == {"p003", "p005"}
     assert found[0].kind == "undecodable"
     assert not {"p003", "p005"} & set(dataset.images["image_id"])
     assert len(dataset) == COUNT - 2

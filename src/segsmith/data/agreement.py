@@ -82,7 +82,8 @@ def agreements(
     numbers: Sequence[int], read: Callable[[int], tuple[Image, ClassMask]]
 ) -> Iterator[tuple[int, Agreement]]:
     """(number, agreement) of each image; `read` gives an image and its mask. Nothing where there are too few images,
-    fewer than LEAST, or too little foreground to learn from. At most 2 * TRAINED_ON images are read twice, the others once."""
+    fewer than LEAST, or too little foreground to learn from. At most
+    2 * TRAINED_ON images are read twice, the others once."""
     if len(numbers) < LEAST:
         return
     halves = [list(numbers[0::2]), list(numbers[1::2])]

@@ -215,10 +215,12 @@ def _odd_masks(dataset: Dataset, looks: dict[int, _Look], fits: dict[int, Agreem
         elif straight[place] > 0.9 and (share := float((straight >= straight[place]).mean())) <= RARE:
             reason = f"{straight[place]:.0%} of the mask's outline runs along the pixel grid"
             yield _finding(dataset, "straight-sides", _severity(-log10(share) + unborne), number, reason)
+        if mask.form == "speck":
+            continue
         best = int(turned[place].argmax())
         if turned[place, best] >= enough:
             reason = (
-                f"mask fits the image better {list(TURNS)[best]}: its outline lies on slopes {outlines[place, 0]:.2f} "
+                f"mask fits better {list(TURNS)[best]}: its outline lies on slopes {outlines[place, 0]:.2f} "
                 f"deviations above the mean as it is, {outlines[place, best + 1]:.2f} so"
             )
             yield _finding(dataset, "mask-transposed", _severity(float(turned[place, best])), number, reason)
@@ -226,8 +228,8 @@ def _odd_masks(dataset: Dataset, looks: dict[int, _Look], fits: dict[int, Agreem
             reason = f"the mask's outline lies on slopes {outlines[place, 0]:.2f} deviations above the image's mean"
             if np.isfinite(gaps[place, 0]):
                 reason += (
-                    f", log odds of foreground inside less outside are {gaps[place, 0]:.1f}; in half of the images more "
-                    f"than {np.median(outlines[:, 0]):.2f} and {np.nanmedian(gaps[:, 0]):.1f}"
+                    f", log odds of foreground inside less outside are {gaps[place, 0]:.1f}; in half of the images "
+                    f"more than {np.median(outlines[:, 0]):.2f} and {np.nanmedian(gaps[:, 0]):.1f}"
                 )
             yield _finding(dataset, "mask-disagrees", _severity(float(doubt[place])), number, reason)
 
@@ -339,12 +341,13 @@ def decades(
     """How far out each value lies in the upper tail, as -log10 of the share that would lie farther.
 
     The tail is taken to fall off exponentially, as fast as it does from the median to the 95th or from the 90th to the
-    99th percentile of the images `scale_of`, whichever is slower: up to 1 % of outliers do not move it. `least` is the
-    smallest decade, in units of the value, so that differences of no meaning are none in a dataset without spread.
+    98th percentile of the images `scale_of`, whichever is slower: half a per cent of outliers hardly moves it. `least`
+    is the smallest decade, in units of the value, so that differences of no meaning are none in a dataset without
+    spread.
     """
     known = values[scale_of] if scale_of.any() else values
-    q50, q90, q95, q99 = np.percentile(known, [50, 90, 95, 99])
-    decade = max(q95 - q50, q99 - q90, least)
+    q50, q90, q95, q98 = np.percentile(known, [50, 90, 95, 98])
+    decade = max(q95 - q50, (q98 - q90) / log10(5), least)
     return np.asarray(log10(2) + (values - q50) / decade)
 
 
