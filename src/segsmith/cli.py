@@ -70,8 +70,8 @@ def inspect(
     raw: Annotated[Path, typer.Argument(help="Raw folder, as it was given; it stays untouched.", show_default=False)],
     to: Annotated[Path | None, typer.Option(help="Dataset folder to write; NAME.dataset here by default.")] = None,
     layout: Annotated[
-        Literal["rle", "masks", "coco"] | None,
-        typer.Option(help="CSV of run lengths, mask files or COCO JSON, when several fit."),
+        Literal["rle", "masks", "coco", "vector"] | None,
+        typer.Option(help="CSV of run lengths, mask files, COCO JSON or vector files, when several fit."),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="CSV or JSON with the labels, when several fit.")] = None,
     classes: Annotated[
@@ -81,8 +81,8 @@ def inspect(
     foreground: Annotated[
         Literal["black", "white"] | None, typer.Option(help="Which of two levels of the masks is the class.")
     ] = None,
-    exclude_ids: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Image ids to leave out, one a line; # begins a comment.")
+    class_field: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Field of vector labels that holds the class.")
     ] = None,
     smallest_file: Annotated[
         int, typer.Option(min=0, metavar="BYTES", help="Leave out labelled images whose file is smaller.")
@@ -90,9 +90,19 @@ def inspect(
     assume_size: Annotated[
         str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Index the labels alone; all images are of this size.")
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Leave out images with this finding, or a file of ids; may be repeated."),
+    ] = None,
+    groups: Annotated[
+        Path | None, typer.Option(help="CSV of image ids and the group each belongs to; folds keep groups whole.")
+    ] = None,
+    audit: Annotated[
+        bool, typer.Option(help="Look at every image for faults and duplicates; without it only index them.")
+    ] = True,
 ) -> None:
-    """Index and check a raw folder; write a profile and a report."""
-    from segsmith.data.cleaning import read_exclusions
+    """Index, check and audit a raw folder; write a profile, findings and a report."""
+    from segsmith.data.findings import printed
     from segsmith.eda.inspect import inspect as run_inspect
 
     folder = to or Path(f"{raw.resolve().name}.dataset")
@@ -104,8 +114,11 @@ def inspect(
         assume_hw=_size(assume_size) if assume_size else None,
         classes=classes,
         foreground=foreground,
-        exclude=read_exclusions(exclude_ids) if exclude_ids else None,
+        class_field=class_field,
+        exclude=exclude or [],
         smallest_file=smallest_file,
+        groups=groups,
+        audit=audit,
     )
     profile = found.profile
     recognised, *notes = found.dataset.notes
@@ -124,6 +137,10 @@ def inspect(
     out.print("  sizes " + ", ".join(f"{size}: {count:,}" for size, count in sizes[:3]) + more)
     if profile.labelled and profile.empty == profile.labelled:
         out.print("  all labelled images are empty: there is nothing to learn", style="bold red")
+    if found.findings:
+        out.print("findings, worst first", style="bold")
+    for line in printed(found.findings):
+        out.print(f"  {line}")
     out.print(f"dataset {folder}, report {folder / 'report.html'}")
 
 

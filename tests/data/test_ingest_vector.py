@@ -12,7 +12,7 @@ from rasterio.warp import transform as warp_points
 from rasterio.warp import transform_bounds
 
 from segsmith.data.dataset import Dataset
-from segsmith.data.ingest_vector import ingest_vector, recognise
+from segsmith.data.ingest_vector import find_scenes, ingest
 from segsmith.data.windows import Window
 from segsmith.errors import DataError
 
@@ -75,9 +75,9 @@ def areas(tmp_path):
 
 
 def test_areas(areas, tmp_path):
-    dataset = ingest_vector(areas)
+    dataset = ingest(areas)
     images = dataset.images
-    assert dataset.layout.name == recognise(areas).layout == "area-vectors"
+    assert dataset.layout.name == find_scenes(areas).layout == "area-vectors"
     assert images["image_id"].tolist() == ["a_0", "a_1", "b_0", "c_0"]
     assert images["source"].tolist() == ["tier_1", "tier_1", "tier_2", "tier_2"]
     assert images["labelled"].tolist() == [True, True, True, False]
@@ -98,7 +98,7 @@ def test_areas(areas, tmp_path):
 
 
 def test_read_gives_windows_of_image_and_truth(areas):
-    dataset = ingest_vector(areas)
+    dataset = ingest(areas)
     with rasterio.open(areas / "tier_1/a/a_0.tif") as file:
         pixels = file.read().transpose(1, 2, 0)
     assert (dataset.image(0) == pixels).all()
@@ -115,13 +115,13 @@ def test_read_gives_windows_of_image_and_truth(areas):
 
 
 def test_the_fingerprint_covers_polygons(areas):
-    before = ingest_vector(areas).fingerprint
+    before = ingest(areas).fingerprint
     labels(areas / "tier_2/b/b.geojson", box(1030, 30, 1040.5, 40))
-    assert ingest_vector(areas).fingerprint != before
+    assert ingest(areas).fingerprint != before
 
 
 def test_a_scene_that_changed_its_size_is_refused(areas):
-    dataset = ingest_vector(areas)
+    dataset = ingest(areas)
     shutil.copy(areas / "tier_1/a/a_0.tif", areas / "x.tif")
     with rasterio.open(areas / "tier_1/a/a_0.tif", "w", driver="GTiff", height=9, width=9, count=3, dtype="uint8") as f:
         f.write(np.zeros((3, 9, 9), np.uint8))
@@ -137,7 +137,7 @@ def test_a_scene_that_changed_its_size_is_refused(areas):
 def test_scenes_that_do_not_point_north(tmp_path, transform):
     scene(tmp_path / "raw/a.tif", transform=transform)
     labels(tmp_path / "raw/a.geojson", box(5, 6, 15, 20))
-    found = ingest_vector(tmp_path / "raw").mask(0)[0]
+    found = ingest(tmp_path / "raw").mask(0)[0]
     here = expected((5, 20, 15, 34)) if transform.e else expected((6, 5, 20, 15))
     assert (found == here).all()
 
@@ -146,7 +146,7 @@ def test_a_footprint_in_two_scenes_is_an_object_of_both_and_they_share_a_group(t
     for n, x in enumerate((0, 30, 500)):
         scene(tmp_path / f"raw/{n}.tif", x=x, seed=n)
     labels(tmp_path / "raw/x.geojson", box(35, 5, 50, 10))
-    dataset = ingest_vector(tmp_path / "raw")
+    dataset = ingest(tmp_path / "raw")
     assert dataset.images["objects"].tolist() == [1, 1, 0]
     group = dataset.images["group"].tolist()
     assert group[0] == group[1] != group[2]
@@ -160,7 +160,7 @@ def test_scenes_of_other_crs_overlap_too(tmp_path):
     transform = Affine((right - left) / SIZE[1], 0, left, 0, -(top - bottom) / SIZE[0], top)
     scene(tmp_path / "raw/b.tif", crs="EPSG:4326", transform=transform)
     labels(tmp_path / "raw/x.geojson", box(5, 6, 15, 20))
-    dataset = ingest_vector(tmp_path / "raw")
+    dataset = ingest(tmp_path / "raw")
     assert len(set(dataset.images["group"])) == 1
     assert dataset.mask(1).sum() == pytest.approx(140, abs=15)
 
@@ -174,7 +174,7 @@ def test_classes_come_from_a_field(tmp_path):
         box(30, 0, 31, 1),
         kinds=["tin", "mud", "tin"],
     )
-    dataset = ingest_vector(tmp_path / "raw", class_field="kind")
+    dataset = ingest(tmp_path / "raw", class_field="kind")
     assert dataset.classes == ("mud", "tin")
     assert (dataset.mask(0) == [expected((10, 6, 20, 20)), expected((5, 6, 15, 20), (30, 0, 31, 1))]).all()
     assert dataset.images["foreground"].tolist() == [15 * 14 + 1]
@@ -184,13 +184,13 @@ def test_scenes_of_a_source_share_their_range(tmp_path):
     for n, source in enumerate("aab"):
         scene(tmp_path / f"raw/{source}/{n}.tif", x=100 * n, dtype="uint16", seed=n)
         labels(tmp_path / f"raw/{source}/x.geojson", *(box(100 * k + 5, 6, 100 * k + 15, 20) for k in range(n + 1)))
-    dataset = ingest_vector(tmp_path / "raw")
+    dataset = ingest(tmp_path / "raw")
     low = [tuple(values) for values in dataset.images["band_low"]]
     assert low[0] == low[1] != low[2]
     assert dataset.image(0).max() == 255
     scene(tmp_path / "raw/a/8.tif", x=700, dtype="uint8")
     with pytest.raises(DataError, match="scenes of a source must be alike"):
-        ingest_vector(tmp_path / "raw")
+        ingest(tmp_path / "raw")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_tiles(tmp_path, tiles, vectors):
     labels(raw / vectors.format(1), box(105, 6, 115, 20))
     labels(raw / vectors.format(11))
     labels(raw / vectors.format(7), box(105, 6, 115, 20))
-    dataset = ingest_vector(raw)
+    dataset = ingest(raw)
     by_id = dataset.images.set_index(dataset.images["image_id"].str.extract(r"(\d+)$")[0])
     assert dataset.layout.name == "tile-vectors"
     assert by_id.loc[["1", "2", "11"], "objects"].tolist() == [1, 0, 0]
@@ -224,7 +224,7 @@ def test_tiles_of_two_cities_find_their_own_labels(tmp_path):
             tmp_path / f"raw/{city}/vectors/SN2_{city}_buildings_img1.geojson", box(100 * n + 5, 6, 100 * n + 15, 20)
         )
         labels(tmp_path / f"raw/{city}/vectors/SN2_{city}_buildings_img2.geojson")
-    assert ingest_vector(tmp_path / "raw").images["objects"].tolist() == [1, 1]
+    assert ingest(tmp_path / "raw").images["objects"].tolist() == [1, 1]
 
 
 def test_names_that_fit_alike_or_not_at_all_are_refused(tmp_path):
@@ -232,10 +232,10 @@ def test_names_that_fit_alike_or_not_at_all_are_refused(tmp_path):
     for name in ("a", "b"):
         labels(tmp_path / f"raw/v/{name}_img1.geojson", box(5, 6, 15, 20))
     with pytest.raises(DataError, match=r"x_img1\.tif: its name fits v/a_img1\.geojson, v/b_img1\.geojson alike"):
-        ingest_vector(tmp_path / "raw")
+        ingest(tmp_path / "raw")
     (tmp_path / "raw/x_img1.tif").rename(tmp_path / "raw/x_img3.tif")
     with pytest.raises(DataError, match="no name of one ends like one of the other"):
-        ingest_vector(tmp_path / "raw")
+        ingest(tmp_path / "raw")
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def item(assets, links=()):
 
 
 def test_stac(stac):
-    dataset = ingest_vector(stac)
+    dataset = ingest(stac)
     assert dataset.layout.name == "stac"
     assert dataset.images["path"].tolist() == ["a/one/one.tif", "a/two/two.tif"]
     assert dataset.images["labelled"].tolist() == [True, False]
@@ -295,24 +295,24 @@ def test_stac_links_that_do_not_hold_are_refused(stac, file, old, new, words):
     assert old in text
     (stac / file).write_text(text.replace(old, new))
     with pytest.raises(DataError, match=words):
-        ingest_vector(stac)
+        ingest(stac)
 
 
 def test_other_folders_are_not_recognised(tmp_path, ships):
-    assert recognise(ships) is None
+    assert find_scenes(ships) is None
     scene(tmp_path / "alone/x.tif")
-    assert recognise(tmp_path / "alone") is None
+    assert find_scenes(tmp_path / "alone") is None
     with pytest.raises(DataError, match="no GeoTIFF scenes with vector labels"):
-        ingest_vector(tmp_path / "alone")
+        ingest(tmp_path / "alone")
     with pytest.raises(DataError, match="no such folder"):
-        ingest_vector(tmp_path / "gone")
+        ingest(tmp_path / "gone")
 
 
 def test_holes_and_self_crossings(tmp_path):
     scene(tmp_path / "raw/a.tif")
     crossing = [box(20, 5, 30, 5)[0], box(30, 15, 30, 15)[0], box(30, 5, 30, 5)[0], box(20, 15, 20, 15)[0]]
     labels(tmp_path / "raw/a.geojson", [box(2, 2, 12, 12), box(4, 4, 8, 8)], [*crossing, crossing[0]])
-    dataset = ingest_vector(tmp_path / "raw")
+    dataset = ingest(tmp_path / "raw")
     mask = dataset.mask(0)[0]
     assert mask[:, :15].sum() == 100 - 16
     assert 40 <= mask[:, 15:].sum() <= 60
@@ -321,7 +321,7 @@ def test_holes_and_self_crossings(tmp_path):
 
 def test_labels_partly_outside_are_counted(areas):
     labels(areas / "tier_2/b/b.geojson", box(1030, 30, 1040, 40), box(3000, 0, 3010, 10))
-    dataset = ingest_vector(areas)
+    dataset = ingest(areas)
     assert dataset.images["objects"].tolist() == [2, 1, 1, 0]
     assert any(note.startswith("1 footprints lie outside all scenes") for note in dataset.notes)
 
@@ -339,18 +339,18 @@ def test_labels_partly_outside_are_counted(areas):
 def test_labels_all_outside_name_both_places(areas, rings, more, words):
     labels(areas / "tier_2/b/b.geojson", *rings, **more)
     with pytest.raises(DataError, match=words):
-        ingest_vector(areas)
+        ingest(areas)
 
 
 def test_empty_labels_are_empty_scenes_unless_all_are(areas):
     labels(areas / "tier_2/b/b.geojson")
-    dataset = ingest_vector(areas)
+    dataset = ingest(areas)
     assert dataset.images["labelled"].tolist() == [True, True, True, False]
     assert dataset.images["foreground"][2] == 0
     assert "1 vector files hold nothing: their scenes are labelled as empty" in dataset.notes
     labels(areas / "tier_1/a/a.geojson")
     with pytest.raises(DataError, match="all 2 vector files are empty"):
-        ingest_vector(areas)
+        ingest(areas)
 
 
 def test_broken_scenes_are_all_named(areas):
@@ -358,21 +358,21 @@ def test_broken_scenes_are_all_named(areas):
     (areas / "tier_1/a/a_0.tif").write_bytes(content[: len(content) // 2])
     scene(areas / "tier_2/b/b_0.tif", crs=None)
     with pytest.raises(DataError) as raised:
-        ingest_vector(areas)
+        ingest(areas)
     assert "b_0.tif: names no CRS" in str(raised.value)
     scene(areas / "tier_2/b/b_0.tif", x=1000)
     with pytest.raises(DataError, match=r"1 of 4 scenes cannot be used:\n.*a_0\.tif: does not read as a GeoTIFF"):
-        ingest_vector(areas)
+        ingest(areas)
 
 
 def test_broken_labels_are_named(areas):
     (areas / "tier_2/b/b.geojson").write_text("{")
     with pytest.raises(DataError, match=r"1 of 2 vector files cannot be used:\n.*b\.geojson: does not read"):
-        ingest_vector(areas)
+        ingest(areas)
 
 
 def test_the_real_buildings(real_data):
-    dataset = ingest_vector(real_data / "buildings")
+    dataset = ingest(real_data / "buildings")
     assert dataset.images["objects"].tolist() == [108, 98, 121, 80, 85, 95]
     assert len(set(dataset.images["group"])) == 6
     assert set(dataset.images["source"]) == {"train_tier_1", "train_tier_2"}

@@ -13,10 +13,11 @@ import pytest
 
 from segsmith.data.dataset import Dataset
 from segsmith.data.scenes import make_salt
-from segsmith.eda.inspect import as_rgb, inspect
+from segsmith.eda.findings import as_rgb
+from segsmith.eda.inspect import inspect
 from segsmith.errors import DataError, WriteError
 
-WRITTEN = {"dataset.json", "images.parquet", "objects.parquet", "profile.json", "report.html"}
+WRITTEN = {"dataset.json", "images.parquet", "objects.parquet", "profile.json", "report.html", "findings.csv"}
 HOSTILE = "<img src=x onerror=alert(1)>&.png"
 
 
@@ -93,8 +94,8 @@ def test_the_report_tells_it(raw, tmp_path):
         "images": "7", "labelled": "5", "empty": "40.0%", "objects": "5", "foreground pixels": f"{13 / 2400:.2%}",
     }  # fmt: skip
     assert found.all("h2") == [
-        "What was found", "Labels", "Images", "Samples: no object", "Samples: one object", "Samples: several objects",
-        "Samples: unlabelled",
+        "What was found", "Findings", "Labels", "Images", "Samples: no object", "Samples: one object",
+        "Samples: several objects", "Samples: unlabelled",
     ]  # fmt: skip
     pictures = [attributes["alt"].split(":")[0] for tag, attributes in found.elements if tag == "img"]
     assert pictures == ["a.png", "d.png", "b.png", "c.png", "e.png", "x.png", "y.png"]

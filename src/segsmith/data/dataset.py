@@ -132,7 +132,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with any id, size or label, not with where the raw files lie."""
         digest = hashlib.blake2b(digest_size=8)
-        for column in ("image_id", "path", "labelled", "height", "width", "bands", "file_bytes"):
+        for column in ("image_id", "path", "labelled", "source", "group", "height", "width", "bands", "file_bytes"):
             digest.update(pd.util.hash_pandas_object(self.images[column], index=False).to_numpy().tobytes())
         for column in ("image", "class"):
             digest.update(self.objects[column].to_numpy().tobytes())

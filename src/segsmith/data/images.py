@@ -76,6 +76,14 @@ def read_levels(path: Path, *, palette: bool = False) -> Shaped[np.ndarray, "hei
     return pixels[:, :, :1] if (pixels == pixels[:, :, :1]).all() else pixels
 
 
+def mask_levels(path: Path) -> tuple[str, tuple[int, ...]]:
+    """The pixel type of a mask file, such as 'uint8', and its levels beside 0, ascending, four at most. Raises
+    DataError like read_mask."""
+    pixels = _decode(path)
+    found = np.unique(pixels)
+    return str(pixels.dtype), tuple(int(level) for level in found[found != 0][:4])
+
+
 def inspect_image(path: Path) -> ImageFacts:
     """The facts of an image that decodes whole. Raises DataError like read_image."""
     image = read_image(path)

@@ -20,6 +20,7 @@ from jaxtyping import Int
 
 from segsmith.data import rle
 from segsmith.data.dataset import Dataset, Layout
+from segsmith.data.findings import BrokenFilesError, Finding
 from segsmith.data.footprints import foreground_pixels
 from segsmith.data.images import ImageFacts, inspect_image
 from segsmith.errors import DataError, listed
@@ -119,22 +120,25 @@ def index(
     )
 
 
-def look_at_all(raw: Path, paths: Sequence[str]) -> list[ImageFacts]:
-    """The facts of every image, each decoded once. Raises DataError naming those that cannot be used."""
+def look_at_all(raw: Path, images: Sequence[LabelledImage]) -> list[ImageFacts]:
+    """The facts of every image, each decoded once. Raises BrokenFilesError with a finding for each that cannot be
+    used."""
 
-    def look(path: str) -> ImageFacts | str:
+    def look(image: LabelledImage) -> ImageFacts | Finding:
         try:
-            return inspect_image(raw / path)
+            return inspect_image(raw / image.path)
         except DataError as error:
-            return str(error)
+            return Finding("undecodable", 1.0, image.image_id, image.path, str(error))
 
-    looked = list(track(in_threads(look, paths), "images", len(paths)))
-    problems = [found for found in looked if isinstance(found, str)]
+    looked = list(track(in_threads(look, images), "images", len(images)))
+    problems = [found for found in looked if isinstance(found, Finding)]
     if problems:
-        raise DataError(
-            f"{len(problems)} of {len(paths)} images cannot be used:\n{listed(problems)}\nrepair or remove them"
+        raise BrokenFilesError(
+            f"{len(problems)} of {len(images)} images cannot be used:\n{listed([found.reason for found in problems])}\n"
+            "repair or remove them, or leave them out with --exclude undecodable",
+            problems,
         )
-    return [found for found in looked if not isinstance(found, str)]
+    return [found for found in looked if isinstance(found, ImageFacts)]
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:

@@ -5,23 +5,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from segsmith.data import ingest_coco, ingest_masks, ingest_rle
+from segsmith.data import ingest_coco, ingest_masks, ingest_rle, ingest_vector
 from segsmith.data.cleaning import Cleaning
 from segsmith.data.dataset import Dataset
 from segsmith.data.index import read_header
 from segsmith.errors import DataError, listed
 from segsmith.types import HW
 
-Family = Literal["rle", "masks", "coco"]
-"""The layouts by what their labels are: run lengths in a CSV, mask files, or COCO's JSON."""
+Family = Literal["rle", "masks", "coco", "vector"]
+"""The layouts by what their labels are: run lengths in a CSV, mask files, COCO's JSON, or vector files of rasters."""
 
 NAMES: tuple[Family, ...] = get_args(Family)
 LOOKED_FOR: dict[Family, str] = {
     "rle": ingest_rle.LOOKED_FOR,
     "masks": ingest_masks.LOOKED_FOR,
     "coco": ingest_coco.LOOKED_FOR,
+    "vector": ingest_vector.LOOKED_FOR,
 }
-# A new layout: its name in Family, a line in LOOKED_FOR, one in `recognised`, a case in `ingest`.
 
 
 def ingest(
@@ -32,6 +32,7 @@ def ingest(
     assume_hw: HW | None = None,
     classes: Path | None = None,
     foreground: ingest_masks.Foreground | None = None,
+    class_field: str | None = None,
     exclude: Mapping[str, str] | None = None,
     smallest_file: int = 0,
 ) -> Dataset:
@@ -39,9 +40,9 @@ def ingest(
 
     `layout` says which when several fit, `labels` which label file. `assume_hw` indexes run lengths alone, without
     images. `classes` is a table of class names (see class_table.py), `foreground` the one of two levels of masks that
-    is the class. `exclude` holds ids of images to leave out, each with its reason; labelled images of fewer than
-    `smallest_file` bytes are left out as well; the notes count both. Raises DataError when no layout or several fit,
-    and naming what is wrong with files and labels.
+    is the class, `class_field` the field of vector labels that holds theirs. `exclude` holds ids of images to leave
+    out, each with its reason; labelled images of fewer than `smallest_file` bytes are left out as well; the notes
+    count both. Raises DataError when no layout or several fit, and naming what is wrong with files and labels.
     """
     raw, cleaning = raw.resolve(), Cleaning(exclude or {}, smallest_file)
     if not raw.is_dir():
@@ -51,6 +52,8 @@ def ingest(
         raise DataError(f"{raw}: --assume-size wants the run lengths of a CSV; found {family}: {why}")
     if foreground and family != "masks":
         raise DataError(f"{raw}: --foreground says what mask files mean; found {family}: {why}")
+    if class_field and family != "vector":
+        raise DataError(f"{raw}: --class-field names a field of vector labels; found {family}: {why}")
     match family:
         case "rle":
             dataset = ingest_rle.ingest(raw, labels=labels, assume_hw=assume_hw, classes=classes, cleaning=cleaning)
@@ -58,6 +61,8 @@ def ingest(
             dataset = ingest_masks.ingest(raw, classes=classes, foreground=foreground, cleaning=cleaning)
         case "coco":
             dataset = ingest_coco.ingest(raw, labels=labels, classes=classes, cleaning=cleaning)
+        case "vector":
+            dataset = ingest_vector.ingest(raw, class_field=class_field, cleaning=cleaning)
     return replace(dataset, notes=(f"layout {dataset.layout.name}: {why}", *dataset.notes))
 
 
@@ -67,6 +72,7 @@ def recognised(raw: Path, labels: Path | None = None) -> dict[Family, str]:
         "rle": None if labels and labels.suffix.lower() == ".json" else ingest_rle.recognise(raw, labels),
         "masks": None if labels else ingest_masks.recognise(raw),
         "coco": ingest_coco.recognise(raw, labels),
+        "vector": None if labels else ingest_vector.recognise(raw),
     }
     return {family: why for family, why in seen.items() if why}
 

@@ -61,7 +61,7 @@ def ingest(
     found += [LabelledImage(path.name, str(path.relative_to(raw)), labelled=False) for path in others]
     cleaned = cleaning.apply(raw, found)
     images = cleaned.images
-    facts = look_at_all(raw, [image.path for image in images])
+    facts = look_at_all(raw, images)
     number_of_id = {image.image_id: number for number, image in enumerate(images)}
     number_of = {key: number_of_id.get(path.name) for key, path in named.items()}
     _check_sizes(file, told["images"], number_of, facts)

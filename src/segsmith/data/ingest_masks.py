@@ -113,7 +113,7 @@ def ingest(
     files = [mask for image in images if (mask := pairs.masks[raw / image.path])]
     table = _class_table(raw, classes)
     meaning = _meaning(raw, files, table, foreground, rarer=pairs.form == "pair")
-    facts = look_at_all(raw, [image.path for image in images])
+    facts = look_at_all(raw, images)
     objects = _objects(files, facts, meaning)
     notes = [*meaning.notes, *cleaned.notes]
     if len(files) < len(images):

@@ -23,6 +23,7 @@ from segsmith.data import rle
 from segsmith.data.class_table import read_class_table
 from segsmith.data.cleaning import Cleaning
 from segsmith.data.dataset import Dataset, Layout
+from segsmith.data.findings import BrokenFilesError, Finding
 from segsmith.data.images import ImageFacts, is_image, read_mask
 from segsmith.data.index import LabelledImage, LabelledObject, in_threads, index, look_at_all, read_csv, read_header
 from segsmith.errors import DataError, RunLengthError, listed
@@ -95,7 +96,7 @@ def ingest(
     if assume_hw:
         facts = [ImageFacts(assume_hw, 0, 0, (), ())] * len(images)
     else:
-        facts = look_at_all(raw, [image.path for image in images])
+        facts = look_at_all(raw, images)
         others = Counter(str(Path(image.path).parent) for image in images if not image.labelled)
         if others:
             notes.append("unlabelled: " + ", ".join(f"{count} in {folder}" for folder, count in others.items()))
@@ -317,27 +318,36 @@ def _check_masks(
     for found in objects:
         runs_of.setdefault(found.image, []).append(found.runs)
 
-    def look(row: int) -> str | None:
+    def look(row: int) -> Finding | None:
         file = files.get(Path(ids[row]).stem)
         if file is None:
-            return f"{ids[row]}: no mask file in {folder}"
+            return broken(row, "mask-mismatch", f"{ids[row]}: no mask file in {folder}")
         try:
             mask = read_mask(file)
         except DataError as error:
-            return str(error)
+            return broken(row, "undecodable", str(error))
         hw = facts[row].hw
         if mask.shape != hw:
-            return f"{file}: is {mask.shape[0]} x {mask.shape[1]} pixels, its image {hw[0]} x {hw[1]}"
+            what = f"is {mask.shape[0]} x {mask.shape[1]} pixels, its image {hw[0]} x {hw[1]}"
+            return broken(row, "mask-mismatch", f"{file}: {what}")
         truth = rle.decode(np.concatenate(runs_of.get(row, [NO_RUNS])), hw)
         wrong = int((mask != truth).sum())
-        return f"{file}: differs from {csv_file.name} in {wrong} pixels" if wrong else None
+        if wrong:
+            return broken(row, "mask-mismatch", f"{file}: differs from {csv_file.name} in {wrong} pixels")
+        return None
+
+    def broken(row: int, kind: str, reason: str) -> Finding:
+        return Finding(kind, 1.0, ids[row], files.get(Path(ids[row]).stem, folder).name, reason)
 
     looked = track(in_threads(look, range(len(ids))), "masks", len(ids))
     problems = [found for found in looked if found]
     if problems:
-        raise DataError(
-            f"{len(problems)} of {len(ids)} mask files cannot be used:\n{listed(problems)}\n"
-            f"correct them, or move {folder.name}/ away to go by {csv_file.name} alone"
+        kinds = " or ".join(f"--exclude {kind}" for kind in sorted({found.kind for found in problems}))
+        raise BrokenFilesError(
+            f"{len(problems)} of {len(ids)} mask files cannot be used:\n"
+            f"{listed([found.reason for found in problems])}\n"
+            f"correct them, move {folder.name}/ away to go by {csv_file.name} alone, or leave them out with {kinds}",
+            problems,
         )
 
 

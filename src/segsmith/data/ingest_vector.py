@@ -19,6 +19,7 @@ from urllib.parse import unquote
 import numpy as np
 import shapely
 
+from segsmith.data.cleaning import Cleaning
 from segsmith.data.dataset import Dataset, Layout
 from segsmith.data.footprints import (
     LONGITUDE_LATITUDE,
@@ -35,6 +36,7 @@ from segsmith.errors import DataError, listed
 from segsmith.progress import track
 from segsmith.types import Runs
 
+LOOKED_FOR = "GeoTIFF scenes with GeoJSON, GeoPackage or Shapefile labels, or a STAC catalogue of both"
 MOST_CLASSES = 127
 NO_RUNS: Runs = np.empty((0, 2), np.int32)
 
@@ -56,7 +58,13 @@ class Found(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def recognise(raw: Path) -> Found | None:
+def recognise(raw: Path) -> str | None:
+    """What of this layout lies in a raw folder, in words; None if nothing does. Raises DataError like `find_scenes`."""
+    found = find_scenes(raw)
+    return found and found.evidence
+
+
+def find_scenes(raw: Path) -> Found | None:
     """The scenes of a folder and their vector files; None where it holds no GeoTIFF or no vector file.
 
     Raises DataError for a STAC folder whose links or assets are missing or lead out of it, and for names that fit
@@ -78,7 +86,7 @@ def recognise(raw: Path) -> Found | None:
     return _tiles(raw, rasters, vectors)
 
 
-def ingest_vector(raw: Path, *, class_field: str | None = None) -> Dataset:
+def ingest(raw: Path, *, class_field: str | None = None, cleaning: Cleaning | None = None) -> Dataset:
     """The dataset of a folder of scenes and vector labels; every block of every scene is decoded once.
 
     Classes are the values of `class_field`, sorted, or one class 'object' without it. A footprint in several scenes is
@@ -86,23 +94,24 @@ def ingest_vector(raw: Path, *, class_field: str | None = None) -> Dataset:
     where there is none; scenes of a source share the range that becomes level 0 to 255. Memory is that of the labels
     and one vector file. Raises DataError naming every file that is wrong, at most ten at a time.
     """
-    raw = raw.resolve()
+    raw, cleaning = raw.resolve(), cleaning or Cleaning()
     if not raw.is_dir():
         raise DataError(f"{raw}: no such folder")
-    found = recognise(raw)
+    found = find_scenes(raw)
     if found is None:
         raise DataError(f"{raw}: no GeoTIFF scenes with vector labels (GeoJSON, GeoPackage or Shapefile) here")
-    scenes = found.scenes
-    paths = [str(scene.path.relative_to(raw)) for scene in scenes]
-    sources = [Path(path).parts[0] if len(Path(path).parts) > 1 else "all" for path in paths]
+    scene_of = {str(scene.path.relative_to(raw)): scene for scene in found.scenes}
+    cleaned = cleaning.apply(raw, _images(scene_of))
+    images = cleaned.images
+    scenes = [scene_of[image.path] for image in images]
+    sources = [image.source for image in images]
     facts = _look_at_scenes(scenes)
     levels = _levels_of_sources(raw, scenes, facts, sources)
     measured = _checked([scene.path for scene in scenes], lambda i: measure_levels(scenes[i].path, levels[sources[i]]))
     objects, classes, notes = _read_objects(raw, scenes, facts, class_field)
-    stems = [Path(path).stem for path in paths]
     groups = _overlapping(facts)
+    notes = [*cleaned.notes, *found.notes, *notes]
     unlabelled = sum(not scene.labels for scene in scenes)
-    notes = [found.evidence, *found.notes, *notes]
     if unlabelled:
         notes.append(f"{unlabelled} of {len(scenes)} scenes are unlabelled: no vector file is theirs")
     if shared := len(scenes) - len(set(groups)):
@@ -111,16 +120,7 @@ def ingest_vector(raw: Path, *, class_field: str | None = None) -> Dataset:
         raw,
         Layout(found.layout, "ImageId", "EncodedPixels", one_row_per="object", id_has_suffix=False),
         classes,
-        [
-            LabelledImage(
-                stem if len(set(stems)) == len(stems) else str(Path(path).with_suffix("")),
-                path,
-                bool(scene.labels),
-                source,
-                group,
-            )
-            for stem, path, scene, source, group in zip(stems, paths, scenes, sources, groups, strict=True)
-        ],
+        [image._replace(group=group) for image, group in zip(images, groups, strict=True)],
         [
             ImageFacts(f.hw, f.bands, f.file_bytes, m.mean, m.std, f.crs, f.transform, f.gsd_m, *levels[source])
             for f, m, source in zip(facts, measured, sources, strict=True)
@@ -128,6 +128,16 @@ def ingest_vector(raw: Path, *, class_field: str | None = None) -> Dataset:
         objects,
         notes,
     )
+
+
+def _images(scene_of: dict[str, Scene]) -> list[LabelledImage]:
+    """The id of a scene is its name, or its path where two have one name; its source the first folder it is in."""
+    stems = [Path(path).stem for path in scene_of]
+    ids = stems if len(set(stems)) == len(stems) else [str(Path(path).with_suffix("")) for path in scene_of]
+    return [
+        LabelledImage(image_id, path, bool(scene.labels), Path(path).parts[0] if len(Path(path).parts) > 1 else "all")
+        for image_id, (path, scene) in zip(ids, scene_of.items(), strict=True)
+    ]
 
 
 def _files(raw: Path) -> Iterator[Path]:

@@ -1,23 +1,29 @@
 """Raw folder -> dataset folder: index, profile.json, report.html. The raw files stay as they are."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from segsmith.data.dataset import Dataset
+from segsmith.data.examine import examine
+from segsmith.data.findings import Finding, to_csv
 from segsmith.data.ingest import Family, ingest
 from segsmith.data.ingest_masks import Foreground
 from segsmith.eda.charts import bar_chart, binned, histogram
+from segsmith.eda.findings import as_rgb, findings_section
 from segsmith.eda.page import Section, chart_grid, figure_grid, render_page, table
-from segsmith.eda.pictures import Picture, image_uri, outlined
+from segsmith.eda.pictures import image_uri, outlined
 from segsmith.eda.profile import Profile, object_pixels, profile
 from segsmith.errors import WriteError
-from segsmith.types import HW, Image
+from segsmith.types import HW
 
-WRITTEN = frozenset({"dataset.json", "images.parquet", "objects.parquet", "profile.json", "report.html"})
+WRITTEN = frozenset(
+    {"dataset.json", "images.parquet", "objects.parquet", "profile.json", "report.html", "findings.csv"}
+)
 SHOWN = 12
 """Sample images per group in the report."""
 
@@ -29,6 +35,8 @@ class Inspection:
     folder: Path
     dataset: Dataset
     profile: Profile
+    findings: list[Finding]
+    """Worst first; also of images that were left out."""
 
 
 def inspect(
@@ -40,38 +48,50 @@ def inspect(
     assume_hw: HW | None = None,
     classes: Path | None = None,
     foreground: Foreground | None = None,
-    exclude: Mapping[str, str] | None = None,
+    class_field: str | None = None,
+    exclude: Sequence[str] = (),
     smallest_file: int = 0,
+    groups: Path | None = None,
+    audit: bool = True,
 ) -> Inspection:
-    """Index a raw folder into `out`, whole or not at all; a dataset that stands there is replaced.
+    """Index and audit a raw folder into `out`, whole or not at all; a dataset that stands there is replaced.
 
-    The options are those of `ingest`. Raises DataError naming what is wrong with the raw files, WriteError if `out`
-    holds something else or cannot be written.
+    `exclude` names kinds of findings, or files of ids, whose images are left out; `groups` is a CSV of ids and the
+    group each belongs to; without `audit` images are indexed and not compared. The other options are those of
+    `ingest`. Raises DataError naming what is wrong with the raw files, WriteError if `out` holds something else or
+    cannot be written.
     """
     if out.is_dir():
         there = {path.name for path in out.iterdir()}
         if there - WRITTEN or (there and "dataset.json" not in there):
             other = min(there - WRITTEN, default=min(there))
             raise WriteError(f"{out}: holds {other}, which inspect did not write; choose a new folder")
-    dataset = ingest(
+    read = partial(
+        ingest,
         raw,
         layout=layout,
         labels=labels,
         assume_hw=assume_hw,
         classes=classes,
         foreground=foreground,
-        exclude=exclude,
+        class_field=class_field,
         smallest_file=smallest_file,
     )
+    examined = examine(lambda out: read(exclude=out), exclude, of_user=groups, look=audit and not assume_hw)
+    dataset, findings = examined.dataset, examined.findings
     found = profile(dataset)
     dataset.write(
         out,
-        {"profile.json": json.dumps(found.as_dict(), indent=2), "report.html": _report(dataset, found, not assume_hw)},
+        {
+            "profile.json": json.dumps(found.as_dict(), indent=2),
+            "findings.csv": to_csv(findings),
+            "report.html": _report(dataset, found, findings, not assume_hw),
+        },
     )
-    return Inspection(out, dataset, found)
+    return Inspection(out, dataset, found, findings)
 
 
-def _report(dataset: Dataset, found: Profile, with_images: bool) -> str:
+def _report(dataset: Dataset, found: Profile, findings: Sequence[Finding], with_images: bool) -> str:
     labelled = dataset.images.iloc[dataset.labelled]
     coverage = 100 * (labelled["foreground"] / (labelled["height"].astype(np.int64) * labelled["width"])).to_numpy()
     empty_share = found.empty / max(1, found.labelled)
@@ -125,6 +145,7 @@ def _report(dataset: Dataset, found: Profile, with_images: bool) -> str:
         ),
     ]
     if with_images:
+        sections.insert(1, findings_section(dataset, findings))
         sections += [
             Section(f"Samples: {name}", [figure_grid(_samples(dataset, chosen))])
             for name, chosen in _sample_groups(dataset)
@@ -205,8 +226,3 @@ def _samples(dataset: Dataset, indices: Sequence[int]) -> list[tuple[str, str]]:
         drawn = outlined(image, np.asarray(mask.any(axis=0)))
         items.append((image_uri(drawn, max_side=480, enlarge=enlarge), caption))
     return items
-
-
-def as_rgb(image: Image) -> Picture:
-    """The first three bands, or the only one three times."""
-    return image[:, :, :3] if image.shape[2] >= 3 else np.repeat(image[:, :, :1], 3, axis=2)

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from segsmith.data.chips import Chips, cut
 from segsmith.eda.charts import Interval, Line, heat_map, interval_chart, line_chart
-from segsmith.eda.inspect import as_rgb
+from segsmith.eda.findings import as_rgb
 from segsmith.eda.page import Section, chart_grid, code_block, figure_grid, legend, render_page, table
 from segsmith.eda.pictures import image_uri, triptych
 from segsmith.files import write_text

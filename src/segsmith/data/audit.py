@@ -1,0 +1,379 @@
+"""Dataset -> findings, worst first: what is broken, off-topic or suspicious, and how unusual it is among the others.
+
+Every measure of an image is compared with the same measure of all others. How far out it lies is told in decades: at 3
+decades lies what one image in a thousand would show if the tail of this dataset's images went on as it begins. Decades
+of different measures can be compared, so one list holds all findings. Of several findings that say one thing of one
+image in other words (an image of one colour is also a tiny file) the worst is kept.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import log10
+from os import walk
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from segsmith.data.agreement import Agreement, agreements
+from segsmith.data.audit_images import ImageMeasures, measure_image, small_grey
+from segsmith.data.audit_masks import TURNS, MaskMeasures, measure_mask, outline_contrast
+from segsmith.data.dataset import Dataset
+from segsmith.data.findings import Finding, worst_first
+from segsmith.data.images import is_image, mask_levels
+from segsmith.data.index import in_threads
+from segsmith.progress import track
+from segsmith.types import ClassMask, Image
+
+TOO_LARGE_PX = 2**26
+"""Images of more pixels are not read whole, and not audited."""
+MASK_FOLDERS = frozenset({"mask", "masks"})
+MOST_DECADES = 6
+"""A severity of 1."""
+WRONG = 0.8
+"""The least severity of what is wrong whatever the other images look like."""
+RARE = 0.02
+"""A form, size or value is a finding where at most this share has it."""
+FIRST = 2.5
+"""Decades from which on a measure is a finding; more in datasets of many images, so that chance fills no list."""
+
+MAY_BE_RIGHT = frozenset({"tiny-file", "odd-brightness"})
+"""Kinds that are a hint alone; their decades count half."""
+
+
+class Neighbours(NamedTuple):
+    """Two images, by number, that touch in the mosaic they were cut from."""
+
+    first: int
+    second: int
+    side: Literal["right", "below"]
+    """Where the second lies, seen from the first."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    image: ImageMeasures
+    mask: MaskMeasures | None
+    """None for an image without foreground."""
+    outline: float
+    """How much steeper the image is on the mask's outline than elsewhere."""
+    turned: tuple[float, ...]
+    """The same of each mask that TURNS makes of it."""
+
+
+def audit(
+    dataset: Dataset,
+    *,
+    neighbours: Sequence[Neighbours] = (),
+    disagreeing: Sequence[tuple[int, int]] = (),
+    folds: Int[np.ndarray, " images"] | None = None,
+) -> list[Finding]:
+    """What is wrong with the images and masks of a dataset, worst first; none for one indexed without its images.
+
+    `neighbours` are images of one mosaic, `disagreeing` pairs of images that show the same but are labelled otherwise,
+    `folds` the fold of each image or -1. Each image is decoded once, 2 * agreement.TRAINED_ON of them three times at
+    most; memory is a few numbers per image. Raises DataError when a file has gone or broken since it was indexed.
+    """
+    if not len(dataset) or not dataset.images["bands"].any():
+        return []
+    sizes = dataset.images["height"].to_numpy().astype(np.int64) * dataset.images["width"].to_numpy()
+    numbers = np.flatnonzero(sizes <= TOO_LARGE_PX).tolist()
+
+    def look(number: int) -> _Look:
+        image, mask = _read(dataset, number)
+        grey = small_grey(image)
+        filled = bool(mask.any())
+        return _Look(
+            measure_image(image),
+            measure_mask(mask) if filled else None,
+            outline_contrast(grey, mask) if filled else 0.0,
+            tuple(outline_contrast(grey, turn(mask)) for turn in TURNS.values()) if filled else (),
+        )
+
+    looks = dict(zip(numbers, track(in_threads(look, numbers), "audit", len(numbers)), strict=True))
+    labelled = [number for number in dataset.labelled.tolist() if number in looks]
+    fits = dict(agreements(labelled, lambda number: _read(dataset, number)))
+    found = [
+        *_worst_each(_off_topic(dataset, looks)),
+        *_worst_each(_odd_masks(dataset, looks, fits)),
+        *_minorities(dataset),
+        *_mask_files(dataset),
+        *_along_rows(dataset, looks),
+        *_neighbours(dataset, neighbours),
+        *_missing_classes(dataset, folds),
+        *(
+            _finding(
+                dataset,
+                "duplicates-disagree",
+                WRONG,
+                one,
+                f"shows what {_name(dataset, other)} shows, labelled otherwise",
+            )
+            for pair in disagreeing
+            for one, other in (pair, pair[::-1])
+        ),
+        *(
+            _finding(
+                dataset, "not-audited", 0.0, number, f"has {int(sizes[number]):,} pixels, more than {TOO_LARGE_PX:,}"
+            )
+            for number in np.flatnonzero(sizes > TOO_LARGE_PX).tolist()
+        ),
+    ]
+    return worst_first(found)
+
+
+def _read(dataset: Dataset, number: int) -> tuple[Image, ClassMask]:
+    """An image and the joined masks of all its classes."""
+    return dataset.image(number), np.asarray(dataset.mask(number).any(axis=0))
+
+
+def _off_topic(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
+    """Images that show nothing, noise, or something of quite another brightness or detail than the others."""
+    numbers = np.array(list(looks))
+    table = pd.DataFrame([found.image for found in looks.values()])
+    pixels = (dataset.images["height"].astype(np.int64) * dataset.images["width"]).to_numpy()[numbers]
+    detail = dataset.images["file_bytes"].to_numpy()[numbers] / pixels
+    foreground = dataset.images["foreground"].to_numpy()[numbers]
+    # What shows nothing must not set the scale for what shows something.
+    shows = ((table["blank"] < 0.5) & (table["contrast"] > 0)).to_numpy()
+    measures = {
+        "uniform": decades(-np.log(table["contrast"].to_numpy() + 1), shows, 0.3),
+        "noise": decades(table["roughness"].to_numpy(), shows, 0.05),
+        "tiny-file": decades(-np.log(detail), shows, 0.2),
+        "odd-brightness": np.maximum(
+            decades(table["brightness"].to_numpy(), shows, 10.0), decades(-table["brightness"].to_numpy(), shows, 10.0)
+        ),
+    }
+    enough = least_decades(len(numbers))
+    blank_share = float((~shows & (table["blank"] >= 0.5)).mean())
+    for place, number in enumerate(numbers.tolist()):
+        row = table.iloc[place]
+        if row["blank"] >= 0.5:
+            share = f"{row['blank']:.0%} of its pixels are black or white"
+            if row["contrast"] == 0 and foreground[place]:
+                reason = f"{share}, yet {foreground[place]:,} pixels are labelled"
+                yield _finding(dataset, "mask-on-blank", 1.0, number, reason)
+            yield _finding(dataset, "blank", _severity(-log10(blank_share)), number, share)
+            continue
+        said = {
+            "uniform": f"has a contrast of {row['contrast']:.0f} grey levels, half of the images more than "
+            f"{table['contrast'].median():.0f}",
+            "noise": f"neighbouring pixels correlate by {1 - row['roughness']:.2f}, in half of the images by more than "
+            f"{1 - table['roughness'].median():.2f}",
+            "tiny-file": f"is stored in {detail[place]:.3f} bytes a pixel, half of the images in more than "
+            f"{np.median(detail):.3f}",
+            "odd-brightness": f"has a mean grey level of {row['brightness']:.0f}, half of the images lie "
+            f"{'below' if row['brightness'] > table['brightness'].median() else 'above'} "
+            f"{table['brightness'].median():.0f}",
+        }
+        for kind, out in measures.items():
+            if out[place] >= enough:
+                severity = _severity(float(out[place]) * (0.5 if kind in MAY_BE_RIGHT else 1))
+                if kind == "noise" and measures["uniform"][place] >= enough:
+                    continue  # what little there is in a uniform image is always noise
+                if kind in ("uniform", "noise") and foreground[place] and out[place] >= 4:
+                    said[kind] += f", yet {foreground[place]:,} pixels are labelled"
+                    severity = max(WRONG, severity)
+                yield _finding(dataset, kind, severity, number, said[kind])
+
+
+def _odd_masks(dataset: Dataset, looks: dict[int, _Look], fits: dict[int, Agreement]) -> Iterator[Finding]:
+    """Masks of a rare form, and masks that their image does not bear out; each is more suspicious for being both."""
+    masks = {number: found.mask for number, found in looks.items() if found.mask}
+    if not masks:
+        return
+    numbers = np.array(list(masks))
+    everything = np.ones(len(numbers), bool)
+    unknown = Agreement(np.nan, np.nan, np.nan, (np.nan,) * len(TURNS))
+    gaps = np.array([(fit.gap, *fit.turned) for fit in (fits.get(n, unknown) for n in masks)])
+    outlines = np.array([(looks[n].outline, *looks[n].turned) for n in masks])
+    # Either sees what the other does not: the inside of things, and where they end.
+    fit = np.nan_to_num(gaps, nan=float(np.nanmedian(gaps[:, 0])) if np.isfinite(gaps).any() else 0.0)
+    doubt = decades(-fit[:, 0] - np.clip(outlines[:, 0], -1, 1), everything, 0.5)
+    gains = fit[:, 1:] - fit[:, :1] + np.clip(outlines[:, 1:] - outlines[:, :1], -1, 1)
+    turned = np.stack([decades(gain, everything, 0.5) for gain in gains.T], axis=1)
+    straight = np.array([mask.straight for mask in masks.values()])
+    forms = Counter(mask.form for mask in masks.values())
+    sizes = np.array([mask.pixels for mask in masks.values()])
+    enough = least_decades(len(numbers))
+    for place, (number, mask) in enumerate(masks.items()):
+        # How well the image bears a mask out counts for it as against it; of a speck nothing can be said.
+        unborne = 0.0 if mask.form == "speck" else max(-1.0, float(doubt[place]) - 0.7)
+        if mask.form != "drawn":
+            alike = int((sizes <= mask.pixels).sum()) if mask.form == "speck" else forms[mask.form]
+            rare = -log10(alike / len(masks))
+            if alike <= max(1, RARE * len(masks)):
+                kind = "full-columns" if mask.form.startswith("full") else mask.form.split()[0]
+                reason = (
+                    f"mask is {mask.form}: {mask.pixels:,} pixels, {mask.share:.1%} of the image, "
+                    f"as {alike:,} of {len(masks):,} masks are"
+                )
+                yield _finding(dataset, kind, _severity(rare + unborne), number, reason)
+        elif straight[place] > 0.9 and (share := float((straight >= straight[place]).mean())) <= RARE:
+            reason = f"{straight[place]:.0%} of the mask's outline runs along the pixel grid"
+            yield _finding(dataset, "straight-sides", _severity(-log10(share) + unborne), number, reason)
+        if mask.form == "speck":
+            continue
+        best = int(turned[place].argmax())
+        if turned[place, best] >= enough:
+            reason = (
+                f"mask fits better {list(TURNS)[best]}: its outline lies on slopes {outlines[place, 0]:.2f} "
+                f"deviations above the mean as it is, {outlines[place, best + 1]:.2f} so"
+            )
+            yield _finding(dataset, "mask-transposed", _severity(float(turned[place, best])), number, reason)
+        if doubt[place] >= enough:
+            reason = f"the mask's outline lies on slopes {outlines[place, 0]:.2f} deviations above the image's mean"
+            if np.isfinite(gaps[place, 0]):
+                reason += (
+                    f", log odds of foreground inside less outside are {gaps[place, 0]:.1f}; in half of the images "
+                    f"more than {np.median(outlines[:, 0]):.2f} and {np.nanmedian(gaps[:, 0]):.1f}"
+                )
+            yield _finding(dataset, "mask-disagrees", _severity(float(doubt[place])), number, reason)
+
+
+def _minorities(dataset: Dataset) -> Iterator[Finding]:
+    """Images of a size or number of bands that few others have. A dataset of many sizes has no minority."""
+    images = dataset.images
+    for kind, values, unit in (
+        ("bands-differ", images["bands"].astype(str), "bands"),
+        ("size-differs", images["height"].astype(str) + " x " + images["width"].astype(str), "pixels"),
+    ):
+        counts = values.value_counts()
+        common = counts.index[0]
+        if counts.iloc[0] < 0.9 * len(images):
+            continue
+        for number in np.flatnonzero((values != common).to_numpy()).tolist():
+            own = values.iloc[number]
+            severity = max(WRONG, _severity(-log10(counts[own] / len(images))))
+            reason = f"has {own} {unit}, {counts.iloc[0]:,} of {len(images):,} images have {common}"
+            yield _finding(dataset, kind, severity, number, reason)
+
+
+def _mask_files(dataset: Dataset) -> Iterator[Finding]:
+    """Mask files, in folders named masks, whose levels are not those of the other files that hold foreground."""
+    files: dict[str, Path] = {}
+    for top, _, names in walk(dataset.raw):
+        if Path(top).name in MASK_FOLDERS:
+            files |= {Path(name).stem: Path(top, name) for name in names if is_image(Path(name))}
+    wanted = [
+        (number, files[Path(str(dataset.images["image_id"].iloc[number])).stem])
+        for number in dataset.labelled.tolist()
+        if Path(str(dataset.images["image_id"].iloc[number])).stem in files
+    ]
+    looked = list(in_threads(lambda item: mask_levels(item[1]), wanted))
+    filled = [(number, file, found) for (number, file), found in zip(wanted, looked, strict=True) if found[1]]
+    counts = Counter(found for _, _, found in filled)
+    if len(counts) < 2:
+        return
+    common, most = counts.most_common(1)[0]
+    if most < 0.9 * len(filled):
+        return
+    for number, file, found in filled:
+        if found != common:
+            severity = max(WRONG, _severity(-log10(counts[found] / len(filled))))
+            reason = f"mask file {file.name} holds {_levels(found)}, {most:,} of {len(filled):,} hold {_levels(common)}"
+            yield _finding(dataset, "mask-values", severity, number, reason)
+
+
+def _levels(found: tuple[str, tuple[int, ...]]) -> str:
+    kind, levels = found
+    listed = " ".join(map(str, levels[:3])) + (" ..." if len(levels) > 3 else "")
+    return f"0 and {listed} of {kind}"
+
+
+def _along_rows(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
+    """One finding for the whole dataset if outlines follow the images better when all run lengths are read along the
+    rows: by five standard errors of the mean difference."""
+    more = np.array([found.turned[0] - found.outline for found in looks.values() if found.mask])
+    if len(more) < 8:
+        return
+    errors = float(more.mean() / (more.std(ddof=1) / len(more) ** 0.5 + 1e-9))
+    if errors > 5:
+        reason = (
+            f"over {len(more):,} masks outlines lie on steeper slopes when run lengths are read along the rows, "
+            f"by {errors:.0f} standard errors"
+        )
+        yield Finding("all-transposed", 1.0, "", "", reason)
+
+
+def _neighbours(dataset: Dataset, pairs: Sequence[Neighbours]) -> Iterator[Finding]:
+    """Images whose mask breaks off at most of the sides where their neighbours' goes on."""
+    broken: dict[int, list[float]] = {}
+    for first, second, side in pairs:
+        if not (dataset.images["labelled"].iloc[first] and dataset.images["labelled"].iloc[second]):
+            continue
+        one, other = (np.asarray(dataset.mask(n).any(axis=0)) for n in (first, second))
+        ends, begins = (one[:, -1], other[:, 0]) if side == "right" else (one[-1], other[0])
+        if ends.shape == begins.shape:
+            share = float((ends != begins).mean())
+            broken.setdefault(first, []).append(share)
+            broken.setdefault(second, []).append(share)
+    if not broken:
+        return
+    numbers = np.array(list(broken))
+    # The best of its sides: where one side fits, the other neighbour may be the wrong one.
+    shares = np.array([min(of) if len(of) > 1 else of[0] for of in broken.values()])
+    out = decades(shares, np.ones(len(shares), bool), 0.05)
+    for number, share, far in zip(numbers.tolist(), shares.tolist(), out.tolist(), strict=True):
+        if far >= least_decades(len(shares)) and share > 0.2:
+            reason = f"at least {share:.0%} of each side that touches a neighbour is labelled otherwise there"
+            yield _finding(dataset, "neighbours-disagree", _severity(far), number, reason)
+
+
+def _missing_classes(dataset: Dataset, folds: Int[np.ndarray, " images"] | None) -> Iterator[Finding]:
+    """One finding per fold and class that it lacks."""
+    if folds is None:
+        return
+    image_of, class_of = dataset.objects["image"].to_numpy(), dataset.objects["class"].to_numpy()
+    for fold in sorted(set(folds[folds >= 0].tolist())):
+        present = set(class_of[folds[image_of] == fold].tolist())
+        for class_id, name in enumerate(dataset.classes):
+            if class_id not in present:
+                yield Finding("class-missing", WRONG, "", "", f"fold {fold} holds no object of class {name}")
+
+
+def decades(
+    values: Float[np.ndarray, " images"], scale_of: Bool[np.ndarray, " images"], least: float
+) -> Float[np.ndarray, " images"]:
+    """How far out each value lies in the upper tail, as -log10 of the share that would lie farther.
+
+    The tail is taken to fall off exponentially, as fast as it does from the median to the 95th or from the 90th to the
+    98th percentile of the images `scale_of`, whichever is slower: half a per cent of outliers hardly moves it. `least`
+    is the smallest decade, in units of the value, so that differences of no meaning are none in a dataset without
+    spread.
+    """
+    known = values[scale_of] if scale_of.any() else values
+    q50, q90, q95, q98 = np.percentile(known, [50, 90, 95, 98])
+    decade = max(q95 - q50, (q98 - q90) / log10(5), least)
+    return np.asarray(log10(2) + (values - q50) / decade)
+
+
+def least_decades(count: int) -> float:
+    """Decades at which a measure is worth a finding among so many images."""
+    return max(FIRST, log10(max(1, count)) - 0.5)
+
+
+def _severity(out: float) -> float:
+    return min(1.0, max(0.0, out / MOST_DECADES))
+
+
+def _worst_each(findings: Iterator[Finding]) -> list[Finding]:
+    """The worst finding of each image."""
+    kept: dict[str, Finding] = {}
+    for found in worst_first(findings):
+        kept.setdefault(found.path, found)
+    return list(kept.values())
+
+
+def _name(dataset: Dataset, number: int) -> str:
+    return str(dataset.images["image_id"].iloc[number])
+
+
+def _finding(dataset: Dataset, kind: str, severity: float, number: int, reason: str) -> Finding:
+    first, last = dataset.first_object[number], dataset.first_object[number + 1]
+    row = int(dataset.objects["source_row"].iloc[first]) if last > first else None
+    path = str(dataset.images["path"].iloc[number])
+    return Finding(kind, severity, _name(dataset, number), path, reason, row)
