@@ -127,7 +127,7 @@ def test_an_index_with_a_broken_file_is_refused(ships, tmp_path, name, content):
 def test_an_index_of_another_format_is_refused(ships, tmp_path, facts):
     ingest(ships).write(tmp_path / "index")
     (tmp_path / "index" / "dataset.json").write_text(json.dumps(facts))
-    with pytest.raises(DataError, match=r"dataset format (99|None), this segsmith reads 1"):
+    with pytest.raises(DataError, match=r"dataset format (99|None), this segsmith reads 2"):
         Dataset.open(tmp_path / "index")
 
 

@@ -55,8 +55,10 @@ class Layout:
     class_keys: tuple[str, ...] = ()
     """How the classes are written there, in the order of the dataset's class names."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "class_keys", tuple(self.class_keys))  # JSON knows lists alone
+    @staticmethod
+    def of(facts: dict[str, Any]) -> "Layout":
+        """The layout of what `asdict` gave, also after a way through JSON, which knows lists alone."""
+        return Layout(**facts | {"class_keys": tuple(facts["class_keys"])})
 
     @property
     def joins_class(self) -> bool:
@@ -301,7 +303,7 @@ class Dataset:
         column = objects["runs"].combine_chunks()
         return Dataset(
             raw=Path(facts["raw"]),
-            layout=Layout(**facts["layout"]),
+            layout=Layout.of(facts["layout"]),
             classes=tuple(facts["classes"]),
             images=images,
             objects=objects.drop_columns(["runs"]).to_pandas(),

@@ -117,7 +117,7 @@ def _from_facts(facts: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),
         classes=tuple(facts["classes"]),
-        layout=Layout(**facts["layout"]),
+        layout=Layout.of(facts["layout"]),
         fingerprint=facts["fingerprint"],
         extra=tuple((low, high) for low, high in facts["extra"]),
         decision=Decision(**decision),
