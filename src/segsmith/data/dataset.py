@@ -11,9 +11,9 @@ import hashlib
 import io
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from segsmith.files import replacing_folder
 from segsmith.types import HW, ClassMask, Image, Mask
 
 FORMAT = 2
+KEPT_IMAGES = 4
 SEARCHABLE_IMAGES = 64
 """Images whose polygons are kept ready for windows of them; others are made so when they are read."""
 
@@ -208,12 +209,28 @@ class Dataset:
         if self._is_raster[index]:
             image, valid = self._raster_window(index, wanted, scale)
         else:
-            image = _cut(resized_image(self.image(index), hw), wanted)
+            picture = self._scaled_image(index, hw) if window is None else self._last_images(index, hw)
+            image = _cut(picture, wanted)
             valid = _cut(np.ones(hw, bool), wanted)
         if self._shapes:
             return Chip(image, self._polygon_mask(index, wanted, scale), valid)
-        mask = resized_mask(self.mask(index), hw).transpose(1, 2, 0)
-        return Chip(image, _cut(mask, wanted).transpose(2, 0, 1), valid)
+        mask = self._scaled_mask(index, hw) if window is None else self._last_masks(index, hw)
+        return Chip(image, _cut(mask.transpose(1, 2, 0), wanted).transpose(2, 0, 1), valid)
+
+    def _scaled_image(self, index: int, hw: HW) -> Image:
+        return resized_image(self.image(index), hw)
+
+    def _scaled_mask(self, index: int, hw: HW) -> Mask:
+        return resized_mask(self.mask(index), hw)
+
+    @cached_property
+    def _last_images(self) -> Callable[[int, HW], Image]:
+        """The pictures that windows were read of last: the next window is often one of the same picture."""
+        return lru_cache(KEPT_IMAGES)(self._scaled_image)
+
+    @cached_property
+    def _last_masks(self) -> Callable[[int, HW], Mask]:
+        return lru_cache(KEPT_IMAGES)(self._scaled_mask)
 
     @cached_property
     def _is_raster(self) -> Bool[np.ndarray, " images"]:
