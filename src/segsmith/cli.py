@@ -23,7 +23,7 @@ class Journey(typer.core.TyperGroup):
     """Lists the commands in the order of the journey; groups of commands would stand last otherwise."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return ["demo", "recipe", "inspect", "train", "decide", "evaluate", "predict"]
+        return ["demo", "recipe", "inspect", "chips", "train", "decide", "evaluate", "predict"]
 
 
 app = typer.Typer(
@@ -142,6 +142,37 @@ def inspect(
     for line in printed(found.findings):
         out.print(f"  {line}")
     out.print(f"dataset {folder}, report {folder / 'report.html'}")
+
+
+@app.command()
+def chips(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
+    to: Annotated[Path, typer.Argument(help="New folder to write; whole or not at all.", show_default=False)],
+    size: Annotated[int, typer.Option(min=1, help="Pixels a side of a chip.")] = 512,
+    stride: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pixels from one chip to the next; divides the size. Side by side if unset."),
+    ] = None,
+    scale: Annotated[
+        list[float] | None, typer.Option(help="Enlargement at which chips are cut; may be repeated. 1 if unset.")
+    ] = None,
+    gsd_m: Annotated[float | None, typer.Option(help="Metres a pixel that images are brought to first.")] = None,
+    blank_most: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of unusable pixels above which an empty chip is left out.")
+    ] = 0.5,
+    file_format: Annotated[Literal["tif", "jpg"], typer.Option("--format", help="Of the images.")] = "tif",
+) -> None:
+    """Write labelled images as chips with masks, to train with something else."""
+    from segsmith.data.chip_files import write_chips
+    from segsmith.data.chips import cut
+    from segsmith.data.dataset import Dataset
+    from segsmith.recipe import Recipe, override
+
+    options = {"input_hw": [size, size], "stride": stride, "scales": scale or [1.0], "gsd_m": gsd_m}
+    said = [f"data.{name}={json.dumps(value)}" for name, value in (options | {"blank_most": blank_most}).items()]
+    found = cut(Dataset.open(dataset), override(Recipe(), ["data.fit=chip", *said]).data)
+    count = write_chips(found, to, file_format=file_format)
+    out.print(f"{count:,} chips, {int((found.foreground > 0).sum()):,} with foreground: {to}")
 
 
 @app.command()

@@ -43,8 +43,11 @@ SAME_LABELS = 0.8
 LARGEST_PIXELS = 16 * 2**20
 """Images of more pixels are not read whole; they are counted, not compared."""
 
-_COARSE, _FINE = 64, 128
-"""Longest side, in pixels, of the small pictures that are described and searched, and that are compared."""
+_TINY, _COARSE, _FINE = 32, 64, 128
+"""Longest side, in pixels, of the small pictures that symmetries are told by, that are described and searched, and that
+are compared."""
+_TRIED = 3
+"""Symmetries, of the eight, that are searched closely."""
 _FREQUENCIES = 9
 _LEAST_LIKENESS = 0.35
 """Descriptions less alike than this are not compared, in datasets of more than `_FEW` images."""
@@ -204,19 +207,23 @@ def nearest(
 
 
 class Look(NamedTuple):
-    """Details of an image at two sizes, ready to be laid on others."""
+    """Details of an image at three sizes, ready to be laid on others."""
 
+    tiny: Plane
     coarse: Plane
     fine: Plane
 
 
 def looker(dataset: Dataset, side: float) -> Callable[[int], Look]:
-    """Image number -> its details; the last 512 are kept, 80 kB each."""
+    """Image number -> its details; the last 512 are kept, 84 kB each."""
 
     @lru_cache(512)
     def look(index: int) -> Look:
         image = dataset.image(index)
-        return Look(_details(image, side, _COARSE), _details(image, side, _FINE))
+        coarse = _details(image, side, _COARSE)
+        shape = [max(1, round(length * _TINY / _COARSE)) for length in coarse.shape]
+        tiny = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_AREA)
+        return Look(tiny, coarse, _details(image, side, _FINE))
 
     return look
 
@@ -228,7 +235,9 @@ def register(first: Look, second: Look) -> Fit | None:
     each value divided by the energy of the two overlapping parts, so that it is a correlation coefficient (J. P. Lewis,
     "Fast normalized cross-correlation", 1995).
     """
-    found = [(*_best_shift(first.coarse, symmetric(second.coarse, s)), s) for s in range(8)]
+    first_look = [_best_shift(first.tiny, symmetric(second.tiny, s))[0] for s in range(8)]
+    likely = sorted(range(8), key=lambda s: -first_look[s])[:_TRIED]
+    found = [(*_best_shift(first.coarse, symmetric(second.coarse, s)), s) for s in likely]
     promise, dy, dx, symmetry = max(found, key=lambda tried: tried[0])
     if promise < _PROMISING:
         return None
