@@ -1,10 +1,54 @@
-"""Journeys other than the plain one: images cut into chips, numbers as channels, a mean image."""
+"""Journeys other than the plain one: every other layout, images cut into chips, numbers as channels, a mean image."""
 
 import csv
+from pathlib import Path
 
 import pytest
 
-from segsmith.data.scenes import make_salt
+from segsmith.data.scenes import make_buildings, make_coco, make_folder, make_houses, make_salt, make_steel
+
+CHIPS = ["data.fit=chip", "data.input_hw=[64,64]", "folds.block=1", "folds.count=3"]
+LAYOUTS = {
+    "separate classes": (lambda raw: make_steel(raw, images=24, test_images=4, hw=(64, 160)), "rle-classes", []),
+    "joined classes": (
+        lambda raw: make_steel(raw, images=24, test_images=4, hw=(64, 160), columns="joined"),
+        "rle-id-class",
+        [],
+    ),
+    "areas": (lambda raw: make_buildings(raw, hw=(256, 256), scenes=1), "area-vectors", CHIPS),
+    "tiles": (lambda raw: make_buildings(raw, hw=(256, 256), scenes=2, style="spacenet"), "tile-vectors", CHIPS),
+    "stac": (lambda raw: make_buildings(raw, hw=(256, 256), scenes=2, style="stac"), "stac", CHIPS),
+    "one image": (lambda raw: make_houses(raw, hw=(256, 320)), "masks", CHIPS),
+    "index masks": (lambda raw: make_folder(raw, images=24, hw=(64, 64), masks="index"), "masks", []),
+    "colour masks": (lambda raw: make_folder(raw, images=24, hw=(64, 64), masks="colour"), "masks", []),
+    "coco": (lambda raw: make_coco(raw, images=24, hw=(64, 64)), "coco", []),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_from_raw_files_to_scores(name, command, tiny, tmp_path):
+    make, layout, overrides = LAYOUTS[name]
+    make(tmp_path / "raw")
+    before = contents(tmp_path / "raw")
+    said = command("inspect", tmp_path / "raw", "--to", tmp_path / "dataset")
+    assert said.code == 0, said.err
+    assert said.out.startswith(f"layout {layout}: ")
+    run, known = tmp_path / "run", {"network", "train"}
+    small = [word for word in tiny("ships-demo") if word.split(".")[0] in known]
+    said = command(
+        *("train", tmp_path / "dataset", run, "-r", "ships-demo", "data.classes=null", "data.input_hw=[64,64]"),
+        *("train.stages.0.mix=null", "folds.held_out=null", "train.stages.0.images_per_epoch=16", *small, *overrides),
+    )
+    assert said.code == 0, said.err
+    for step in ("decide", "evaluate"):
+        said = command(step, run)
+        assert said.code == 0, said.err
+    assert (run / "report.html").is_file()
+    assert contents(tmp_path / "raw") == before, "the raw files are untouched"
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")

@@ -110,6 +110,13 @@ def test_any_text_survives_writing(tmp_path, texts, explained):
     assert load_recipe(written(tmp_path, to_yaml(recipe, explained=explained))) == recipe
 
 
+@pytest.mark.parametrize("explained", [False, True])
+def test_a_written_mix_keeps_its_order(tmp_path, explained):
+    recipe = override(Recipe(), ["train.stages.0.mix={multi: 1, 'class:rust': 2, empty: 1}"])
+    again = load_recipe(written(tmp_path, to_yaml(recipe, explained=explained)))
+    assert list(again.train.stages[0].mix) == ["multi", "class:rust", "empty"]
+
+
 def test_every_option_is_stated_and_explained():
     lines = to_yaml(override(Recipe(), BUSY), explained=True).splitlines()
     for _, model in SECTIONS:

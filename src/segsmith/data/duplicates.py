@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, Int, Shaped
+from jaxtyping import Float, Float32, Int, Shaped, UInt8
 
 from segsmith.data.dataset import Dataset
 from segsmith.data.images import resized_image, resized_mask
@@ -57,6 +57,7 @@ _LEAST_OVERLAP = 0.3
 _FLAT = 0.15
 """Least deviation of a picture's details, of 1 for strong contrast, by which it can be recognised."""
 
+OtherImage = UInt8[np.ndarray, "_height _width bands"]
 Plane = Float32[np.ndarray, "_plane_height _plane_width"]
 Vectors = Float32[np.ndarray, "_images features"]
 
@@ -387,7 +388,7 @@ def _correlation(first: Plane, second: Plane, shift: tuple[int, int]) -> float:
     return float(a @ b / np.sqrt(max(float(a @ a), flat) * max(float(b @ b), flat)))
 
 
-def _exact_shift(image: Image, turned: Image, shift: tuple[int, int], pixels: float) -> tuple[int, int]:
+def _exact_shift(image: Image, turned: OtherImage, shift: tuple[int, int], pixels: float) -> tuple[int, int]:
     """The shift in whole pixels of the image, near one that is good to `pixels`."""
     reach = int(np.ceil(pixels)) + 1
     here, there = overlap(image.shape[:2], turned.shape[:2], shift)

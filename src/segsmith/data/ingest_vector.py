@@ -380,7 +380,7 @@ def _read_objects(
         try:
             footprints = read_footprints(file, class_field)
             inside, reached = _in_scenes(footprints, numbers, facts)
-            if len(footprints.polygons) and not inside:
+            if len(footprints.polygons) and not inside and not _beside(footprints, numbers, facts):
                 raise DataError(_all_outside(footprints, numbers, scenes, facts))
         except DataError as error:
             problems.append(str(error))
@@ -452,6 +452,15 @@ def _outline(raster: RasterFacts, margin: float = 0.0) -> shapely.Polygon:
     xs, ys = (margin, width - margin), (margin, height - margin)
     corners = [(xs[0], ys[0]), (xs[1], ys[0]), (xs[1], ys[1]), (xs[0], ys[1])]
     return shapely.Polygon([(a * x + b * y + c, d * x + e * y + f) for x, y in corners])
+
+
+def _beside(footprints: Footprints, numbers: Sequence[int], facts: Sequence[RasterFacts]) -> bool:
+    """Whether a footprint lies no farther from a scene than the scene is large: then it is not misplaced."""
+    return any(
+        bool(shapely.intersects(_outline(raster, -float(max(raster.hw))), polygons).any())
+        for raster in (facts[number] for number in numbers)
+        for polygons in [reprojected(footprints.polygons, footprints.crs, str(raster.crs))]
+    )
 
 
 def _all_outside(
