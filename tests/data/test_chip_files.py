@@ -1,0 +1,79 @@
+"""Chips on disk: the pixels, the truth and the place on the ground that the dataset has."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import rasterio
+
+from segsmith.data.chip_files import write_chips
+from segsmith.data.chips import cut
+from segsmith.data.ingest import ingest
+from segsmith.data.scenes import make_buildings, make_folder
+from segsmith.errors import WriteError
+from segsmith.recipe import Data
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "raw"
+    make_buildings(folder, hw=(200, 240), areas=1, noisy_areas=0, scenes=1)
+    return folder
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 0.5])
+def test_a_chip_lies_where_it_was_cut(raw, tmp_path, scale):
+    dataset = ingest(raw)
+    chips = cut(dataset, Data(fit="chip", input_hw=(64, 64), scales=(scale,)))
+    assert write_chips(chips, tmp_path / "chips") == len(chips)
+    files = sorted(path.name for path in (tmp_path / "chips").iterdir())
+    ids = [chips.id(n) for n in range(len(chips))]
+    assert files == sorted([f"{i}.tif" for i in ids] + [f"{i}_mask.png" for i in ids])
+    with rasterio.open(dataset.path(0)) as scene:
+        for n in (0, len(chips) - 1):
+            chip = chips.read(n)
+            with rasterio.open(tmp_path / "chips" / f"{ids[n]}.tif") as file:
+                assert file.crs == scene.crs
+                assert np.array_equal(np.moveaxis(file.read(), 0, 2), chip.image)
+                assert np.array_equal(file.dataset_mask() > 0, chip.valid)
+                corner = (int(chips.left[n]) / scale, int(chips.top[n]) / scale)
+                assert file.transform * (0, 0) == pytest.approx(scene.transform * corner, abs=1e-6)
+                end = (corner[0] + 64 / scale, corner[1] + 64 / scale)
+                assert file.transform * (64, 64) == pytest.approx(scene.transform * end, abs=1e-6)
+            mask = cv2.imread(str(tmp_path / "chips" / f"{ids[n]}_mask.png"), cv2.IMREAD_UNCHANGED)
+            assert np.array_equal(mask, chip.mask[0] * np.uint8(255))
+
+
+def test_pictures_have_no_place_and_several_classes_are_numbered(tmp_path):
+    make_folder(tmp_path / "raw", images=4, hw=(64, 64), masks="index")
+    chips = cut(ingest(tmp_path / "raw"), Data(fit="chip", input_hw=(32, 32), blank_most=1))
+    write_chips(chips, tmp_path / "chips", file_format="jpg")
+    seen = set()
+    for n in range(len(chips)):
+        mask = cv2.imread(str(tmp_path / "chips" / f"{chips.id(n)}_mask.png"), cv2.IMREAD_UNCHANGED)
+        for number, plane in enumerate(chips.truth(n), start=1):
+            assert np.array_equal(mask == number, plane)
+        image = cv2.imread(str(tmp_path / "chips" / f"{chips.id(n)}.jpg"))[:, :, ::-1]
+        assert np.abs(image.astype(int) - chips.pixels(n)).mean() < 6
+        seen |= set(np.unique(mask))
+    assert seen >= {0, 1, 2}
+
+
+def test_a_folder_that_holds_something_is_left_alone(raw, tmp_path):
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(WriteError, match="is not empty; choose a new folder"):
+        write_chips(cut(ingest(raw), Data(fit="chip", input_hw=(64, 64))), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_the_command(command, raw, tmp_path):
+    assert command("inspect", raw, "--to", tmp_path / "dataset", "--no-audit").code == 0
+    said = command("chips", tmp_path / "dataset", tmp_path / "chips", "--size", 64, "--scale", 1, "--scale", 0.5)
+    assert said.code == 0, said.err
+    tifs = list((tmp_path / "chips").glob("*.tif"))
+    assert {path.stem.split("@")[1].split("-")[0] for path in tifs} == {"1", "0.5"}
+    assert said.out.startswith(f"{len(tifs)} chips, ")
+    said = command("chips", tmp_path / "dataset", tmp_path / "more", "--size", 64, "--stride", 60)
+    assert said.code == 2
+    assert "stride=60 does not divide input_hw [64, 64]" in said.err
