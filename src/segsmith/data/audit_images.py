@@ -8,7 +8,7 @@ from jaxtyping import Float32
 
 from segsmith.types import Image
 
-Grey = Float32[np.ndarray, "height width"]
+Grey = Float32[np.ndarray, "_height _width"]
 
 SIDE_PX = 256
 """The longer side at which images are looked at."""
