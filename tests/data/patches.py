@@ -8,7 +8,7 @@ import numpy as np
 from segsmith.data import rle
 
 SIDE = 40
-COUNT = 60
+COUNT = 72
 
 
 def picture(number: int) -> tuple[np.ndarray, np.ndarray]:

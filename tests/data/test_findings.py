@@ -1,8 +1,10 @@
 """Findings -> a list worth reading from its beginning, printed lines, a table."""
 
+from pathlib import Path
+
 import pytest
 
-from segsmith.data.findings import Finding, printed, to_csv, worst_first
+from segsmith.data.findings import KINDS, Finding, printed, to_csv, worst_first
 
 
 def test_the_list_is_short_and_the_worst_comes_first():
@@ -33,3 +35,10 @@ def test_a_finding_of_no_kind_is_refused():
         Finding("odd", 0.5, "", "", "")
     with pytest.raises(ValueError, match=r"Received: 1\.5"):
         Finding("speck", 1.5, "", "", "")
+
+
+def test_every_kind_stands_in_the_documentation_as_the_code_has_it():
+    lines = (Path(__file__).parents[2] / "docs" / "findings.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    assert {kind.strip("`"): (matter, remedy) for kind, matter, _, remedy in rows} == KINDS
+    assert all(how for _, _, how, _ in rows)

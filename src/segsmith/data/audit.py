@@ -38,6 +38,8 @@ MOST_DECADES = 6
 """A severity of 1."""
 WRONG = 0.8
 """The least severity of what is wrong whatever the other images look like."""
+NOTHING_LOST = 0.6
+"""The most severity of an image that shows nothing and is labelled as nothing."""
 RARE = 0.02
 """A form, size or value is a finding where at most this share has it."""
 FIRST = 2.5
@@ -196,7 +198,7 @@ def _off_topic(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
                     said[kind] += f", yet {foreground[place]:,} pixels are labelled"
                     severity = max(WRONG, severity)
                 elif kind == "uniform":  # a mask that says nothing of an image that shows nothing is not wrong
-                    severity = min(WRONG, severity)
+                    severity = min(NOTHING_LOST, severity)
                 yield _finding(dataset, kind, severity, number, said[kind])
 
 
