@@ -27,6 +27,8 @@ PIXELS_EACH = 64
 """Pixels drawn from each of them."""
 THUMB = 2 * GRID
 """Pixels a side of the small pictures that are kept of the images, of one byte each."""
+FEW_CELLS = 20
+"""Cells below which a difference between two masks counts little."""
 LEAST = 200
 """Images with masks below which nothing is learnt: the model would know single images by heart."""
 BATCH = 500
@@ -45,7 +47,8 @@ class Agreement(NamedTuple):
     outside: float
     """Mean log odds outside; nan where the mask is everywhere."""
     turned: tuple[float, ...]
-    """The gap of each mask that TURNS makes of it, in their order; nan where there is none."""
+    """How much more likely each mask that TURNS makes of it is, in their order: the log odds of the cells it gains less
+    those of the cells it loses, over the root of their number (at least FEW_CELLS); 0 where gap is nan."""
 
 
 class Thumbnail(NamedTuple):
@@ -112,9 +115,13 @@ def agreement(odds: LogOdds, mask: GridMask) -> Agreement:
     inside = float(odds[mask].mean()) if mask.any() else float("nan")
     outside = float(odds[~mask].mean()) if not mask.all() else float("nan")
     if not mask.any() or mask.all():
-        return Agreement(float("nan"), inside, outside, (float("nan"),) * len(TURNS))
-    gaps = (float(odds[turned].mean() - odds[~turned].mean()) for turned in (turn(mask) for turn in TURNS.values()))
-    return Agreement(inside - outside, inside, outside, tuple(gaps))
+        return Agreement(float("nan"), inside, outside, (0.0,) * len(TURNS))
+    gains = []
+    for turned in (turn(mask) for turn in TURNS.values()):
+        won, lost = turned & ~mask, mask & ~turned
+        changed = max(FEW_CELLS, int(won.sum() + lost.sum()))
+        gains.append(float((odds[won].sum() - odds[lost].sum()) / changed**0.5))
+    return Agreement(inside - outside, inside, outside, tuple(gains))
 
 
 def _spread(numbers: Sequence[int]) -> list[int]:

@@ -38,7 +38,7 @@ MOST_DECADES = 6
 """A severity of 1."""
 WRONG = 0.8
 """The least severity of what is wrong whatever the other images look like."""
-NOTHING_LOST = 0.6
+NOTHING_LOST = 0.5
 """The most severity of an image that shows nothing and is labelled as nothing."""
 RARE = 0.02
 """A form, size or value is a finding where at most this share has it."""
@@ -47,6 +47,10 @@ FIRST = 2.5
 
 SHIFT_SEVERITY = 0.9
 """Every label of the image is wrong."""
+FIRST_TURNED = 2.0
+"""Decades from which on a mask may be transposed: fewer, and one added, since such a mask is wrong throughout."""
+LIKELIER = 0.2
+"""What the gain in likelihood counts against that in steepness, of a mask that is turned."""
 TORN = 4.0
 """How many log odds of the model a mask counts whose sides all break off at its neighbours."""
 
@@ -211,16 +215,19 @@ def _odd_masks(
         return
     numbers = np.array(list(masks))
     everything = np.ones(len(numbers), bool)
-    unknown = Agreement(np.nan, np.nan, np.nan, (np.nan,) * len(TURNS))
-    gaps = np.array([(fit.gap, *fit.turned) for fit in (fits.get(n, unknown) for n in masks)])
+    unknown = Agreement(np.nan, np.nan, np.nan, (0.0,) * len(TURNS))
+    gaps = np.array([fits.get(n, unknown).gap for n in masks])
+    likelier = np.array([fits.get(n, unknown).turned for n in masks])
     outlines = np.array([(looks[n].outline, *looks[n].turned) for n in masks])
     # Either sees what the other does not: the inside of things, and where they end.
-    fit = np.nan_to_num(gaps, nan=float(np.nanmedian(gaps[:, 0])) if np.isfinite(gaps).any() else 0.0)
+    fit = np.nan_to_num(gaps, nan=float(np.nanmedian(gaps)) if np.isfinite(gaps).any() else 0.0)
     torn = np.array([np.mean(breaks[n], axis=0) if n in breaks else np.zeros(1 + len(TURNS)) for n in masks])
-    doubt = decades(-fit[:, 0] - np.clip(outlines[:, 0], -1, 1) + TORN * torn[:, 0], everything, 0.5)
-    gains = fit[:, 1:] - fit[:, :1] + np.clip(outlines[:, 1:] - outlines[:, :1], -1, 1)
+    doubt = decades(-fit - np.clip(outlines[:, 0], -1, 1) + TORN * torn[:, 0], everything, 0.5)
+    held = np.clip(outlines, -1, 1)
+    gains = LIKELIER * likelier + held[:, 1:] - held[:, :1]
     gains += TORN * (torn[:, :1] - torn[:, 1:])
     turned = np.stack([decades(gain, everything, 0.5) for gain in gains.T], axis=1)
+    turned[:, 1:] -= 1  # run lengths are read along the wrong axis more often than masks are flipped
     straight = np.array([mask.straight for mask in masks.values()])
     forms = Counter(mask.form for mask in masks.values())
     sizes = np.array([mask.pixels for mask in masks.values()])
@@ -252,18 +259,18 @@ def _odd_masks(
         if speck:
             continue
         best = int(turned[place].argmax())
-        if turned[place, best] >= enough:
+        if turned[place, best] >= FIRST_TURNED:
             reason = (
                 f"mask fits better {list(TURNS)[best]}: its outline lies on slopes {outlines[place, 0]:.2f} "
                 f"deviations above the mean as it is, {outlines[place, best + 1]:.2f} so"
             )
-            yield _finding(dataset, "mask-transposed", _severity(float(turned[place, best])), number, reason)
+            yield _finding(dataset, "mask-transposed", _severity(float(turned[place, best]) + 1), number, reason)
         if doubt[place] >= enough:
             reason = f"the mask's outline lies on slopes {outlines[place, 0]:.2f} deviations above the image's mean"
-            if np.isfinite(gaps[place, 0]):
+            if np.isfinite(gaps[place]):
                 reason += (
-                    f", log odds of foreground inside less outside are {gaps[place, 0]:.1f}; in half of the images "
-                    f"more than {np.median(outlines[:, 0]):.2f} and {np.nanmedian(gaps[:, 0]):.1f}"
+                    f", log odds of foreground inside less outside are {gaps[place]:.1f}; in half of the images "
+                    f"more than {np.median(outlines[:, 0]):.2f} and {np.nanmedian(gaps):.1f}"
                 )
             yield _finding(dataset, "mask-disagrees", _severity(float(doubt[place])), number, reason)
 
