@@ -55,7 +55,7 @@ TORN = 4.0
 """How many log odds of the model a mask counts whose sides all break off at its neighbours."""
 
 MAY_BE_RIGHT = frozenset({"tiny-file", "odd-brightness"})
-"""Kinds that are a hint alone; their decades count half."""
+"""Kinds that are a hint alone; their decades count a third."""
 
 
 class Neighbours(NamedTuple):
@@ -195,7 +195,7 @@ def _off_topic(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
         }
         for kind, out in measures.items():
             if out[place] >= enough:
-                severity = _severity(float(out[place]) * (0.5 if kind in MAY_BE_RIGHT else 1))
+                severity = _severity(float(out[place]) / (3 if kind in MAY_BE_RIGHT else 1))
                 if kind in ("noise", "tiny-file") and measures["uniform"][place] >= enough:
                     continue  # what little there is in a uniform image is always noise, and small
                 if kind in ("uniform", "noise") and foreground[place] and out[place] >= 4:
