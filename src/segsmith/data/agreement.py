@@ -26,7 +26,7 @@ TRAINED_ON = 1000
 PIXELS_EACH = 64
 """Pixels drawn from each of them."""
 THUMB = 2 * GRID
-"""Pixels a side of the small pictures that are kept of the images, of one byte each."""
+"""Pixels a side of the small pictures that are kept of the images, one byte a pixel."""
 FEW_CELLS = 20
 """Cells below which a difference between two masks counts little."""
 LEAST = 200
@@ -70,7 +70,7 @@ def features(thumb: UInt8[np.ndarray, "thumb thumb"]) -> Float32[np.ndarray, "gr
     """What the model sees of each cell: grey, its mean and deviation nearby and farther away, slopes, place."""
     side, grey = THUMB, thumb.astype(np.float32)
     down, across = np.abs(np.diff(grey, axis=0, append=grey[-1:])), np.abs(np.diff(grey, axis=1, append=grey[:, -1:]))
-    planes = [grey]
+    planes: list[np.ndarray] = [grey]
     for reach in (3, 7, 19, 31):
         mean = cv2.blur(grey, (reach, reach), borderType=cv2.BORDER_REFLECT)
         square = cv2.blur(grey * grey, (reach, reach), borderType=cv2.BORDER_REFLECT)
