@@ -387,7 +387,11 @@ def _explained(section: BaseModel, depth: int) -> list[str]:
                 lines += [f"{pad}  {yaml.safe_dump(key).splitlines()[0]}:", *_explained(item, depth + 2)]
         else:
             plain = section.model_dump(mode="json", include={name})[name]
-            shown = yaml.safe_dump(plain, default_flow_style=True, width=1000, sort_keys=False).removesuffix("\n...\n").strip()
+            shown = (
+                yaml.safe_dump(plain, default_flow_style=True, width=1000, sort_keys=False)
+                .removesuffix("\n...\n")
+                .strip()
+            )
             lines.append(f"{pad}{name}: {shown}  # {field.description}")
     return lines
 

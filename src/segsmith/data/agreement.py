@@ -5,17 +5,15 @@ A model learns what foreground looks like, pixel by pixel, from one half of the 
 mask's outline, and sees better when the mask is transposed or flipped, is worth a look.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, UInt8
 
 from segsmith.data.audit_images import small_grey
 from segsmith.data.audit_masks import TURNS
-from segsmith.data.index import in_threads
 from segsmith.types import ClassMask, Image
 
 if TYPE_CHECKING:
@@ -27,12 +25,15 @@ TRAINED_ON = 1000
 """Images each half is trained on, at most."""
 PIXELS_EACH = 64
 """Pixels drawn from each of them."""
+THUMB = 2 * GRID
+"""Pixels a side of the small pictures that are kept of the images, one byte a pixel."""
+FEW_CELLS = 20
+"""Cells below which a difference between two masks counts little."""
 LEAST = 200
 """Images with masks below which nothing is learnt: the model would know single images by heart."""
 BATCH = 500
 
 LogOdds = Float32[np.ndarray, "grid grid"]
-Features = Float32[np.ndarray, "pixels features"]
 GridMask = Bool[np.ndarray, "grid grid"]
 
 
@@ -46,16 +47,31 @@ class Agreement(NamedTuple):
     outside: float
     """Mean log odds outside; nan where the mask is everywhere."""
     turned: tuple[float, ...]
-    """The gap of each mask that TURNS makes of it, in their order; nan where there is none."""
+    """How much more likely each mask that TURNS makes of it is, in their order: the log odds of the cells it gains less
+    those of the cells it loses, over the root of their number (at least FEW_CELLS); 0 where gap is nan."""
 
 
-def features(image: Image) -> Float32[np.ndarray, "grid grid features"]:
-    """What the model sees of each pixel: grey, its mean and deviation nearby and farther away, slopes, place."""
-    side = 2 * GRID
-    grey = cv2.resize(small_grey(image, 2 * GRID), (side, side), interpolation=cv2.INTER_AREA)
+class Thumbnail(NamedTuple):
+    """What is kept of one image and its mask: some three kilobytes."""
+
+    grey: UInt8[np.ndarray, "thumb thumb"]
+    mask: GridMask
+
+
+def thumbnail(image: Image, mask: ClassMask) -> Thumbnail:
+    """An image and its mask, shrunk or stretched to squares; a cell of the mask is foreground when at least half of it
+    is."""
+    grey = cv2.resize(small_grey(image, THUMB), (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+    cells = cv2.resize(mask.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA)
+    return Thumbnail(np.rint(grey).astype(np.uint8), np.asarray(cells >= 0.5))
+
+
+def features(thumb: UInt8[np.ndarray, "thumb thumb"]) -> Float32[np.ndarray, "grid grid features"]:
+    """What the model sees of each cell: grey, its mean and deviation nearby and farther away, slopes, place."""
+    side, grey = THUMB, thumb.astype(np.float32)
     down, across = np.abs(np.diff(grey, axis=0, append=grey[-1:])), np.abs(np.diff(grey, axis=1, append=grey[:, -1:]))
-    planes = [grey]
-    for reach in (3, 7, 19):
+    planes: list[np.ndarray] = [grey]
+    for reach in (3, 7, 19, 31):
         mean = cv2.blur(grey, (reach, reach), borderType=cv2.BORDER_REFLECT)
         square = cv2.blur(grey * grey, (reach, reach), borderType=cv2.BORDER_REFLECT)
         planes += [mean, np.sqrt(np.maximum(square - mean * mean, 0))]
@@ -73,37 +89,25 @@ def features(image: Image) -> Float32[np.ndarray, "grid grid features"]:
     return np.stack([plane[1::2, 1::2] for plane in planes], axis=2).astype(np.float32)
 
 
-def grid_mask(mask: ClassMask) -> GridMask:
-    """A mask at the size of the grid; a cell is foreground when at least half of it is."""
-    return np.asarray(cv2.resize(mask.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA) >= 0.5)
-
-
-def agreements(
-    numbers: Sequence[int], read: Callable[[int], tuple[Image, ClassMask]]
-) -> Iterator[tuple[int, Agreement]]:
-    """(number, agreement) of each image; `read` gives an image and its mask. Nothing where there are too few images,
-    fewer than LEAST, or too little foreground to learn from. At most
-    2 * TRAINED_ON images are read twice, the others once."""
-    if len(numbers) < LEAST:
+def agreements(thumbnails: Mapping[int, Thumbnail]) -> Iterator[tuple[int, Agreement]]:
+    """(number, agreement) of each image, judged by a model of the others. Nothing where there are fewer than LEAST
+    images, or too little foreground to learn from. Memory: the features of TRAINED_ON * PIXELS_EACH and of BATCH
+    pictures."""
+    if len(thumbnails) < LEAST:
         return
-    halves = [list(numbers[0::2]), list(numbers[1::2])]
-    models = [_fit(half, read) for half in halves]
+    numbers = list(thumbnails)
+    halves = [numbers[0::2], numbers[1::2]]
+    models = [_fit([(number, thumbnails[number]) for number in _spread(half)]) for half in halves]
     if models[0] is None or models[1] is None:
         return
     for half, model in zip(halves, reversed(models), strict=True):
         assert model is not None
-        remaining = iter(half)
-
-        def look(number: int) -> tuple[np.ndarray, GridMask]:
-            image, mask = read(number)
-            return features(image), grid_mask(mask)
-
-        while batch := list(islice(remaining, BATCH)):
-            looked = list(in_threads(look, batch))
-            seen = np.concatenate([found.reshape(GRID * GRID, -1) for found, _ in looked])
+        for start in range(0, len(half), BATCH):
+            batch = half[start : start + BATCH]
+            seen = np.concatenate([features(thumbnails[n].grey).reshape(GRID * GRID, -1) for n in batch])
             odds = model.decision_function(seen).astype(np.float32).reshape(-1, GRID, GRID)
-            for number, (_, mask), here in zip(batch, looked, odds, strict=True):
-                yield number, agreement(here, mask)
+            for number, here in zip(batch, odds, strict=True):
+                yield number, agreement(here, thumbnails[number].mask)
 
 
 def agreement(odds: LogOdds, mask: GridMask) -> Agreement:
@@ -111,33 +115,34 @@ def agreement(odds: LogOdds, mask: GridMask) -> Agreement:
     inside = float(odds[mask].mean()) if mask.any() else float("nan")
     outside = float(odds[~mask].mean()) if not mask.all() else float("nan")
     if not mask.any() or mask.all():
-        return Agreement(float("nan"), inside, outside, (float("nan"),) * len(TURNS))
-    gaps = (float(odds[turned].mean() - odds[~turned].mean()) for turned in (turn(mask) for turn in TURNS.values()))
-    return Agreement(inside - outside, inside, outside, tuple(gaps))
+        return Agreement(float("nan"), inside, outside, (0.0,) * len(TURNS))
+    gains = []
+    for turned in (turn(mask) for turn in TURNS.values()):
+        won, lost = turned & ~mask, mask & ~turned
+        changed = max(FEW_CELLS, int(won.sum() + lost.sum()))
+        gains.append(float((odds[won].sum() - odds[lost].sum()) / changed**0.5))
+    return Agreement(inside - outside, inside, outside, tuple(gains))
 
 
-def _fit(
-    numbers: Sequence[int], read: Callable[[int], tuple[Image, ClassMask]]
-) -> "HistGradientBoostingClassifier | None":
-    """A model of images spread evenly over those given; None if they hold too little of either class."""
+def _spread(numbers: Sequence[int]) -> list[int]:
+    """TRAINED_ON of the numbers at most, evenly spread."""
+    return [numbers[n] for n in np.unique(np.linspace(0, len(numbers) - 1, TRAINED_ON).astype(int))]
+
+
+def _fit(pictures: Sequence[tuple[int, Thumbnail]]) -> "HistGradientBoostingClassifier | None":
+    """A model of these images; None if they hold too little of either class."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    chosen = (
-        [numbers[n] for n in np.unique(np.linspace(0, len(numbers) - 1, TRAINED_ON).astype(int))] if numbers else []
-    )
-
-    def draw(number: int) -> tuple[Features, np.ndarray]:
-        image, mask = read(number)
+    seen_of, truth_of = [], []
+    for number, picture in pictures:
         order = np.random.default_rng([0, number]).permutation(GRID * GRID)
-        truth = grid_mask(mask).ravel()[order]
+        cells = picture.mask.ravel()
+        truth = cells[order]
         # half of them foreground where there is so much, so that rare things are learnt too
         taken = np.concatenate([order[truth][: PIXELS_EACH // 2], order[~truth][: PIXELS_EACH // 2]])
-        return features(image).reshape(GRID * GRID, -1)[taken], grid_mask(mask).ravel()[taken]
-
-    drawn = list(in_threads(draw, chosen))
-    if not drawn:
-        return None
-    seen, truth = np.concatenate([found for found, _ in drawn]), np.concatenate([known for _, known in drawn])
+        seen_of.append(features(picture.grey).reshape(GRID * GRID, -1)[taken])
+        truth_of.append(cells[taken])
+    seen, truth = np.concatenate(seen_of), np.concatenate(truth_of)
     if min(truth.sum(), (~truth).sum()) < 500:
         return None
     model = HistGradientBoostingClassifier(

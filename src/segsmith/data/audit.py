@@ -8,7 +8,7 @@ image in other words (an image of one colour is also a tiny file) the worst is k
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log10
 from os import walk
 from pathlib import Path
@@ -18,30 +18,44 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from segsmith.data.agreement import Agreement, agreements
+from segsmith.data.agreement import Agreement, Thumbnail, agreements, thumbnail
 from segsmith.data.audit_images import ImageMeasures, measure_image, small_grey
-from segsmith.data.audit_masks import TURNS, MaskMeasures, measure_mask, outline_contrast
+from segsmith.data.audit_masks import SLIP_PX, TURNS, MaskMeasures, measure_mask, outline_contrast
+from segsmith.data.audit_scenes import patchwork, shifted_labels
 from segsmith.data.dataset import Dataset
 from segsmith.data.findings import Finding, worst_first
 from segsmith.data.images import is_image, mask_levels
 from segsmith.data.index import in_threads
 from segsmith.progress import track
-from segsmith.types import ClassMask, Image
+from segsmith.types import ClassMask
 
 TOO_LARGE_PX = 2**26
-"""Images of more pixels are not read whole, and not audited."""
+"""Images of more pixels are not read whole: of rasters a patchwork is looked at, others are not audited."""
+SHIFTED_PX = 3
+"""Labels that lie so far off, down or right, are a finding; less may be the measure's own error."""
 MASK_FOLDERS = frozenset({"mask", "masks"})
 MOST_DECADES = 6
 """A severity of 1."""
 WRONG = 0.8
 """The least severity of what is wrong whatever the other images look like."""
+NOTHING_LOST = 0.5
+"""The most severity of an image that shows nothing and is labelled as nothing."""
 RARE = 0.02
 """A form, size or value is a finding where at most this share has it."""
 FIRST = 2.5
 """Decades from which on a measure is a finding; more in datasets of many images, so that chance fills no list."""
 
+SHIFT_SEVERITY = 0.9
+"""Every label of the image is wrong."""
+FIRST_TURNED = 2.0
+"""Decades from which on a mask may be transposed: fewer, and one added, since such a mask is wrong throughout."""
+LIKELIER = 0.2
+"""What the gain in likelihood counts against that in steepness, of a mask that is turned."""
+TORN = 4.0
+"""How many log odds of the model a mask counts whose sides all break off at its neighbours."""
+
 MAY_BE_RIGHT = frozenset({"tiny-file", "odd-brightness"})
-"""Kinds that are a hint alone; their decades count half."""
+"""Kinds that are a hint alone; their decades count a third."""
 
 
 class Neighbours(NamedTuple):
@@ -53,6 +67,11 @@ class Neighbours(NamedTuple):
     """Where the second lies, seen from the first."""
 
 
+Breaks = Float[np.ndarray, " turns_and_one"]
+"""Shares of one side of a mask that are labelled otherwise in its neighbour: as the mask is, then as each of TURNS
+makes it."""
+
+
 @dataclass(frozen=True)
 class _Look:
     image: ImageMeasures
@@ -62,6 +81,8 @@ class _Look:
     """How much steeper the image is on the mask's outline than elsewhere."""
     turned: tuple[float, ...]
     """The same of each mask that TURNS makes of it."""
+    thumbnail: Thumbnail | None
+    """None for an image that was not read whole."""
 
 
 def audit(
@@ -69,21 +90,25 @@ def audit(
     *,
     neighbours: Sequence[Neighbours] = (),
     disagreeing: Sequence[tuple[int, int]] = (),
-    folds: Int[np.ndarray, " images"] | None = None,
 ) -> list[Finding]:
     """What is wrong with the images and masks of a dataset, worst first; none for one indexed without its images.
 
-    `neighbours` are images of one mosaic, `disagreeing` pairs of images that show the same but are labelled otherwise,
-    `folds` the fold of each image or -1. Each image is decoded once, 2 * agreement.TRAINED_ON of them three times at
-    most; memory is a few numbers per image. Raises DataError when a file has gone or broken since it was indexed.
+    `neighbours` are images of one mosaic, `disagreeing` pairs of images that show the same but are labelled otherwise.
+    Each image is decoded once, and one window of those with polygons again;
+    memory is some three kilobytes per image, and that of the images being read. Raises DataError when a file has gone
+    or broken since it was indexed.
     """
     if not len(dataset) or not dataset.images["bands"].any():
         return []
     sizes = dataset.images["height"].to_numpy().astype(np.int64) * dataset.images["width"].to_numpy()
-    numbers = np.flatnonzero(sizes <= TOO_LARGE_PX).tolist()
+    too_large = sizes > TOO_LARGE_PX
+    unread = too_large & dataset.images["transform"].isna().to_numpy()
+    numbers = np.flatnonzero(~unread).tolist()
 
     def look(number: int) -> _Look:
-        image, mask = _read(dataset, number)
+        if too_large[number]:
+            return _Look(measure_image(patchwork(dataset, number)), None, 0.0, (), None)
+        image, mask = dataset.image(number), np.asarray(dataset.mask(number).any(axis=0))
         grey = small_grey(image)
         filled = bool(mask.any())
         return _Look(
@@ -91,19 +116,23 @@ def audit(
             measure_mask(mask) if filled else None,
             outline_contrast(grey, mask) if filled else 0.0,
             tuple(outline_contrast(grey, turn(mask)) for turn in TURNS.values()) if filled else (),
+            thumbnail(image, mask),
         )
 
     looks = dict(zip(numbers, track(in_threads(look, numbers), "audit", len(numbers)), strict=True))
-    labelled = [number for number in dataset.labelled.tolist() if number in looks]
-    fits = dict(agreements(labelled, lambda number: _read(dataset, number)))
+    thumbnails = {
+        number: small for number in dataset.labelled.tolist() if number in looks and (small := looks[number].thumbnail)
+    }
+    fits = dict(agreements(thumbnails))
+    breaks = _breaks(dataset, neighbours)
     found = [
         *_worst_each(_off_topic(dataset, looks)),
-        *_worst_each(_odd_masks(dataset, looks, fits)),
+        *_worst_each(_odd_masks(dataset, looks, fits, breaks)),
         *_minorities(dataset),
         *_mask_files(dataset),
         *_along_rows(dataset, looks),
-        *_neighbours(dataset, neighbours),
-        *_missing_classes(dataset, folds),
+        *_neighbours(dataset, breaks),
+        *_shifted(dataset),
         *(
             _finding(
                 dataset,
@@ -119,15 +148,10 @@ def audit(
             _finding(
                 dataset, "not-audited", 0.0, number, f"has {int(sizes[number]):,} pixels, more than {TOO_LARGE_PX:,}"
             )
-            for number in np.flatnonzero(sizes > TOO_LARGE_PX).tolist()
+            for number in np.flatnonzero(unread).tolist()
         ),
     ]
     return worst_first(found)
-
-
-def _read(dataset: Dataset, number: int) -> tuple[Image, ClassMask]:
-    """An image and the joined masks of all its classes."""
-    return dataset.image(number), np.asarray(dataset.mask(number).any(axis=0))
 
 
 def _off_topic(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
@@ -140,7 +164,7 @@ def _off_topic(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
     # What shows nothing must not set the scale for what shows something.
     shows = ((table["blank"] < 0.5) & (table["contrast"] > 0)).to_numpy()
     measures = {
-        "uniform": decades(-np.log(table["contrast"].to_numpy() + 1), shows, 0.3),
+        "uniform": decades(-np.log(table["structure"].to_numpy() + 0.5), shows, 0.3),
         "noise": decades(table["roughness"].to_numpy(), shows, 0.05),
         "tiny-file": decades(-np.log(detail), shows, 0.2),
         "odd-brightness": np.maximum(
@@ -159,8 +183,8 @@ def _off_topic(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
             yield _finding(dataset, "blank", _severity(-log10(blank_share)), number, share)
             continue
         said = {
-            "uniform": f"has a contrast of {row['contrast']:.0f} grey levels, half of the images more than "
-            f"{table['contrast'].median():.0f}",
+            "uniform": f"has a contrast of {row['structure']:.1f} grey levels when smoothed, half of the images more "
+            f"than {table['structure'].median():.0f}",
             "noise": f"neighbouring pixels correlate by {1 - row['roughness']:.2f}, in half of the images by more than "
             f"{1 - table['roughness'].median():.2f}",
             "tiny-file": f"is stored in {detail[place]:.3f} bytes a pixel, half of the images in more than "
@@ -171,39 +195,50 @@ def _off_topic(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
         }
         for kind, out in measures.items():
             if out[place] >= enough:
-                severity = _severity(float(out[place]) * (0.5 if kind in MAY_BE_RIGHT else 1))
-                if kind == "noise" and measures["uniform"][place] >= enough:
-                    continue  # what little there is in a uniform image is always noise
+                severity = _severity(float(out[place]) / (3 if kind in MAY_BE_RIGHT else 1))
+                if kind in ("noise", "tiny-file") and measures["uniform"][place] >= enough:
+                    continue  # what little there is in a uniform image is always noise, and small
                 if kind in ("uniform", "noise") and foreground[place] and out[place] >= 4:
                     said[kind] += f", yet {foreground[place]:,} pixels are labelled"
                     severity = max(WRONG, severity)
+                elif kind == "uniform":  # a mask that says nothing of an image that shows nothing is not wrong
+                    severity = min(NOTHING_LOST, severity)
                 yield _finding(dataset, kind, severity, number, said[kind])
 
 
-def _odd_masks(dataset: Dataset, looks: dict[int, _Look], fits: dict[int, Agreement]) -> Iterator[Finding]:
+def _odd_masks(
+    dataset: Dataset, looks: dict[int, _Look], fits: dict[int, Agreement], breaks: dict[int, list[Breaks]]
+) -> Iterator[Finding]:
     """Masks of a rare form, and masks that their image does not bear out; each is more suspicious for being both."""
     masks = {number: found.mask for number, found in looks.items() if found.mask}
     if not masks:
         return
     numbers = np.array(list(masks))
     everything = np.ones(len(numbers), bool)
-    unknown = Agreement(np.nan, np.nan, np.nan, (np.nan,) * len(TURNS))
-    gaps = np.array([(fit.gap, *fit.turned) for fit in (fits.get(n, unknown) for n in masks)])
+    unknown = Agreement(np.nan, np.nan, np.nan, (0.0,) * len(TURNS))
+    gaps = np.array([fits.get(n, unknown).gap for n in masks])
+    likelier = np.array([fits.get(n, unknown).turned for n in masks])
     outlines = np.array([(looks[n].outline, *looks[n].turned) for n in masks])
     # Either sees what the other does not: the inside of things, and where they end.
-    fit = np.nan_to_num(gaps, nan=float(np.nanmedian(gaps[:, 0])) if np.isfinite(gaps).any() else 0.0)
-    doubt = decades(-fit[:, 0] - np.clip(outlines[:, 0], -1, 1), everything, 0.5)
-    gains = fit[:, 1:] - fit[:, :1] + np.clip(outlines[:, 1:] - outlines[:, :1], -1, 1)
+    fit = np.nan_to_num(gaps, nan=float(np.nanmedian(gaps)) if np.isfinite(gaps).any() else 0.0)
+    torn = np.array([np.mean(breaks[n], axis=0) if n in breaks else np.zeros(1 + len(TURNS)) for n in masks])
+    doubt = decades(-fit - np.clip(outlines[:, 0], -1, 1) + TORN * torn[:, 0], everything, 0.5)
+    held = np.clip(outlines, -1, 1)
+    gains = LIKELIER * likelier + held[:, 1:] - held[:, :1]
+    gains += TORN * (torn[:, :1] - torn[:, 1:])
     turned = np.stack([decades(gain, everything, 0.5) for gain in gains.T], axis=1)
+    turned[:, 1:] -= 1  # run lengths are read along the wrong axis more often than masks are flipped
     straight = np.array([mask.straight for mask in masks.values()])
     forms = Counter(mask.form for mask in masks.values())
     sizes = np.array([mask.pixels for mask in masks.values()])
+    same_form = {form: np.array([mask.form == form for mask in masks.values()]) for form in forms}
     enough = least_decades(len(numbers))
     for place, (number, mask) in enumerate(masks.items()):
         # How well the image bears a mask out counts for it as against it; of a speck nothing can be said.
-        unborne = 0.0 if mask.form == "speck" else max(-1.0, float(doubt[place]) - 0.7)
+        speck = mask.form.startswith("speck")
+        unborne = 0.0 if speck else max(-1.0, float(doubt[place]) - 0.7)
         if mask.form != "drawn":
-            alike = int((sizes <= mask.pixels).sum()) if mask.form == "speck" else forms[mask.form]
+            alike = int((same_form[mask.form] & (sizes <= mask.pixels)).sum()) if speck else forms[mask.form]
             rare = -log10(alike / len(masks))
             if alike <= max(1, RARE * len(masks)):
                 kind = "full-columns" if mask.form.startswith("full") else mask.form.split()[0]
@@ -211,25 +246,31 @@ def _odd_masks(dataset: Dataset, looks: dict[int, _Look], fits: dict[int, Agreem
                     f"mask is {mask.form}: {mask.pixels:,} pixels, {mask.share:.1%} of the image, "
                     f"as {alike:,} of {len(masks):,} masks are"
                 )
-                yield _finding(dataset, kind, _severity(rare + unborne), number, reason)
+                severity = _severity(rare + unborne)
+                # nobody draws these; a piece at the border may have been cut from something larger
+                if mask.form == "rectangle with 4 free sides" or (
+                    mask.form == "speck inside" and mask.pixels <= SLIP_PX
+                ):
+                    severity = max(WRONG, severity)
+                yield _finding(dataset, kind, severity, number, reason)
         elif straight[place] > 0.9 and (share := float((straight >= straight[place]).mean())) <= RARE:
             reason = f"{straight[place]:.0%} of the mask's outline runs along the pixel grid"
             yield _finding(dataset, "straight-sides", _severity(-log10(share) + unborne), number, reason)
-        if mask.form == "speck":
+        if speck:
             continue
         best = int(turned[place].argmax())
-        if turned[place, best] >= enough:
+        if turned[place, best] >= FIRST_TURNED:
             reason = (
                 f"mask fits better {list(TURNS)[best]}: its outline lies on slopes {outlines[place, 0]:.2f} "
                 f"deviations above the mean as it is, {outlines[place, best + 1]:.2f} so"
             )
-            yield _finding(dataset, "mask-transposed", _severity(float(turned[place, best])), number, reason)
+            yield _finding(dataset, "mask-transposed", _severity(float(turned[place, best]) + 1), number, reason)
         if doubt[place] >= enough:
             reason = f"the mask's outline lies on slopes {outlines[place, 0]:.2f} deviations above the image's mean"
-            if np.isfinite(gaps[place, 0]):
+            if np.isfinite(gaps[place]):
                 reason += (
-                    f", log odds of foreground inside less outside are {gaps[place, 0]:.1f}; in half of the images "
-                    f"more than {np.median(outlines[:, 0]):.2f} and {np.nanmedian(gaps[:, 0]):.1f}"
+                    f", log odds of foreground inside less outside are {gaps[place]:.1f}; in half of the images "
+                    f"more than {np.median(outlines[:, 0]):.2f} and {np.nanmedian(gaps):.1f}"
                 )
             yield _finding(dataset, "mask-disagrees", _severity(float(doubt[place])), number, reason)
 
@@ -299,18 +340,32 @@ def _along_rows(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
         yield Finding("all-transposed", 1.0, "", "", reason)
 
 
-def _neighbours(dataset: Dataset, pairs: Sequence[Neighbours]) -> Iterator[Finding]:
-    """Images whose mask breaks off at most of the sides where their neighbours' goes on."""
-    broken: dict[int, list[float]] = {}
+def _breaks(dataset: Dataset, pairs: Sequence[Neighbours]) -> dict[int, list[Breaks]]:
+    """For each image, one entry per side that touches a labelled neighbour of the same length."""
+    known = dataset.images["labelled"].to_numpy()
+    found: dict[int, list[Breaks]] = {}
     for first, second, side in pairs:
-        if not (dataset.images["labelled"].iloc[first] and dataset.images["labelled"].iloc[second]):
+        if not (known[first] and known[second]):
             continue
         one, other = (np.asarray(dataset.mask(n).any(axis=0)) for n in (first, second))
-        ends, begins = (one[:, -1], other[:, 0]) if side == "right" else (one[-1], other[0])
-        if ends.shape == begins.shape:
-            share = float((ends != begins).mean())
-            broken.setdefault(first, []).append(share)
-            broken.setdefault(second, []).append(share)
+        across = side == "right"
+        if one.shape[0 if across else 1] != other.shape[0 if across else 1]:
+            continue
+        ends, begins = _border(one, across, -1), _border(other, across, 0)
+        for number, mask, place, there in ((first, one, -1, begins), (second, other, 0, ends)):
+            turns = (mask, *(turn(mask) for turn in TURNS.values()))
+            shares = [float((_border(turned, across, place) != there).mean()) for turned in turns]
+            found.setdefault(number, []).append(np.array(shares))
+    return found
+
+
+def _border(mask: ClassMask, across: bool, place: int) -> Bool[np.ndarray, " side"]:
+    return mask[:, place] if across else mask[place]
+
+
+def _neighbours(dataset: Dataset, breaks: dict[int, list[Breaks]]) -> Iterator[Finding]:
+    """Images whose mask breaks off at most of the sides where their neighbours' goes on."""
+    broken = {number: [float(shares[0]) for shares in sides] for number, sides in breaks.items()}
     if not broken:
         return
     numbers = np.array(list(broken))
@@ -323,16 +378,33 @@ def _neighbours(dataset: Dataset, pairs: Sequence[Neighbours]) -> Iterator[Findi
             yield _finding(dataset, "neighbours-disagree", _severity(far), number, reason)
 
 
-def _missing_classes(dataset: Dataset, folds: Int[np.ndarray, " images"] | None) -> Iterator[Finding]:
-    """One finding per fold and class that it lacks."""
-    if folds is None:
-        return
+def _shifted(dataset: Dataset) -> Iterator[Finding]:
+    """Images whose polygons all lie beside what they label."""
+    for number in dataset.labelled.tolist():
+        found = shifted_labels(dataset, number)
+        if found is None or max(abs(found.shift.dy), abs(found.shift.dx)) < SHIFTED_PX:
+            continue
+        dy, dx, metres = found.shift.dy, found.shift.dx, found.shift.metres
+        parts = [f"{abs(dy)} px {'down' if dy > 0 else 'up'}"] if dy else []
+        parts += [f"{abs(dx)} px {'right' if dx > 0 else 'left'}"] if dx else []
+        length = f" ({metres:.1f} m)" if metres is not None else ""
+        reason = (
+            f"labels lie {', '.join(parts)}{length} of what they label, which stands out by "
+            f"{found.shift.significance:.0f} deviations"
+        )
+        yield replace(_finding(dataset, "label-shift", SHIFT_SEVERITY, number, reason), window=found.window)
+
+
+def missing_classes(dataset: Dataset, folds: Int[np.ndarray, " images"]) -> list[Finding]:
+    """One finding per fold and class that it lacks; `folds` are the fold of each image, or -1."""
     image_of, class_of = dataset.objects["image"].to_numpy(), dataset.objects["class"].to_numpy()
+    found = []
     for fold in sorted(set(folds[folds >= 0].tolist())):
         present = set(class_of[folds[image_of] == fold].tolist())
         for class_id, name in enumerate(dataset.classes):
             if class_id not in present:
-                yield Finding("class-missing", WRONG, "", "", f"fold {fold} holds no object of class {name}")
+                found.append(Finding("class-missing", WRONG, "", "", f"fold {fold} holds no object of class {name}"))
+    return found
 
 
 def decades(

@@ -21,6 +21,8 @@ class ImageMeasures(NamedTuple):
     """Mean grey level."""
     contrast: float
     """Grey levels between the darkest and the brightest fiftieth of the pixels."""
+    structure: float
+    """The same of the image smoothed over 5 x 5 pixels: what of the contrast is no noise of single pixels."""
     blank: float
     """Share of pixels that are black or white to the last level."""
     roughness: float
@@ -42,9 +44,11 @@ def measure_image(image: Image) -> ImageMeasures:
     """What one image says about itself; nothing is compared yet."""
     grey = small_grey(image)
     low, high = np.percentile(grey, [2, 98])
+    smooth_low, smooth_high = np.percentile(cv2.blur(grey, (5, 5), borderType=cv2.BORDER_REFLECT), [2, 98])
     return ImageMeasures(
         brightness=float(grey.mean()),
         contrast=float(high - low),
+        structure=float(smooth_high - smooth_low),
         blank=float(((grey == 0) | (grey == 255)).mean()),
         roughness=1 - max(_correlation(grey[:, 1:], grey[:, :-1]), _correlation(grey[1:], grey[:-1])),
     )

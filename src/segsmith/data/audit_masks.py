@@ -11,6 +11,8 @@ from segsmith.types import ClassMask
 
 SPECK_PX = 12
 """A mask of so few pixels is a speck."""
+SLIP_PX = 2
+"""So few pixels, touching no border, are a slip of the hand."""
 
 
 class MaskMeasures(NamedTuple):
@@ -23,8 +25,9 @@ class MaskMeasures(NamedTuple):
     smallest: int
     """Pixels of its smallest connected component."""
     form: str
-    """'whole-image', 'full-columns', 'full-rows', 'rectangle', 'speck' or 'drawn'; with the number of sides that lie
-    inside the image, such as 'rectangle with 4 free sides'."""
+    """'whole-image', 'full-columns', 'full-rows', 'rectangle', 'speck' or 'drawn'; of rectangles, columns and rows
+    with the number of sides that lie inside the image, such as 'rectangle with 4 free sides'; of specks whether they
+    lie 'at the border', where they may be a piece of something larger, or 'inside'."""
     straight: float
     """Share of the outline inside the image that runs along the pixel grid for an eighth of the image or more."""
 
@@ -46,11 +49,12 @@ def measure_mask(mask: ClassMask) -> MaskMeasures:
 def _form(mask: ClassMask, pixels: int) -> str:
     if pixels == mask.size:
         return "whole-image"
-    if pixels <= SPECK_PX:
-        return "speck"
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, bottom, left, right = rows[0], rows[-1], columns[0], columns[-1]
     height, width = mask.shape
+    if pixels <= SPECK_PX:
+        inside = top > 0 and left > 0 and bottom < height - 1 and right < width - 1
+        return "speck inside" if inside else "speck at the border"
     if pixels == len(columns) * height:
         return f"full-columns with {_changes(mask[0])} free sides"
     if pixels == len(rows) * width:

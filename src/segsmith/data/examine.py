@@ -4,11 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segsmith.data.audit import Neighbours, audit
+import numpy as np
+from jaxtyping import Int
+
+from segsmith import recipe
+from segsmith.data.audit import Neighbours, audit, missing_classes
 from segsmith.data.cleaning import read_exclusions
 from segsmith.data.dataset import Dataset
 from segsmith.data.duplicates import Descriptions, Duplicates, describe, find_duplicates
 from segsmith.data.findings import KINDS, BrokenFilesError, Finding, ids_of_kinds, worst_first
+from segsmith.data.folds import make_folds
 from segsmith.data.groups import Groups, make_groups, read_groups
 from segsmith.data.mosaics import Mosaics, find_mosaics
 from segsmith.errors import DataError
@@ -84,6 +89,14 @@ def _looked_at(dataset: Dataset) -> tuple[Examination, list[Finding]]:
     return seen, audit(dataset, neighbours=neighbours, disagreeing=disagreeing)
 
 
+def _folds(dataset: Dataset) -> Int[np.ndarray, " images"] | None:
+    """The folds a recipe without options makes of it; None where it makes none."""
+    try:
+        return make_folds(dataset, recipe.Folds(), 0)
+    except DataError:
+        return None
+
+
 def _grouped(
     dataset: Dataset, findings: list[Finding], of_user: Path | None, examination: Examination | None
 ) -> Examined:
@@ -98,7 +111,9 @@ def _grouped(
         why = ", ".join(f"{count:,} by {reason}" for reason, count in groups.joined.items())
         notes.append(f"groups: {groups.together:,} images stand with others in one fold ({why})")
     grouped = replace(dataset, images=dataset.images.assign(group=groups.group), notes=tuple(notes))
-    return Examined(grouped, worst_first(findings), groups, examination)
+    folds = _folds(grouped) if examination else None
+    lacking = [] if folds is None else missing_classes(grouped, folds)
+    return Examined(grouped, worst_first([*findings, *lacking]), groups, examination)
 
 
 def _listed(name: str) -> dict[str, str]:

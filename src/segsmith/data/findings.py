@@ -2,8 +2,10 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import log10
 
 from segsmith.data.windows import Window
 from segsmith.errors import DataError
@@ -34,8 +36,11 @@ KINDS: dict[str, tuple[str, str]] = {
     "straight-sides": ("have a mask with sides along the pixel grid", "check whether it is a box, or was cut"),
     "label-shift": ("have labels that lie beside what they label", "shift the labels back"),
     "class-missing": ("belong to a fold without some class", "stratify, or use fewer folds"),
-    "not-audited": ("are too large to be looked at whole", "cut them into chips"),
+    "not-audited": ("are too large to be looked at", "cut them into chips, or store them as GeoTIFF"),
 }
+
+CROWD = 0.25
+"""Severity that the tenth finding of a kind loses against the first, where findings are ordered."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +82,19 @@ class BrokenFilesError(DataError):
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings by falling severity, then by kind as KINDS lists them, then by path."""
+    """Findings in the order in which they are worth reading: the worst of each kind early, no kind all at once.
+
+    The n-th worst of a kind loses CROWD * log10(n) of its severity: who has seen ten of a kind knows it. Then by kind
+    as KINDS lists them, then by path. The order does not depend on the order given.
+    """
     order = {kind: place for place, kind in enumerate(KINDS)}
-    return sorted(findings, key=lambda found: (-found.severity, order[found.kind], found.path))
+    by_severity = sorted(findings, key=lambda found: (-found.severity, order[found.kind], found.path, found.reason))
+    seen: Counter[str] = Counter()
+    placed = []
+    for found in by_severity:
+        seen[found.kind] += 1
+        placed.append((found.severity - CROWD * log10(seen[found.kind]), found))
+    return [found for _, found in sorted(placed, key=lambda item: -item[0])]
 
 
 def printed(findings: Sequence[Finding], lines: int = 10, named: int = 3) -> list[str]:
