@@ -63,6 +63,8 @@ class Line:
     name: str
     x: Numbers
     y: Numbers
+    colour: str = ""
+    """A CSS colour, such as one of SERIES; by its place among the curves where empty."""
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
@@ -103,8 +105,12 @@ def line_chart(
     all_x = np.concatenate([x[known] for _, x, _, known in curves] or [[]])
     all_y = np.concatenate([y[known] for _, _, y, known in curves] or [[]])
     styles: list[Style] = [
-        {"stroke": SERIES[n % len(SERIES)], "stroke-dasharray": DASHES[n % len(DASHES)], "stroke-width": 2}
-        for n in range(len(curves))
+        {
+            "stroke": line.colour or SERIES[n % len(SERIES)],
+            "stroke-dasharray": DASHES[n % len(DASHES)],
+            "stroke-width": 2,
+        }
+        for n, line in enumerate(series)
     ]
 
     ends = [f"{name} ends at {y[known][-1]:.4g}" for name, _, y, known in curves if known.any()]

@@ -3,13 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
 from segsmith.data.dataset import Dataset
 from segsmith.data.findings import KINDS, Finding
 from segsmith.eda.page import Section, figure_grid, table
-from segsmith.eda.pictures import Picture, image_uri, outlined
-from segsmith.types import Image
+from segsmith.eda.views import view, view_uri
 
 SHOWN = 24
 """Findings shown as pictures, at most."""
@@ -43,11 +40,6 @@ def findings_section(dataset: Dataset, findings: Sequence[Finding]) -> Section:
     return Section("Findings", parts)
 
 
-def as_rgb(image: Image) -> Picture:
-    """The first three bands, or the only one three times."""
-    return image[:, :, :3] if image.shape[2] >= 3 else np.repeat(image[:, :, :1], 3, axis=2)
-
-
 def _shown(dataset: Dataset, findings: Sequence[Finding]) -> list[tuple[int, Finding]]:
     numbers = {path: number for number, path in enumerate(dataset.images["path"])}
     of_kind: Counter[str] = Counter()
@@ -60,8 +52,5 @@ def _shown(dataset: Dataset, findings: Sequence[Finding]) -> list[tuple[int, Fin
 
 
 def _figure(dataset: Dataset, number: int, found: Finding) -> tuple[str, str]:
-    image, mask = as_rgb(dataset.image(number)), np.asarray(dataset.mask(number).any(axis=0))
-    enlarge = 3 if max(mask.shape) <= 128 else 1
-    return image_uri(
-        outlined(image, mask), max_side=480, enlarge=enlarge
-    ), f"{found.image_id}: {found.kind}: {found.reason}"
+    seen = view(dataset, number, found.window)
+    return view_uri(seen), f"{found.image_id}: {found.kind}: {found.reason}{seen.note}"
