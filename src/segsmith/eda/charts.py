@@ -146,9 +146,11 @@ def line_chart(
 
 
 def binned(
-    values: Numbers, *, bins: int = 40, log: bool = False
+    values: Numbers, *, bins: int | None = None, log: bool = False
 ) -> tuple[Int[np.ndarray, " bins"], Float64[np.ndarray, " bins+1"]]:
     """Counts within at most `bins` bins and their edges, for `histogram`. Nothing to count gives no bins: [], [0.0].
+
+    Without `bins` twice the third root of how many values there are (Rice's rule), 8 to 40.
 
     Missing values are left out, and with `log`, whose bins have equal ratios, those <= 0. Whole numbers get bins that
     hold equally many of them, where they fit one each: no bin looks low only because fewer numbers can fall into it.
@@ -158,6 +160,7 @@ def binned(
     if not numbers.size:
         return np.zeros(0, np.int64), np.zeros(1)
     low, high = float(numbers.min()), float(numbers.max())
+    bins = min(40, max(8, math.ceil(2 * numbers.size ** (1 / 3)))) if bins is None else bins
     edges: Float64[np.ndarray, " edges"]
     if _whole(numbers) and log:
         edges = np.unique(np.rint(np.geomspace(low, high + 1, bins + 1))) - 0.5

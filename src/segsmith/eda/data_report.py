@@ -239,7 +239,7 @@ def _sources(dataset: Dataset, found: Profile) -> Section:
 
 def _samples(dataset: Dataset) -> list[Section]:
     return [
-        Section(f"Samples: {name}", [figure_grid([_sample(dataset, index) for index in chosen])])
+        Section(f"Samples: {name}", [figure_grid([_sample(dataset, index) for index in chosen], min_px=150)])
         for name, chosen in _sample_groups(dataset)
         if chosen
     ]

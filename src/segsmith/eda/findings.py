@@ -35,7 +35,7 @@ def findings_section(dataset: Dataset, findings: Sequence[Finding]) -> Section:
     ]
     parts: list[str] = [table(["finding", "images", "they", "what to do", "the worst"], rows, numeric=[1])]
     if shown := _shown(dataset, findings):
-        parts.append(figure_grid([_figure(dataset, number, found) for number, found in shown]))
+        parts.append(figure_grid([_figure(dataset, number, found) for number, found in shown], min_px=150))
     parts.append("All of them stand in findings.csv; --exclude with the name of a finding leaves its images out.")
     return Section("Findings", parts)
 

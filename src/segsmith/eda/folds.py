@@ -66,7 +66,7 @@ def _side_by_side(dataset: Dataset, folds: Int[np.ndarray, " images"], count: in
             ]
         )
     per_class = np.stack(classes)
-    headers = ["fold", "images", "empty", "objects", "foreground pixels"]
+    headers = ["fold", "images", "empty", "objects", "foreground"]
     parts: list[str] = [table(headers, rows, numeric=range(5)), *_missing(dataset, per_class)]
     names = [f"fold {fold}" for fold in range(count)]
     charts = [
@@ -114,11 +114,9 @@ def _leak_check(
     parts = [f"Leak check of fold {validation} against the others. {_leaking(leaks)}"]
     if leaks.too_large:
         parts.append(f"{leaks.too_large:,} images are too large to be read whole; they were not compared.")
-    for found, names in (
-        (leaks.train_or_validation, ("validation", "training")),
-        (leaks.train_or_test, ("unlabelled", "training")),
-    ):
-        parts.append(_telling(found, *names))
+    parts.append(_telling(leaks.train_or_validation, "validation", "training"))
+    if len(dataset.labelled) < len(dataset):
+        parts.append(_telling(leaks.train_or_test, "unlabelled", "training"))
     if leaks.nearest:
         parts += _nearest(dataset, leaks.nearest)
     return parts
