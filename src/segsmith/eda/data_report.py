@@ -13,16 +13,17 @@ from segsmith.data.dataset import Dataset
 from segsmith.data.examine import Examined
 from segsmith.eda.bands import band_chart, count_levels, ends_in_words
 from segsmith.eda.charts import bar_chart, binned, heat_map, histogram
-from segsmith.eda.duplicates import duplicates_section
 from segsmith.eda.findings import findings_section
-from segsmith.eda.folds import folds_section
 from segsmith.eda.page import Section, chart_grid, figure_grid, render_page, table
 from segsmith.eda.profile import Profile, object_m2, object_pixels
-from segsmith.eda.views import view, view_uri
+from segsmith.eda.report_duplicates import duplicates_section
+from segsmith.eda.report_folds import folds_section
+from segsmith.eda.views import LARGE_PX, view, view_uri
 
 SHOWN = 12
 """Sample images per group."""
 MOST_BARS = 15
+"""Objects per image up to which each number has a bar of its own."""
 MOST_CLASSES = 30
 """Classes up to which a matrix of them can be read."""
 MOST_ROWS = 20
@@ -90,7 +91,7 @@ def _labels(dataset: Dataset, found: Profile) -> Section:
     parts: list[str] = []
     if found.labelled:
         empty = f"{found.empty:,} of {found.labelled:,} labelled images are empty ({found.empty / found.labelled:.1%})"
-        parts.append(f"{empty}: predicting nothing is right on these.")
+        parts.append(f"{empty}{': predicting nothing is right on these' if found.empty else ''}.")
     parts.append(chart_grid(charts))
     if len(found.classes) > 1:
         parts += _classes(dataset, found)
@@ -99,7 +100,7 @@ def _labels(dataset: Dataset, found: Profile) -> Section:
 
 def _objects_per_image(dataset: Dataset, found: Profile) -> Markup:
     title = "Labelled images by number of objects"
-    if len(found.objects_per_image) <= MOST_BARS:
+    if max(map(int, found.objects_per_image), default=0) <= MOST_BARS:
         return bar_chart(
             list(found.objects_per_image),
             list(found.objects_per_image.values()),
@@ -238,8 +239,9 @@ def _sources(dataset: Dataset, found: Profile) -> Section:
 
 
 def _samples(dataset: Dataset) -> list[Section]:
+    large = dataset.images[["height", "width"]].max(axis=1).median() > LARGE_PX
     return [
-        Section(f"Samples: {name}", [figure_grid([_sample(dataset, index) for index in chosen], min_px=150)])
+        Section(f"Samples: {name}", [figure_grid([_sample(dataset, i) for i in chosen], min_px=300 if large else 150)])
         for name, chosen in _sample_groups(dataset)
         if chosen
     ]

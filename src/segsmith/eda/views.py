@@ -15,7 +15,9 @@ LARGEST_PIXELS = 2**24
 PART = 1024
 """Side of the part that is shown, in pixels."""
 SHOWN_PX = 480
-"""Longer side of a picture on the page."""
+"""Longer side of a picture on the page, twice that of large images."""
+LARGE_PX = 1000
+"""Longer side of an image that is large."""
 TINY_PX = 128
 """Images up to this size are enlarged, so that single pixels can be seen."""
 
@@ -51,7 +53,10 @@ def view(dataset: Dataset, index: int, window: Window | None = None) -> View:
 def view_uri(seen: View) -> str:
     """A view with its truth outlined, as a data URI."""
     drawn = outlined(seen.image, np.asarray(seen.mask.any(axis=0)))
-    return image_uri(drawn, max_side=SHOWN_PX, enlarge=3 if max(drawn.shape[:2]) <= TINY_PX else 1)
+    longest = max(drawn.shape[:2])
+    return image_uri(
+        drawn, max_side=2 * SHOWN_PX if longest > LARGE_PX else SHOWN_PX, enlarge=3 if longest <= TINY_PX else 1
+    )
 
 
 def as_rgb(image: Image) -> Picture:

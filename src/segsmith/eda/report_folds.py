@@ -10,9 +10,9 @@ from segsmith.data.duplicates import SIMILAR, Descriptions
 from segsmith.data.folds import make_folds
 from segsmith.data.leaks import Leaks, Nearest, Telling, find_leaks
 from segsmith.eda.charts import bar_chart, binned, heat_map, histogram
-from segsmith.eda.duplicates import side_by_side
 from segsmith.eda.page import Section, chart_grid, figure_grid, table
 from segsmith.eda.profile import classes_present
+from segsmith.eda.report_duplicates import side_by_side
 from segsmith.errors import DataError
 from segsmith.recipe import Folds
 
