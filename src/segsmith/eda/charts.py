@@ -315,10 +315,13 @@ def heat_map(
     value_label: str,
     chosen: tuple[SupportsIndex, SupportsIndex] | None = None,
     value_format: str = ".3f",
+    written: bool = False,
     width: int = 460,
     height: int = 330,
 ) -> Markup:
     """A matrix as coloured cells, row 0 at the top, with a colour bar; the `chosen` (row, column) is framed and named.
+
+    `written` writes each value into its cell, where all of them find room.
 
     A cell costs some 150 bytes: meant for tens of rows and columns. Raises ValueError unless there is one tick for each
     row and column and the chosen cell exists.
@@ -348,6 +351,12 @@ def heat_map(
     for (row, column), cell in np.ndenumerate(cells):
         box: Style = {"x": left + column * cell_w, "y": top + row * cell_h, "width": cell_w, "height": cell_h}
         drawing.shape("rect", {**box, "fill": _colour(cell, low, high), **crisp}, tip=tips[row, column])
+
+    widest = max(text_width(_text(cell, value_format)) for cell in cells.flat)
+    if written and widest + 6 <= cell_w and TEXT_PX + 6 <= cell_h:
+        for (row, column), cell in np.ndenumerate(cells):
+            x, y = left + (column + 0.5) * cell_w, top + (row + 0.5) * cell_h + 4
+            drawing.text(x, y, _text(cell, value_format), style=ON_LINES)
 
     for column in range(0, len(x_ticks), math.ceil((max(map(text_width, x_ticks)) + 10) / cell_w)):
         drawing.text(left + (column + 0.5) * cell_w, bottom + 17, x_ticks[column])

@@ -160,7 +160,7 @@ def _classes(dataset: Dataset, found: Profile) -> list[str]:
             [
                 bar_chart(names, shares, title="Foreground by class", x_label="share", value_format=".1%"),
                 heat_map(
-                    both,
+                    np.where(np.eye(len(names), dtype=bool), np.nan, both),
                     names,
                     names,
                     title="Images that have both classes",
@@ -168,6 +168,7 @@ def _classes(dataset: Dataset, found: Profile) -> list[str]:
                     y_label="class",
                     value_label="images",
                     value_format=",.0f",
+                    written=True,
                 ),
             ]
         ),

@@ -21,7 +21,7 @@ def findings_section(dataset: Dataset, findings: Sequence[Finding]) -> Section:
     """
     if not findings:
         return Section("Findings", ["Nothing stands out."])
-    counts = Counter(found.kind for found in findings)
+    counts = Counter(kind for kind, _ in {(found.kind, found.image_id) for found in findings})
     first = {found.kind: found for found in reversed(findings)}
     rows = [
         [
@@ -43,10 +43,14 @@ def findings_section(dataset: Dataset, findings: Sequence[Finding]) -> Section:
 def _shown(dataset: Dataset, findings: Sequence[Finding]) -> list[tuple[int, Finding]]:
     numbers = {path: number for number, path in enumerate(dataset.images["path"])}
     of_kind: Counter[str] = Counter()
+    seen: set[tuple[str, str]] = set()
     shown: list[tuple[int, Finding]] = []
     for found in findings:
-        if found.path in numbers and of_kind[found.kind] < OF_A_KIND and len(shown) < SHOWN:
+        if (found.kind, found.path) in seen or found.path not in numbers:
+            continue
+        if of_kind[found.kind] < OF_A_KIND and len(shown) < SHOWN:
             of_kind[found.kind] += 1
+            seen.add((found.kind, found.path))
             shown.append((numbers[found.path], found))
     return shown
 

@@ -83,6 +83,7 @@ def _side_by_side(dataset: Dataset, folds: Int[np.ndarray, " images"], count: in
                 y_label="class",
                 value_label="images",
                 value_format=",.0f",
+                written=True,
             )
         )
     return [*parts, chart_grid(charts)]
