@@ -353,7 +353,7 @@ def heat_map(
         drawing.shape("rect", {**box, "fill": _colour(cell, low, high), **crisp}, tip=tips[row, column])
 
     widest = max(text_width(_text(cell, value_format)) for cell in cells.flat)
-    if written and widest + 6 <= cell_w and TEXT_PX + 6 <= cell_h:
+    if written and widest + 6 <= cell_w and cell_h >= TEXT_PX + 6:
         for (row, column), cell in np.ndenumerate(cells):
             x, y = left + (column + 0.5) * cell_w, top + (row + 0.5) * cell_h + 4
             drawing.text(x, y, _text(cell, value_format), style=ON_LINES)
