@@ -120,7 +120,7 @@ def test_images_of_several_sizes_and_bands_are_told(raw):
 
 
 def test_classes_are_told_with_what_stands_together(tmp_path):
-    make_steel(tmp_path / "raw", train_images=30, test_images=0, size=48)
+    make_steel(tmp_path / "raw", images=40, test_images=0, hw=(64, 64))
     examined = examine(lambda out: ingest(tmp_path / "raw", exclude=out), look=False)
     dataset = examined.dataset
     measured = profile(dataset)
@@ -131,11 +131,9 @@ def test_classes_are_told_with_what_stands_together(tmp_path):
         for other, count in row.items()
         if one < other
     }
-    for (one, other), count in pairs.items():
-        images = [
-            set(dataset.objects["image"][dataset.objects["class"] == dataset.classes.index(n)]) for n in (one, other)
-        ]
-        assert count == len(images[0] & images[1])
+    classes, image = dataset.objects["class"], dataset.objects["image"]
+    having = {name: set(image[classes == number]) for number, name in enumerate(dataset.classes)}
+    assert all(count == len(having[one] & having[other]) for (one, other), count in pairs.items())
     assert "Images that have both classes" in found.html
     assert "Foreground by class" in found.html
     best = max(pairs.values())

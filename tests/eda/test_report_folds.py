@@ -18,7 +18,7 @@ from segsmith.recipe import Folds
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ships")
-    make_ships(folder / "raw", train_images=60, test_images=12, size=48)
+    make_ships(folder / "raw", train_images=60, test_images=12, size=64)
     return ingest(folder / "raw")
 
 
@@ -39,7 +39,7 @@ def test_folds_stand_side_by_side(dataset):
         assert row[:2] == [str(fold), str(inside.sum())]
         assert row[2].startswith(f"{(foreground[inside] == 0).sum()} (")
         assert row[3] == str(objects[inside].sum())
-        assert row[4] == f"{foreground[inside].sum() / (inside.sum() * 48 * 48):.2%}"
+        assert row[4] == f"{foreground[inside].sum() / (inside.sum() * 64 * 64):.2%}"
     assert found.parts[-1] == "Whether the split leaks was not checked: images were not compared."
 
 
@@ -53,7 +53,7 @@ def test_the_leak_check_is_told_in_words_and_pictures(dataset):
 
 
 def test_a_copy_in_training_is_said(tmp_path):
-    make_ships(tmp_path / "raw", train_images=30, test_images=0, size=48)
+    make_ships(tmp_path / "raw", train_images=30, test_images=0, size=64)
     table = tmp_path / "raw" / "train_ship_segmentations_v2.csv"
     folder = next(path for path in (tmp_path / "raw").iterdir() if path.is_dir() and any(path.iterdir()))
     rows = table.read_text().splitlines()
