@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from segsmith.data.dataset import Dataset
 from segsmith.data.duplicates import SYMMETRIES, Duplicates, Pair
@@ -123,7 +124,7 @@ def _drawn(dataset: Dataset, index: int) -> Picture:
     return outlined(seen.image, np.asarray(seen.mask.any(axis=0)))
 
 
-def _as_high(picture: Picture, height: int) -> Picture:
+def _as_high(picture: Picture, height: int) -> UInt8[np.ndarray, "_height _width 3"]:
     if picture.shape[0] == height:
         return picture
     width = max(1, round(picture.shape[1] * height / picture.shape[0]))
