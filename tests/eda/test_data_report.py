@@ -171,3 +171,12 @@ def test_of_a_large_scene_only_parts_are_read(tmp_path, monkeypatch):
     assert max(read) <= 256 * 256
     captions = [text for text in found.all("figcaption") if re.search(r"a part of it: 128 x 128 pixels", text)]
     assert captions
+
+
+def test_a_scene_too_large_to_be_audited_is_said_to_be(tmp_path, monkeypatch):
+    make_buildings(tmp_path / "raw", areas=1, noisy_areas=0, scenes=1, hw=(128, 160))
+    for place in ("audit.TOO_LARGE_PX", "duplicates.LARGEST_PIXELS", "mosaics.LARGEST_PIXELS"):
+        monkeypatch.setattr(f"segsmith.data.{place}", 128 * 160 - 1)
+    found = report(tmp_path / "raw")
+    assert "not-audited" in found.all("td")
+    assert "1 images are too large to be read whole; they were not compared." in found.all("p")

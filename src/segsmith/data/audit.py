@@ -132,6 +132,8 @@ def _read(dataset: Dataset, number: int) -> tuple[Image, ClassMask]:
 
 def _off_topic(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
     """Images that show nothing, noise, or something of quite another brightness or detail than the others."""
+    if not looks:  # all are too large
+        return
     numbers = np.array(list(looks))
     table = pd.DataFrame([found.image for found in looks.values()])
     pixels = (dataset.images["height"].astype(np.int64) * dataset.images["width"]).to_numpy()[numbers]
