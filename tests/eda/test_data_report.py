@@ -179,4 +179,4 @@ def test_a_scene_too_large_to_be_audited_is_said_to_be(tmp_path, monkeypatch):
         monkeypatch.setattr(f"segsmith.data.{place}", 128 * 160 - 1)
     found = report(tmp_path / "raw")
     assert "not-audited" in found.all("td")
-    assert "1 images are too large to be read whole; they were not compared." in found.all("p")
+    assert "Images too large to be read whole, which were not compared: 1." in found.all("p")

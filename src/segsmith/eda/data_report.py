@@ -22,6 +22,8 @@ from segsmith.eda.views import LARGE_PX, view, view_uri
 
 SHOWN = 12
 """Sample images per group."""
+FEWEST = 3
+"""Images from which on a chart of a number for each of them says anything."""
 MOST_BARS = 15
 """Objects per image up to which each number has a bar of its own."""
 MOST_CLASSES = 30
@@ -87,7 +89,9 @@ def _findings(examined: Examined) -> Section:
 
 
 def _labels(dataset: Dataset, found: Profile) -> Section:
-    charts = [_objects_per_image(dataset, found), *_areas(dataset), _coverage(dataset)]
+    charts = _areas(dataset)
+    if found.labelled >= FEWEST:
+        charts = [_objects_per_image(dataset, found), *charts, _coverage(dataset)]
     parts: list[str] = []
     if found.labelled:
         empty = f"{found.empty:,} of {found.labelled:,} labelled images are empty ({found.empty / found.labelled:.1%})"
@@ -207,7 +211,7 @@ def _looks(dataset: Dataset, found: Profile) -> list[str]:
         for band, (mean, std) in enumerate(zip(found.band_mean, found.band_std, strict=True), start=1)
     ]
     charts = [band_chart(levels)]
-    if len(dataset) >= 3:
+    if len(dataset) >= FEWEST:
         bytes_ = dataset.images["file_bytes"].to_numpy()
         brightness = np.array([np.mean(means) if len(means) else np.nan for means in dataset.images["band_mean"]])
         charts += [

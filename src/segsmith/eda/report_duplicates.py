@@ -34,7 +34,9 @@ def duplicates_section(dataset: Dataset, groups: Groups, found: Examination) -> 
             f"the largest holds {groups.largest:,}."
         )
     if too_large := found.duplicates.too_large:
-        parts.append(f"{too_large:,} images are too large to be read whole; they were not compared.")
+        parts.append(f"Images too large to be read whole, which were not compared: {too_large:,}.")
+    if len(dataset) - too_large < 2:
+        return Section("Duplicates and mosaics", [*parts, "There is nothing to compare."])
     parts += _pairs(dataset, found.duplicates) if pairs else ["No two images show the same pixels."]
     parts += _mosaics(dataset, mosaics) if mosaics.mosaics else ["No images were cut side by side from a larger one."]
     return Section("Duplicates and mosaics", parts)

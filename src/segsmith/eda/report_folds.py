@@ -114,7 +114,7 @@ def _leak_check(
     leaks = find_leaks(dataset, folds, validation, described)
     parts = [f"Leak check of fold {validation} against the others. {_leaking(leaks)}"]
     if leaks.too_large:
-        parts.append(f"{leaks.too_large:,} images are too large to be read whole; they were not compared.")
+        parts.append(f"Images too large to be read whole, which were not compared: {leaks.too_large:,}.")
     parts.append(_telling(leaks.train_or_validation, "validation", "training"))
     if len(dataset.labelled) < len(dataset):
         parts.append(_telling(leaks.train_or_test, "unlabelled", "training"))
