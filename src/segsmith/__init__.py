@@ -10,13 +10,17 @@ The commands of the journey are plain functions; each has the same options as it
     evaluate   run folder -> scores
     predict    bundle + images -> submission.csv, masks, overlays
     demo       all of it on made data
+
+Dataset.open(folder) opens what inspect wrote; profile(dataset) measures it.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segsmith.data.dataset import Dataset
     from segsmith.eda.inspect import inspect
+    from segsmith.eda.profile import profile
     from segsmith.journey import demo
     from segsmith.modeling.train import train
     from segsmith.prediction.decide import decide
@@ -24,10 +28,11 @@ if TYPE_CHECKING:
     from segsmith.prediction.predict import predict
     from segsmith.recipe import Recipe, load_recipe
 
-__all__ = ["Recipe", "decide", "demo", "evaluate", "inspect", "load_recipe", "predict", "train"]
+__all__ = ["Dataset", "Recipe", "decide", "demo", "evaluate", "inspect", "load_recipe", "predict", "profile", "train"]
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Dataset": "data.dataset",
     "Recipe": "recipe",
     "decide": "prediction.decide",
     "demo": "journey",
@@ -35,6 +40,7 @@ _HOMES = {
     "inspect": "eda.inspect",
     "load_recipe": "recipe",
     "predict": "prediction.predict",
+    "profile": "eda.profile",
     "train": "modeling.train",
 }
 

@@ -347,3 +347,27 @@ def test_colours_and_lines_have_names_a_page_can_change_and_fallbacks_for_none()
         "none",
         *(f"var(--{name}, {colour})" for name, colour in re.findall(r"var\(--([\w-]+), (#[0-9a-f]{6})\)", svg)),
     }
+
+
+def test_few_values_have_few_bins_and_many_more() -> None:
+    values = np.random.default_rng(0).uniform(0, 1, 20_000)
+    assert [len(binned(values[:count])[0]) for count in (20, 1000, 20_000)] == [8, 20, 40]
+
+
+def test_a_curve_has_the_colour_it_is_given() -> None:
+    chart = line_chart([Line("red", [0, 1], [0, 1], "#c00000")], title="t", x_label="x", y_label="y")
+    assert 'stroke="#c00000"' in chart
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_values_are_written_into_the_cells_of_a_heat_map(written: bool) -> None:
+    cells = np.array([[np.nan, 17.0], [23.0, 11.0]])
+    chart = heat_map(
+        cells, "ab", "cd", title="t", x_label="x", y_label="y", value_label="v", value_format=".0f", written=written
+    )
+    assert (">17</text>" in chart) == written
+
+
+def test_a_notebook_shows_a_chart_as_a_picture() -> None:
+    chart = bar_chart(["a"], [1], title="t", x_label="x")
+    assert chart._repr_html_() == str(chart)

@@ -13,7 +13,6 @@ import pytest
 
 from segsmith.data.dataset import Dataset
 from segsmith.data.scenes import make_salt
-from segsmith.eda.findings import as_rgb
 from segsmith.eda.inspect import inspect
 from segsmith.errors import DataError, WriteError
 
@@ -85,23 +84,6 @@ def test_what_is_found_is_what_is_written(raw, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
 
 
-def test_the_report_tells_it(raw, tmp_path):
-    inspect(raw, tmp_path / "out")
-    found = page(tmp_path / "out")
-    assert found.all("h1") == ["Data report: raw"]
-    facts = dict(zip(found.all("dt"), found.all("dd"), strict=True))
-    assert facts == {
-        "images": "7", "labelled": "5", "empty": "40.0%", "objects": "5", "foreground pixels": f"{13 / 2400:.2%}",
-    }  # fmt: skip
-    assert found.all("h2") == [
-        "What was found", "Findings", "Labels", "Images", "Samples: no object", "Samples: one object",
-        "Samples: several objects", "Samples: unlabelled",
-    ]  # fmt: skip
-    pictures = [attributes["alt"].split(":")[0] for tag, attributes in found.elements if tag == "img"]
-    assert pictures == ["a.png", "d.png", "b.png", "c.png", "e.png", "x.png", "y.png"]
-    assert sum(tag == "svg" for tag, _ in found.elements) == 4
-
-
 def test_the_report_needs_no_other_file_and_names_stay_names(raw, tmp_path):
     (raw / "train" / "a.png").rename(raw / "train" / HOSTILE)
     text = (raw / "train.csv").read_text()
@@ -140,32 +122,8 @@ def test_labels_alone_open_no_image(raw, tmp_path):
     assert (found.profile.images, found.profile.objects) == (5, 5)
     report = page(tmp_path / "out")
     assert not [tag for tag, _ in report.elements if tag == "img"]
-    assert report.all("h2") == ["What was found", "Labels", "Images"]
+    assert report.all("h2") == ["What was found", "Labels", "Images", "Folds"]
     assert "labels alone: no image was opened, all are taken to be 20 x 24" in report.all("p")
-
-
-def test_no_more_than_is_true_is_said_of_labels_alone(raw, tmp_path):
-    inspect(raw, tmp_path / "out", assume_hw=(20, 24))
-    assert not [text for text in page(tmp_path / "out").all("p") if "decode" in text]
-
-
-@pytest.mark.parametrize(
-    ("labels", "says"),
-    [("a.png,\nd.png,\n", "All labelled images are empty: there is nothing to learn."), ("a.png,1 2\n", "All images")],
-)
-def test_findings(raw, tmp_path, labels, says):
-    (raw / "train.csv").write_text(f"ImageId,EncodedPixels\n{labels}")
-    inspect(raw, tmp_path / "out")
-    assert [text for text in page(tmp_path / "out").all("p") if text.startswith(says)]
-
-
-def test_images_of_several_sizes_and_bands_are_told(raw, tmp_path):
-    for folder, name, shape in (("train", "a", (30, 24, 3)), ("test", "x", (20, 24)), ("test", "y", (20, 24, 4))):
-        _, png = cv2.imencode(".png", np.zeros(shape, np.uint8))
-        (raw / folder / f"{name}.png").write_bytes(png.tobytes())
-    inspect(raw, tmp_path / "out")
-    (said,) = [text for text in page(tmp_path / "out").all("p") if "sizes" in text]
-    assert said.startswith("Images have 2 different sizes. Images have different numbers of bands")
 
 
 def test_of_several_label_files_one_is_named(raw, tmp_path):
@@ -174,14 +132,6 @@ def test_of_several_label_files_one_is_named(raw, tmp_path):
         inspect(raw, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert inspect(raw, tmp_path / "out", labels=raw / "other.csv").profile.labelled == 1
-
-
-@pytest.mark.parametrize("bands", [1, 2, 3, 4])
-def test_as_rgb(bands):
-    image = np.random.default_rng(0).integers(0, 256, (5, 6, bands), np.uint8)
-    shown = as_rgb(image)
-    assert shown.shape == (5, 6, 3)
-    assert all((shown[:, :, band] == image[:, :, band if bands >= 3 else 0]).all() for band in range(3))
 
 
 # Whole or not at all

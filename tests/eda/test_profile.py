@@ -2,13 +2,18 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
+from segsmith.data.cleaning import Cleaning
+from segsmith.data.findings import Finding
+from segsmith.data.ingest import ingest as ingest_any
 from segsmith.data.ingest_rle import ingest
-from segsmith.eda.profile import band_statistics, object_pixels, profile
+from segsmith.data.scenes_buildings import make_buildings
+from segsmith.eda.profile import band_statistics, object_m2, object_pixels, profile
 
 SIZES = {"a": (20, 24), "b": (20, 24), "c": (20, 24), "d": (16, 30), "e": (20, 24), "x": (10, 10)}
 ROWS = {"a": [""], "b": ["1 3"], "c": ["1 4 40 6", "101 1"], "d": ["7 30"], "e": ["0"]}
@@ -120,3 +125,24 @@ def test_it_is_json_and_follows_the_labels(raw):
     assert told["fingerprint"] == ingest(raw).fingerprint
     (raw / "train.csv").write_text((raw / "train.csv").read_text().replace("1 3", "1 4"))
     assert profile(ingest(raw)).fingerprint != first.fingerprint
+
+
+def test_what_was_left_out_found_and_grouped_is_counted(raw):
+    dataset = ingest(raw, cleaning=Cleaning({"b.png": "listed in ids.txt", "x.png": "noise"}, 0))
+    dataset = replace(dataset, images=dataset.images.assign(group=np.array([0, 0, 0, 3], np.int32)))
+    found = profile(dataset, [Finding("speck", 0.5, "c.png", "train/c.png", "is tiny")] * 2)
+    assert found.left_out == {"listed in ids.txt": 1, "noise": 1}
+    assert found.findings == {"speck": 2}
+    assert found.groups == {"together": 3, "largest": 3}
+    assert found.sources["all"]["images"] == len(dataset)
+    assert found.sources["all"]["empty"] == found.empty
+
+
+def test_polygons_have_their_area_and_square_metres(tmp_path):
+    make_buildings(tmp_path / "raw", areas=1, noisy_areas=0, scenes=2, hw=(96, 96), gsds_m=(0.5, 0.25))
+    dataset = ingest_any(tmp_path / "raw")
+    pixels = object_pixels(dataset)
+    assert (pixels > 0).all()
+    gsd_m = dataset.images["gsd_m"].to_numpy()[dataset.objects["image"].to_numpy()]
+    assert object_m2(dataset) == pytest.approx(pixels * gsd_m**2)
+    assert profile(dataset).object_m2["50"] == pytest.approx(np.median(pixels * gsd_m**2))

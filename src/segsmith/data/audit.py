@@ -156,6 +156,8 @@ def audit(
 
 def _off_topic(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
     """Images that show nothing, noise, or something of quite another brightness or detail than the others."""
+    if not looks:  # all are too large
+        return
     numbers = np.array(list(looks))
     table = pd.DataFrame([found.image for found in looks.values()])
     pixels = (dataset.images["height"].astype(np.int64) * dataset.images["width"]).to_numpy()[numbers]

@@ -3,8 +3,9 @@
 What is left out is neither opened nor in the index, so that a file that does not decode can be left out as well.
 """
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,6 +51,12 @@ class Cleaned:
     images: list[LabelledImage]
     left_out: frozenset[str]
     notes: tuple[str, ...]
+
+
+def left_out(notes: Iterable[str]) -> dict[str, int]:
+    """Reason -> number of images left out for it, from the notes of a dataset."""
+    matches = (re.fullmatch(r"left out: ([\d,]+) images \((.*)\)", note) for note in notes)
+    return {found[2]: int(found[1].replace(",", "")) for found in matches if found}
 
 
 def read_exclusions(file: Path) -> dict[str, str]:

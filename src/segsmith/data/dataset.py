@@ -175,6 +175,10 @@ class Dataset:
     def path(self, index: int) -> Path:
         return self.raw / self._paths[index]
 
+    def is_raster(self, index: int) -> bool:
+        """Whether windows of an image are read without the whole of it."""
+        return bool(self._is_raster[index])
+
     def image(self, index: int) -> Image:
         """Pixels of an image, in memory of the whole of it: `read` takes windows of rasters.
 

@@ -33,9 +33,9 @@ SYMMETRIES = (
 )
 """What is done to an image, by number; rotations are counter-clockwise, in degrees."""
 
-SIMILAR = 0.6
+SIMILAR = 0.65
 """Least similarity of two images that show the same pixels. Unrelated images of one kind stay near 0.3, seldom above
-0.5; copies re-compressed at JPEG quality 60 stay above 0.9."""
+0.5; copies re-compressed at JPEG quality 60 stay above 0.9, shifted ones with blank borders above 0.7."""
 
 SAME_LABELS = 0.8
 """Least intersection over union of the masks of two duplicates that counts as the same labels."""
@@ -49,7 +49,7 @@ are compared."""
 _TRIED = 3
 """Symmetries, of the eight, that are searched closely."""
 _FREQUENCIES = 9
-_LEAST_LIKENESS = 0.35
+_LEAST_LIKENESS = 0.5
 """Descriptions less alike than this are not compared, in datasets of more than `_FEW` images."""
 _FEW = 200
 _PROMISING = 0.2
@@ -89,7 +89,8 @@ class Fit(NamedTuple):
     shift_yx: tuple[int, int]
     """Pixels of `first`, down and right."""
     similarity: float
-    """Correlation of the details where both overlap, -1 to 1."""
+    """Correlation of the details where both overlap, -1 to 1, times the root of the share of the smaller image that
+    does: the less there is to agree, the more it must agree."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Duplicates:
     """Images that were not compared."""
 
 
-def find_duplicates(dataset: Dataset, described: Descriptions | None = None, *, candidates: int = 8) -> Duplicates:
+def find_duplicates(dataset: Dataset, described: Descriptions | None = None, *, candidates: int = 4) -> Duplicates:
     """The pairs among all images, labelled or not, each proven by registration.
 
     Every image is compared with those of its `candidates` nearest descriptions that are near at all. Nearly uniform
@@ -245,7 +246,7 @@ def register(first: Look, second: Look) -> Fit | None:
     step = _FINE // _COARSE
     turned = symmetric(second.fine, symmetry)
     near = [(step * dy + y, step * dx + x) for y in range(-2, 3) for x in range(-2, 3)]
-    similarity, shift = max((_correlation(first.fine, turned, shift), shift) for shift in near)
+    similarity, shift = max((_agreement(first.fine, turned, shift), shift) for shift in near)
     return Fit(symmetry, shift, similarity)
 
 
@@ -379,6 +380,13 @@ def _energy(
     left, right = (np.clip(edge, 0, plane.shape[1]) for edge in (left, right))
     by_row = sums[end] - sums[top]
     return np.asarray(by_row[:, right] - by_row[:, left])
+
+
+def _agreement(first: Plane, second: Plane, shift: tuple[int, int]) -> float:
+    """Correlation, times the root of the share of the smaller plane that overlaps."""
+    here, _ = overlap(first.shape, second.shape, shift)
+    share = first[here].size / min(first.size, second.size)
+    return _correlation(first, second, shift) * float(np.sqrt(share))
 
 
 def _correlation(first: Plane, second: Plane, shift: tuple[int, int]) -> float:

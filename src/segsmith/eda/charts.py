@@ -63,6 +63,8 @@ class Line:
     name: str
     x: Numbers
     y: Numbers
+    colour: str = ""
+    """A CSS colour, such as one of SERIES; by its place among the curves where empty."""
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
@@ -103,8 +105,12 @@ def line_chart(
     all_x = np.concatenate([x[known] for _, x, _, known in curves] or [[]])
     all_y = np.concatenate([y[known] for _, _, y, known in curves] or [[]])
     styles: list[Style] = [
-        {"stroke": SERIES[n % len(SERIES)], "stroke-dasharray": DASHES[n % len(DASHES)], "stroke-width": 2}
-        for n in range(len(curves))
+        {
+            "stroke": line.colour or SERIES[n % len(SERIES)],
+            "stroke-dasharray": DASHES[n % len(DASHES)],
+            "stroke-width": 2,
+        }
+        for n, line in enumerate(series)
     ]
 
     ends = [f"{name} ends at {y[known][-1]:.4g}" for name, _, y, known in curves if known.any()]
@@ -140,9 +146,11 @@ def line_chart(
 
 
 def binned(
-    values: Numbers, *, bins: int = 40, log: bool = False
+    values: Numbers, *, bins: int | None = None, log: bool = False
 ) -> tuple[Int[np.ndarray, " bins"], Float64[np.ndarray, " bins+1"]]:
     """Counts within at most `bins` bins and their edges, for `histogram`. Nothing to count gives no bins: [], [0.0].
+
+    Without `bins` twice the third root of how many values there are (Rice's rule), 8 to 40.
 
     Missing values are left out, and with `log`, whose bins have equal ratios, those <= 0. Whole numbers get bins that
     hold equally many of them, where they fit one each: no bin looks low only because fewer numbers can fall into it.
@@ -152,6 +160,7 @@ def binned(
     if not numbers.size:
         return np.zeros(0, np.int64), np.zeros(1)
     low, high = float(numbers.min()), float(numbers.max())
+    bins = min(40, max(8, math.ceil(2 * numbers.size ** (1 / 3)))) if bins is None else bins
     edges: Float64[np.ndarray, " edges"]
     if _whole(numbers) and log:
         edges = np.unique(np.rint(np.geomspace(low, high + 1, bins + 1))) - 0.5
@@ -306,10 +315,13 @@ def heat_map(
     value_label: str,
     chosen: tuple[SupportsIndex, SupportsIndex] | None = None,
     value_format: str = ".3f",
+    written: bool = False,
     width: int = 460,
     height: int = 330,
 ) -> Markup:
     """A matrix as coloured cells, row 0 at the top, with a colour bar; the `chosen` (row, column) is framed and named.
+
+    `written` writes each value into its cell, where all of them find room.
 
     A cell costs some 150 bytes: meant for tens of rows and columns. Raises ValueError unless there is one tick for each
     row and column and the chosen cell exists.
@@ -339,6 +351,12 @@ def heat_map(
     for (row, column), cell in np.ndenumerate(cells):
         box: Style = {"x": left + column * cell_w, "y": top + row * cell_h, "width": cell_w, "height": cell_h}
         drawing.shape("rect", {**box, "fill": _colour(cell, low, high), **crisp}, tip=tips[row, column])
+
+    widest = max(text_width(_text(cell, value_format)) for cell in cells.flat)
+    if written and widest + 6 <= cell_w and cell_h >= TEXT_PX + 6:
+        for (row, column), cell in np.ndenumerate(cells):
+            x, y = left + (column + 0.5) * cell_w, top + (row + 0.5) * cell_h + 4
+            drawing.text(x, y, _text(cell, value_format), style=ON_LINES)
 
     for column in range(0, len(x_ticks), math.ceil((max(map(text_width, x_ticks)) + 10) / cell_w)):
         drawing.text(left + (column + 0.5) * cell_w, bottom + 17, x_ticks[column])

@@ -3,13 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
 from segsmith.data.dataset import Dataset
 from segsmith.data.findings import KINDS, Finding
 from segsmith.eda.page import Section, figure_grid, table
-from segsmith.eda.pictures import Picture, image_uri, outlined
-from segsmith.types import Image
+from segsmith.eda.views import view, view_uri
 
 SHOWN = 24
 """Findings shown as pictures, at most."""
@@ -24,7 +21,7 @@ def findings_section(dataset: Dataset, findings: Sequence[Finding]) -> Section:
     """
     if not findings:
         return Section("Findings", ["Nothing stands out."])
-    counts = Counter(found.kind for found in findings)
+    counts = Counter(kind for kind, _ in {(found.kind, found.image_id) for found in findings})
     first = {found.kind: found for found in reversed(findings)}
     rows = [
         [
@@ -38,30 +35,26 @@ def findings_section(dataset: Dataset, findings: Sequence[Finding]) -> Section:
     ]
     parts: list[str] = [table(["finding", "images", "they", "what to do", "the worst"], rows, numeric=[1])]
     if shown := _shown(dataset, findings):
-        parts.append(figure_grid([_figure(dataset, number, found) for number, found in shown]))
+        parts.append(figure_grid([_figure(dataset, number, found) for number, found in shown], min_px=150))
     parts.append("All of them stand in findings.csv; --exclude with the name of a finding leaves its images out.")
     return Section("Findings", parts)
-
-
-def as_rgb(image: Image) -> Picture:
-    """The first three bands, or the only one three times."""
-    return image[:, :, :3] if image.shape[2] >= 3 else np.repeat(image[:, :, :1], 3, axis=2)
 
 
 def _shown(dataset: Dataset, findings: Sequence[Finding]) -> list[tuple[int, Finding]]:
     numbers = {path: number for number, path in enumerate(dataset.images["path"])}
     of_kind: Counter[str] = Counter()
+    seen: set[tuple[str, str]] = set()
     shown: list[tuple[int, Finding]] = []
     for found in findings:
-        if found.path in numbers and of_kind[found.kind] < OF_A_KIND and len(shown) < SHOWN:
+        if (found.kind, found.path) in seen or found.path not in numbers:
+            continue
+        if of_kind[found.kind] < OF_A_KIND and len(shown) < SHOWN:
             of_kind[found.kind] += 1
+            seen.add((found.kind, found.path))
             shown.append((numbers[found.path], found))
     return shown
 
 
 def _figure(dataset: Dataset, number: int, found: Finding) -> tuple[str, str]:
-    image, mask = as_rgb(dataset.image(number)), np.asarray(dataset.mask(number).any(axis=0))
-    enlarge = 3 if max(mask.shape) <= 128 else 1
-    return image_uri(
-        outlined(image, mask), max_side=480, enlarge=enlarge
-    ), f"{found.image_id}: {found.kind}: {found.reason}"
+    seen = view(dataset, number, found.window)
+    return view_uri(seen), f"{found.image_id}: {found.kind}: {found.reason}{seen.note}"

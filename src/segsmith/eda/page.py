@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from segsmith.eda.pictures import FALSE_ALARM, HIT, MISSED, Rgb
+from segsmith.eda.svg import Html
 
 ERROR_COLOURS: Sequence[tuple[Rgb, str]] = ((HIT, "hit"), (FALSE_ALARM, "false alarm"), (MISSED, "missed"))
 
@@ -96,4 +97,4 @@ def code_block(text: str) -> Markup:
 
 def _part(macro: str, **values: object) -> Markup:
     """The HTML of one macro of templates/parts.html."""
-    return Markup(getattr(_ENVIRONMENT.get_template("parts.html").module, macro)(**values))
+    return Html(getattr(_ENVIRONMENT.get_template("parts.html").module, macro)(**values))

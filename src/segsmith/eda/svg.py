@@ -18,6 +18,14 @@ MUTED = "var(--muted, #57606a)"
 RULE = "var(--rule, #d8dde3)"
 PAPER = "var(--paper, #ffffff)"
 
+
+class Html(Markup):
+    """Markup that a notebook shows as what it is."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
 Px = float | int  # in full: the test suite's type checker takes an int for no float
 Style = Mapping[str, str | Px]  # SVG attributes
 QUIET: Style = {"fill": MUTED}
@@ -227,11 +235,11 @@ class Drawing:
         box = {"x": x, "y": y, "width": width, "height": height}
         return self.shape("svg", {**box, "viewBox": f"{x} {y} {width} {height}"})
 
-    def markup(self, height: Px) -> Markup:
+    def markup(self, height: Px) -> Html:
         """The finished SVG, `height` px high at full scale."""
         self._root.set("viewBox", f"0 0 {self.width} {height:.0f}")
         self._root.append(self._front)
-        return Markup(ET.tostring(self._root, encoding="unicode"))
+        return Html(ET.tostring(self._root, encoding="unicode"))
 
     def no_data(self, height: Px) -> Markup:
         """The finished SVG of a chart without anything to show."""
