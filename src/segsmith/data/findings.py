@@ -97,6 +97,9 @@ def worst_first(findings: Iterable[Finding]) -> list[Finding]:
     return [found for _, found in sorted(placed, key=lambda item: -item[0])]
 
 
+_SINGULAR = {"are": "is", "have": "has", "show": "shows", "hold": "holds", "belong": "belongs", "differ": "differs"}
+
+
 def printed(findings: Sequence[Finding], lines: int = 10, named: int = 3) -> list[str]:
     """One line per kind, the kind with the worst finding first: how many, which, and what to do; at most `lines`, and
     one more that says how many kinds were left over."""
@@ -106,10 +109,13 @@ def printed(findings: Sequence[Finding], lines: int = 10, named: int = 3) -> lis
     said = []
     for kind, group in list(groups.items())[:lines]:
         matter, remedy = KINDS[kind]
-        names = ", ".join(found.image_id for found in group[:named] if found.image_id)
-        more = " ..." if len(group) > named else ""
-        count = f"{len(group):,} image{'' if len(group) == 1 else 's'}"
-        said.append(f"{kind}: {count} {matter}: {names or group[0].reason}{more}; {remedy}")
+        images = list(dict.fromkeys(found.image_id for found in group if found.image_id))
+        names = ", ".join(images[:named]) + (" ..." if len(images) > named else "")
+        if len(images) == 1:
+            verb, space, rest = matter.partition(" ")
+            matter = _SINGULAR.get(verb, verb) + space + rest
+        count = f"{len(images):,} image{'' if len(images) == 1 else 's'}"
+        said.append(f"{kind}: {count} {matter}: {names or group[0].reason}; {remedy}")
     if len(groups) > lines:
         said.append(f"and {len(groups) - lines} more kinds of findings: see findings.csv")
     return said
