@@ -136,8 +136,9 @@ def find_duplicates(dataset: Dataset, described: Descriptions | None = None, *, 
     images are duplicates only where every pixel agrees. Crops of one scene are found reliably while the shift is at
     most about a tenth of the image; a copy at another scale is found if it is the whole image.
 
-    Time: one reading of every image; products of descriptions that grow with the square of their number, a minute or so
-    for 60 000 images, blocks of bounded size at a time; 9 ms per candidate pair. Memory: 0.7 kB per image. Raises DataError when an image cannot be read.
+    Time: one reading of every image; products of descriptions that grow with the square of their number, a minute or
+    so for 60 000 images, blocks of bounded size at a time; 9 ms per candidate pair. Memory: 0.7 kB per image. Raises
+    DataError when an image cannot be read.
     """
     described = describe(dataset) if described is None else described
     look = looker(dataset, described.side)

@@ -111,11 +111,14 @@ def printed(findings: Sequence[Finding], lines: int = 10, named: int = 3) -> lis
         matter, remedy = KINDS[kind]
         images = list(dict.fromkeys(found.image_id for found in group if found.image_id))
         names = ", ".join(images[:named]) + (" ..." if len(images) > named else "")
+        if not images:
+            said.append(f"{kind}: {group[0].reason}; {remedy}")
+            continue
         if len(images) == 1:
             verb, space, rest = matter.partition(" ")
             matter = _SINGULAR.get(verb, verb) + space + rest
         count = f"{len(images):,} image{'' if len(images) == 1 else 's'}"
-        said.append(f"{kind}: {count} {matter}: {names or group[0].reason}; {remedy}")
+        said.append(f"{kind}: {count} {matter}: {names}; {remedy}")
     if len(groups) > lines:
         said.append(f"and {len(groups) - lines} more kinds of findings: see findings.csv")
     return said
