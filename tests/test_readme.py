@@ -11,6 +11,7 @@ import pytest
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCK = re.compile(r"^```(?:bash|sh|shell|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SMALLER = {"buildings": ["network.architecture=Unet", "folds.block=1", "folds.count=3"]}
 NOT_RUN_HERE = {"demo": "test_journey.py"}
 
 
@@ -31,7 +32,7 @@ def test_command_lines_are_found():
 
 
 def test_the_readme_runs(tmp_path, monkeypatch, command, tiny):
-    from segsmith.data.scenes import make_salt, make_ships
+    from segsmith.data.scenes import make_buildings, make_salt, make_ships
 
     monkeypatch.chdir(tmp_path)
     lines = [line for line in command_lines(README.read_text("utf-8")) if line[:1] and line[0] not in NOT_RUN_HERE]
@@ -42,10 +43,13 @@ def test_the_readme_runs(tmp_path, monkeypatch, command, tiny):
             raw = Path(line[1]).expanduser()
             assert not raw.is_absolute(), f"{raw}: the README must not name a place that only its author has"
             if not raw.exists():
-                (make_salt if "salt" in line[1] else make_ships)(raw, **made(line[1]))
+                if "buildings" in line[1]:
+                    make_buildings(raw, hw=(256, 256), scenes=1)
+                else:
+                    (make_salt if "salt" in line[1] else make_ships)(raw, **made(line[1]))
         if line[0] == "train":
             named = [word for flag, word in pairwise(line) if flag in ("-r", "--recipe")]
-            line = [*line, *tiny(named[0])]
+            line = [*line, *tiny(named[0]), *SMALLER.get(named[0], [])]
         *words, redirect, target = [*line, "", ""] if ">" not in line else line
         said = command(*(word for word in words if word))
         assert said.code == 0, f"segsmith {shlex.join(line)}\n{said.err}"
