@@ -137,8 +137,8 @@ def inspect(
     out.print("  sizes " + ", ".join(f"{size}: {count:,}" for size, count in sizes[:3]) + more)
     if profile.labelled and profile.empty == profile.labelled:
         out.print("  all labelled images are empty: there is nothing to learn", style="bold red")
-    if found.findings:
-        out.print("findings, worst first", style="bold")
+    looked = "findings, worst first" if found.findings else "findings: none" if found.audited else "not audited"
+    out.print(looked, style="bold")
     for line in printed(found.findings):
         out.print(f"  {line}")
     out.print(f"dataset {folder}, report {folder / 'report.html'}")

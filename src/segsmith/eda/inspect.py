@@ -30,6 +30,8 @@ class Inspection:
     profile: Profile
     findings: list[Finding]
     """Worst first; also of images that were left out."""
+    audited: bool
+    """Whether the images were looked at for faults and copies."""
 
 
 def inspect(
@@ -81,4 +83,4 @@ def inspect(
             "report.html": data_report(examined, found),
         },
     )
-    return Inspection(out, dataset, found, findings)
+    return Inspection(out, dataset, found, findings, examined.examination is not None)
