@@ -109,7 +109,7 @@ def test_the_installed_script_and_the_module_are_the_same():
             "train",
             [
                 r"stage 1: 32 images an epoch in batches of \d \(\d+% empty, \d+% single, \d+% multi\)",
-                r"  single images must repeat: each is drawn \d+\.\d times an epoch",
+                r"  single images must repeat: each is drawn \d+\.\d\d times an epoch",
                 r"stage 1 epoch   1  loss \d\.\d{4}  validation \d\.\d{4}  mean_dice \d\.\d{4} at \d\.\d\d .* images/s",
                 r"bundle .*run/bundle\.safetensors; next: segsmith decide .*run",
             ],
@@ -240,8 +240,8 @@ def test_a_terminal_shows_how_far_a_training_is(terminal, columns):
     watch(step(last_epoch=EPOCH))
     *plan, line = shown.getvalue().split("\r")
     assert "stage 1: 96 images an epoch in batches of 8 (75% empty, 25% multi)\n" in plan
-    assert "  empty images must repeat: each is drawn 1.8 times an epoch\n" in plan
-    assert "  multi images must repeat: each is drawn 3.0 times an epoch\n" in plan
+    assert "  empty images must repeat: each is drawn 1.80 times an epoch\n" in plan
+    assert "  multi images must repeat: each is drawn 3.00 times an epoch\n" in plan
     assert len(line) == (columns or 80) - 1
     assert re.match(r"█+░+  25%  0:12 left  loss 0\.5000  mean_dice 0\.7000  12\.0 images/s", line)
     if columns >= 100:

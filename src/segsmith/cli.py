@@ -298,7 +298,7 @@ class TrainingLine:
             if plan.left_out:
                 self._print(f"  {plan.left_out:,} training images fit no stratum of the mix and are not drawn")
             for name, times in plan.repeats.items():
-                self._print(f"  {name} images must repeat: each is drawn {times:.1f} times an epoch")
+                self._print(f"  {name} images must repeat: each is drawn {times:.2f} times an epoch")
         if step.epoch_is_over and step.last_epoch is not None:
             row = step.last_epoch
             metric = list(row)[6]
