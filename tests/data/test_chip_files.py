@@ -67,10 +67,11 @@ def test_a_folder_that_holds_something_is_left_alone(raw, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 
 
-def test_the_command(command, raw, tmp_path):
+def test_the_command(command, raw, tmp_path, capfd):
     assert command("inspect", raw, "--to", tmp_path / "dataset", "--no-audit").code == 0
     said = command("chips", tmp_path / "dataset", tmp_path / "chips", "--size", 64, "--scale", 1, "--scale", 0.5)
     assert said.code == 0, said.err
+    assert capfd.readouterr().err == "", "no library speaks on its own"
     tifs = list((tmp_path / "chips").glob("*.tif"))
     assert {path.stem.split("@")[1].split("-")[0] for path in tifs} == {"1", "0.5"}
     assert said.out.startswith(f"{len(tifs)} chips, ")

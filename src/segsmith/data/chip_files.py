@@ -73,7 +73,8 @@ def _write_tif(path: Path, chip: Chip, place: dict[str, Any]) -> None:
 
 
 def _write_image(path: Path, pixels: np.ndarray) -> None:
-    _, content = cv2.imencode(path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix == ".jpg" else []
+    _, content = cv2.imencode(path.suffix, pixels, options)
     path.write_bytes(content.tobytes())
 
 
