@@ -1,11 +1,11 @@
 """The page of a dataset: which sections it has, and that what they say is what the data holds."""
 
 import re
-from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
+from html_page import Page
 
 from segsmith.data.examine import examine
 from segsmith.data.ingest import ingest
@@ -15,31 +15,6 @@ from segsmith.data.scenes_buildings import make_buildings
 from segsmith.eda import views
 from segsmith.eda.data_report import data_report
 from segsmith.eda.profile import profile
-
-
-class Page(HTMLParser):
-    """The elements (tag, attributes) of a page, and its texts with the tag they stand in."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.html = html
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_data(self, data):
-        if data.strip():
-            self.texts.append((self.elements[-1][0], data.strip()))
-
-    def all(self, tag: str) -> list[str]:
-        return [text for within, text in self.texts if within == tag]
-
-    @property
-    def facts(self) -> dict[str, str]:
-        return dict(zip(self.all("dt"), self.all("dd"), strict=True))
 
 
 def report(raw, exclude=(), look=True, **options) -> Page:

@@ -4,12 +4,12 @@ import hashlib
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from html_page import Page
 
 from segsmith.data.dataset import Dataset
 from segsmith.data.scenes import make_salt
@@ -18,26 +18,6 @@ from segsmith.errors import DataError, WriteError
 
 WRITTEN = {"dataset.json", "images.parquet", "objects.parquet", "profile.json", "report.html", "findings.csv"}
 HOSTILE = "<img src=x onerror=alert(1)>&.png"
-
-
-class Page(HTMLParser):
-    """The elements (tag, attributes) of a page, and its texts with the tag they stand in."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_data(self, data):
-        if data.strip():
-            self.texts.append((self.elements[-1][0], data.strip()))
-
-    def all(self, tag: str) -> list[str]:
-        return [text for within, text in self.texts if within == tag]
 
 
 def page(folder: Path) -> Page:

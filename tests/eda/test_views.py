@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from segsmith.data.images import as_rgb
 from segsmith.data.ingest import ingest
 from segsmith.data.scenes import make_salt
 from segsmith.data.scenes_buildings import make_buildings
 from segsmith.data.windows import Window
 from segsmith.eda import views
-from segsmith.eda.views import as_rgb, view, view_uri
+from segsmith.eda.views import view, view_uri
 
 
 @pytest.fixture(scope="module")

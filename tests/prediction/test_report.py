@@ -1,10 +1,10 @@
 """The run report: complete, in one file, and with names that stay names."""
 
 import re
-from html.parser import HTMLParser
 
 import pytest
 from by_hand import files_in, scenes
+from html_page import Page
 
 from segsmith.modeling.metrics import METRICS
 from segsmith.prediction.decide import decide
@@ -12,26 +12,6 @@ from segsmith.prediction.evaluate import evaluate
 from segsmith.prediction.report import METRIC_NAMES, write_report
 
 HOSTILE = ["<img src=x onerror=alert(1)>.png", "a&amp;b.png", "'><b>.png", "c d.png"]
-
-
-class Page(HTMLParser):
-    """The elements (tag, attributes) of a page, and its texts with the tag they stand in."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_data(self, data):
-        if data.strip():
-            self.texts.append((self.elements[-1][0], data.strip()))
-
-    def all(self, tag: str) -> list[str]:
-        return [text for within, text in self.texts if within == tag]
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from segsmith.data.dataset import Dataset
 from segsmith.data.findings import Finding, worst_first
 from segsmith.data.images import is_image, mask_levels
 from segsmith.data.index import in_threads
+from segsmith.data.ingest_rle import MASK_FOLDERS
 from segsmith.progress import track
 from segsmith.types import ClassMask
 
@@ -33,7 +34,6 @@ TOO_LARGE_PX = 2**26
 """Images of more pixels are not read whole: of rasters a patchwork is looked at, others are not audited."""
 SHIFTED_PX = 3
 """Labels that lie so far off, down or right, are a finding; less may be the measure's own error."""
-MASK_FOLDERS = frozenset({"mask", "masks"})
 MOST_DECADES = 6
 """A severity of 1."""
 WRONG = 0.8

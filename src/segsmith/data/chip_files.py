@@ -10,6 +10,7 @@ from rasterio.transform import Affine
 
 from segsmith.data.chips import Chips
 from segsmith.data.dataset import Chip
+from segsmith.data.images import as_rgb
 from segsmith.data.index import in_threads
 from segsmith.errors import WriteError
 from segsmith.files import replacing_folder
@@ -36,7 +37,7 @@ def write_chips(chips: Chips, folder: Path, *, file_format: Format = "tif") -> i
             if file_format == "tif":
                 _write_tif(new / f"{name}.tif", chip, _place(chips, number))
             else:
-                _write_image(new / f"{name}.jpg", cv2.cvtColor(_three_bands(chip), cv2.COLOR_RGB2BGR))
+                _write_image(new / f"{name}.jpg", cv2.cvtColor(as_rgb(chip.image), cv2.COLOR_RGB2BGR))
             _write_image(new / f"{name}_mask.png", _numbered(chip.mask))
 
         for _ in track(in_threads(write, range(len(chips))), "chips", len(chips)):
@@ -76,11 +77,6 @@ def _write_image(path: Path, pixels: np.ndarray) -> None:
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix == ".jpg" else []
     _, content = cv2.imencode(path.suffix, pixels, options)
     path.write_bytes(content.tobytes())
-
-
-def _three_bands(chip: Chip) -> np.ndarray:
-    bands = chip.image.shape[2]
-    return np.ascontiguousarray(chip.image[:, :, :3] if bands >= 3 else np.repeat(chip.image[:, :, :1], 3, axis=2))
 
 
 def _numbered(mask: np.ndarray) -> np.ndarray:

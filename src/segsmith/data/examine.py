@@ -71,22 +71,26 @@ def examine(
             out |= unwanted
     if not look or not dataset.images["bands"].any():
         return _grouped(dataset, broken, of_user, None)
-    examination, findings = _looked_at(dataset)
+    examination = _compared(dataset)
+    findings = _audited(dataset, examination)
     if unwanted := ids_of_kinds(findings, kinds):
         out |= unwanted
         dataset = read(out)
-        examination, _ = _looked_at(dataset)
+        examination = _compared(dataset)
     return _grouped(dataset, [*broken, *findings], of_user, examination)
 
 
-def _looked_at(dataset: Dataset) -> tuple[Examination, list[Finding]]:
+def _compared(dataset: Dataset) -> Examination:
     described = describe(dataset)
-    seen = Examination(described, find_duplicates(dataset, described), find_mosaics(dataset))
+    return Examination(described, find_duplicates(dataset, described), find_mosaics(dataset))
+
+
+def _audited(dataset: Dataset, seen: Examination) -> list[Finding]:
     neighbours = [
         Neighbours(joint.first, joint.second, "below" if joint.below else "right") for joint in seen.mosaics.joints
     ]
     disagreeing = [(pair.first, pair.second) for pair in seen.duplicates.pairs if pair.labels_differ]
-    return seen, audit(dataset, neighbours=neighbours, disagreeing=disagreeing)
+    return audit(dataset, neighbours=neighbours, disagreeing=disagreeing)
 
 
 def _folds(dataset: Dataset) -> Int[np.ndarray, " images"] | None:

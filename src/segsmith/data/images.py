@@ -97,6 +97,11 @@ def inspect_image(path: Path) -> ImageFacts:
     )
 
 
+def as_rgb(image: Image) -> UInt8[np.ndarray, "height width 3"]:
+    """The first three bands, or the only one three times."""
+    return image[:, :, :3] if image.shape[2] >= 3 else np.repeat(image[:, :, :1], 3, axis=2)
+
+
 def resized_image(image: Image, hw: HW) -> UInt8[np.ndarray, "_height _width bands"]:
     """An image brought to `hw` pixels: by area when it shrinks, linearly when it grows."""
     if image.shape[:2] == hw:

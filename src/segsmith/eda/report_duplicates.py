@@ -12,10 +12,11 @@ from segsmith.data.dataset import Dataset
 from segsmith.data.duplicates import SYMMETRIES, Duplicates, Pair
 from segsmith.data.examine import Examination
 from segsmith.data.groups import Groups
+from segsmith.data.images import as_rgb
 from segsmith.data.mosaics import Mosaic, Mosaics, rebuilt
 from segsmith.eda.page import Section, figure_grid, table
 from segsmith.eda.pictures import Picture, image_uri, outlined
-from segsmith.eda.views import TINY_PX, as_rgb, view
+from segsmith.eda.views import TINY_PX, view
 
 PAIRS_SHOWN = 12
 OF_A_KIND = 3

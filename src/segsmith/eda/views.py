@@ -6,9 +6,10 @@ import numpy as np
 from shapely import bounds, from_wkb
 
 from segsmith.data.dataset import Dataset
+from segsmith.data.images import as_rgb
 from segsmith.data.windows import Window
 from segsmith.eda.pictures import Picture, image_uri, outlined
-from segsmith.types import HW, Image, Mask
+from segsmith.types import HW, Mask
 
 LARGEST_PIXELS = 2**24
 """Rasters of more pixels are shown in part."""
@@ -57,11 +58,6 @@ def view_uri(seen: View) -> str:
     return image_uri(
         drawn, max_side=2 * SHOWN_PX if longest > LARGE_PX else SHOWN_PX, enlarge=3 if longest <= TINY_PX else 1
     )
-
-
-def as_rgb(image: Image) -> Picture:
-    """The first three bands, or the only one three times."""
-    return image[:, :, :3] if image.shape[2] >= 3 else np.repeat(image[:, :, :1], 3, axis=2)
 
 
 def _middle(dataset: Dataset, index: int) -> Window:

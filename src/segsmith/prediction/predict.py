@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from segsmith.data.dataset import Layout
 from segsmith.data.extra import extra_levels
-from segsmith.data.images import is_image, read_image, read_mask
+from segsmith.data.images import as_rgb, is_image, read_image, read_mask
 from segsmith.data.index import read_csv
 from segsmith.eda.pictures import Picture, Rgb
 from segsmith.errors import DataError, ModelError, WriteError, listed
@@ -143,8 +143,7 @@ def find_images(folder: Path, layout: Layout) -> dict[str, Path]:
 
 def overlay(image: Image, mask: Mask) -> Picture:
     """The image as RGB, the foreground of each class tinted and outlined in its colour; later classes lie on top."""
-    colours = image[:, :, :3] if image.shape[2] >= 3 else np.repeat(image[:, :, :1], 3, axis=2)
-    drawn = colours.copy()
+    drawn = as_rgb(image).copy()
     for class_id, plane in enumerate(mask):
         colour = OVERLAY_COLOURS[class_id % len(OVERLAY_COLOURS)]
         drawn[plane] = (0.65 * drawn[plane] + 0.35 * np.array(colour)).astype(np.uint8)

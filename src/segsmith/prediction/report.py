@@ -7,10 +7,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from segsmith.data.chips import Chips, cut
+from segsmith.data.images import as_rgb
 from segsmith.eda.charts import Interval, Line, heat_map, interval_chart, line_chart
 from segsmith.eda.page import Section, chart_grid, code_block, figure_grid, legend, render_page, table
 from segsmith.eda.pictures import image_uri, triptych
-from segsmith.eda.views import as_rgb
 from segsmith.files import write_text
 from segsmith.modeling.bundle import Decision
 from segsmith.modeling.run import Run
