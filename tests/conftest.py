@@ -57,7 +57,7 @@ def command() -> Callable[..., Said]:
 @pytest.fixture(scope="session")
 def tiny() -> Callable[[str], list[str]]:
     """Overrides that shrink any recipe to the smallest network and one short epoch a stage."""
-    from segsmith.recipe import load_recipe
+    from segsmith.recipe_files import load_recipe
 
     def overrides(recipe: str) -> list[str]:
         loaded = load_recipe(recipe)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from segsmith.cli import TrainingLine
-from segsmith.recipe import load_recipe, recipe_names
+from segsmith.recipe_files import load_recipe, recipe_names
 
 COMMANDS = ["demo", "recipe", "inspect", "chips", "train", "decide", "evaluate", "predict"]
 RECIPES = ["buildings", "houses", "salt", "ships", "ships-demo", "steel"]
@@ -191,7 +191,7 @@ def test_ctrl_c_ends_with_130_and_a_word(monkeypatch, command):
     def stop() -> list[str]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("segsmith.recipe.recipe_names", stop)
+    monkeypatch.setattr("segsmith.recipe_files.recipe_names", stop)
     said = command("recipe", "list")
     assert said.code == 130
     assert said.err == "segsmith: stopped; nothing half-written was left behind\n"

@@ -7,7 +7,7 @@ import pytest
 
 from segsmith.errors import RunError
 from segsmith.journey import demo
-from segsmith.recipe import load_recipe, to_yaml
+from segsmith.recipe_files import load_recipe, to_yaml
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from segsmith.errors import RecipeError
-from segsmith.recipe import Data, Network, Recipe, load_recipe, override, recipe_names, recipe_schema, to_yaml
+from segsmith.recipe import Data, Network, Recipe
+from segsmith.recipe_files import load_recipe, override, recipe_names, recipe_schema, to_yaml
 
 BUSY = [
     "name=all sorts",

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from segsmith.prediction.decide import decide
     from segsmith.prediction.evaluate import evaluate
     from segsmith.prediction.predict import predict
-    from segsmith.recipe import Recipe, load_recipe
+    from segsmith.recipe import Recipe
+    from segsmith.recipe_files import load_recipe
 
 __all__ = ["Dataset", "Recipe", "decide", "demo", "evaluate", "inspect", "load_recipe", "predict", "profile", "train"]
 __version__ = "0.1.0"
@@ -38,7 +39,7 @@ _HOMES = {
     "demo": "journey",
     "evaluate": "prediction.evaluate",
     "inspect": "eda.inspect",
-    "load_recipe": "recipe",
+    "load_recipe": "recipe_files",
     "predict": "prediction.predict",
     "profile": "eda.profile",
     "train": "modeling.train",

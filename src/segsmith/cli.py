@@ -166,7 +166,8 @@ def chips(
     from segsmith.data.chip_files import write_chips
     from segsmith.data.chips import cut
     from segsmith.data.dataset import Dataset
-    from segsmith.recipe import Recipe, override
+    from segsmith.recipe import Recipe
+    from segsmith.recipe_files import override
 
     options = {"input_hw": [size, size], "stride": stride, "scales": scale or [1.0], "gsd_m": gsd_m}
     said = [f"data.{name}={json.dumps(value)}" for name, value in (options | {"blank_most": blank_most}).items()]
@@ -183,7 +184,7 @@ def train(
     overrides: Overrides = None,
 ) -> None:
     """Train, or go on training where a run was stopped."""
-    from segsmith.recipe import load_recipe
+    from segsmith.recipe_files import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
     from segsmith.modeling.train import train as run_training
@@ -200,7 +201,7 @@ def decide(
 ) -> None:
     """Tune threshold and smallest object on the validation fold."""
     from segsmith.modeling.run import Run
-    from segsmith.recipe import override
+    from segsmith.recipe_files import override
 
     recipe = Run(run).recipe()
     tuned_for = override(recipe, [f"decide.metric={metric}"] if metric else []).decide.metric
@@ -254,7 +255,7 @@ def predict(
 @recipe_app.command("list")
 def recipe_list() -> None:
     """Names of the shipped recipes."""
-    from segsmith.recipe import recipe_names
+    from segsmith.recipe_files import recipe_names
 
     for name in recipe_names():
         out.print(name)
@@ -266,7 +267,7 @@ def recipe_show(
     overrides: Overrides = None,
 ) -> None:
     """A recipe as resolved: every option with its value and what it does."""
-    from segsmith.recipe import load_recipe, to_yaml
+    from segsmith.recipe_files import load_recipe, to_yaml
 
     print(to_yaml(load_recipe(recipe, overrides or []), explained=True), end="")
 
@@ -274,7 +275,7 @@ def recipe_show(
 @recipe_app.command("schema")
 def recipe_schema() -> None:
     """JSON Schema of recipe files, for editors."""
-    from segsmith.recipe import recipe_schema as schema
+    from segsmith.recipe_files import recipe_schema as schema
 
     print(json.dumps(schema(), indent=2))
 

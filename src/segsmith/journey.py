@@ -11,7 +11,7 @@ from segsmith.prediction.decide import decide
 from segsmith.prediction.evaluate import Evaluation, evaluate
 from segsmith.prediction.predict import Prediction, predict
 from segsmith.prediction.report import write_report
-from segsmith.recipe import load_recipe
+from segsmith.recipe_files import load_recipe
 
 RECIPE = "ships-demo"
 SIZE = 384

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from segsmith.data.ingest import ingest
-from segsmith.data.scenes_buildings import make_buildings
+from segsmith.data.scenes.buildings import make_buildings
 from segsmith.eda import bands
 from segsmith.eda.bands import band_chart, count_levels, ends_in_words
 

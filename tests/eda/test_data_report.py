@@ -11,7 +11,7 @@ from segsmith.data.examine import examine
 from segsmith.data.ingest import ingest
 from segsmith.data.rasters import read_window
 from segsmith.data.scenes import make_steel
-from segsmith.data.scenes_buildings import make_buildings
+from segsmith.data.scenes.buildings import make_buildings
 from segsmith.eda import views
 from segsmith.eda.data_report import data_report
 from segsmith.eda.profile import profile

@@ -12,7 +12,7 @@ from segsmith.data.cleaning import Cleaning
 from segsmith.data.findings import Finding
 from segsmith.data.ingest import ingest as ingest_any
 from segsmith.data.ingest_rle import ingest
-from segsmith.data.scenes_buildings import make_buildings
+from segsmith.data.scenes.buildings import make_buildings
 from segsmith.eda.profile import band_statistics, object_m2, object_pixels, profile
 
 SIZES = {"a": (20, 24), "b": (20, 24), "c": (20, 24), "d": (16, 30), "e": (20, 24), "x": (10, 10)}

@@ -6,7 +6,7 @@ import pytest
 from segsmith.data.images import as_rgb
 from segsmith.data.ingest import ingest
 from segsmith.data.scenes import make_salt
-from segsmith.data.scenes_buildings import make_buildings
+from segsmith.data.scenes.buildings import make_buildings
 from segsmith.data.windows import Window
 from segsmith.eda import views
 from segsmith.eda.views import view, view_uri

@@ -12,7 +12,8 @@ from segsmith.data.ingest_rle import ingest
 from segsmith.data.rle import encode, to_text
 from segsmith.modeling.run import Run
 from segsmith.modeling.train import Step, train
-from segsmith.recipe import Recipe, load_recipe
+from segsmith.recipe import Recipe
+from segsmith.recipe_files import load_recipe
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same bits twice are promised for CPUs
 

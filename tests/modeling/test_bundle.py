@@ -14,7 +14,8 @@ from segsmith.data.dataset import Layout
 from segsmith.errors import ModelError
 from segsmith.modeling.bundle import Bundle, Decision
 from segsmith.modeling.networks import build_network
-from segsmith.recipe import Recipe, override
+from segsmith.recipe import Recipe
+from segsmith.recipe_files import override
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
 DECISION = Decision(

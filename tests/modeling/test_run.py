@@ -17,7 +17,8 @@ from segsmith.data.dataset import Dataset
 from segsmith.data.split import split
 from segsmith.errors import DataError, RunError, WriteError
 from segsmith.modeling.run import FREE, Run, load_state, save_state
-from segsmith.recipe import Recipe, override
+from segsmith.recipe import Recipe
+from segsmith.recipe_files import override
 
 FORKED = multiprocessing.get_context("fork")
 FACTS = {"hardware": "an abacus"}

@@ -29,7 +29,8 @@ from segsmith.modeling.bundle import Bundle, Decision
 from segsmith.modeling.networks import IMAGENET_MEAN, IMAGENET_STD
 from segsmith.modeling.run import Run, load_state
 from segsmith.modeling.train import Step, TrainingStopped, normalisation, quantised, train
-from segsmith.recipe import Recipe, override, to_yaml
+from segsmith.recipe import Recipe
+from segsmith.recipe_files import override, to_yaml
 
 TIMING = ["seconds", "images_per_second"]
 ONE_EPOCH = ("train.stages=[{epochs: 1, images_per_epoch: 12, optimizer: {lr: 0.01}}]", "train.ema_decay=null")

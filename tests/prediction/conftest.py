@@ -18,7 +18,7 @@ from segsmith.modeling.bundle import Bundle, Decision
 from segsmith.modeling.networks import build_network
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import ProbabilityFiles
-from segsmith.recipe import load_recipe
+from segsmith.recipe_files import load_recipe
 
 METRICS_CSV = """\
 stage,epoch,images,lr,loss,validation_loss,mean_dice,threshold,dice_foreground,dice_empty,seconds,images_per_second

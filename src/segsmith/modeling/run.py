@@ -27,7 +27,8 @@ from segsmith.data.dataset import Dataset
 from segsmith.data.split import Split
 from segsmith.errors import RunError, WriteError, listed
 from segsmith.files import write_bytes, write_text
-from segsmith.recipe import Recipe, load_recipe, to_yaml
+from segsmith.recipe import Recipe
+from segsmith.recipe_files import load_recipe, to_yaml
 
 FREE = frozenset({"train.workers", "train.checkpoint_minutes", "train.keep_every"})
 """Options that do not change the weights, so that a run may be continued with others."""

@@ -17,7 +17,8 @@ from segsmith.modeling.run import Run
 from segsmith.prediction.evaluate import Evaluation, Score
 from segsmith.prediction.masks import decided
 from segsmith.prediction.probabilities import ProbabilityFiles
-from segsmith.recipe import Metric, Recipe, to_yaml
+from segsmith.recipe import Metric, Recipe
+from segsmith.recipe_files import to_yaml
 
 SHOWN = 12
 """Images in each of the groups worst, typical, best, at the most."""

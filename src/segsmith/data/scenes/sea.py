@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from segsmith.data.scenes_fields import (
+from segsmith.data.scenes.fields import (
     Field,
     drift,
     energies,

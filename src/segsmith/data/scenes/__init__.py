@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from segsmith.data.rle import encode, to_text
-from segsmith.data.scenes_aerial import draw_town
-from segsmith.data.scenes_buildings import make_buildings
-from segsmith.data.scenes_files import (
+from segsmith.data.scenes.aerial import draw_town
+from segsmith.data.scenes.buildings import make_buildings
+from segsmith.data.scenes.files import (
     DEPTHS_ONLY,
     ORDER,
     REPEATS,
@@ -28,12 +28,12 @@ from segsmith.data.scenes_files import (
     write_image,
     write_table,
 )
-from segsmith.data.scenes_folders import make_coco, make_folder
-from segsmith.data.scenes_rasters import RasterForm, make_large_scene
-from segsmith.data.scenes_salt import GRID, PATCH, draw_section
-from segsmith.data.scenes_ship_labels import make_ship_labels
-from segsmith.data.scenes_ships import draw_scene
-from segsmith.data.scenes_steel import CLASSES, Strip, classes_of, draw_strip, repeat
+from segsmith.data.scenes.folders import make_coco, make_folder
+from segsmith.data.scenes.rasters import RasterForm, make_large_scene
+from segsmith.data.scenes.salt import GRID, PATCH, draw_section
+from segsmith.data.scenes.ship_labels import make_ship_labels
+from segsmith.data.scenes.ships import draw_scene
+from segsmith.data.scenes.steel import CLASSES, Strip, classes_of, draw_strip, repeat
 from segsmith.types import HW
 
 __all__ = [

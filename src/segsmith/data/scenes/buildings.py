@@ -6,12 +6,12 @@ from typing import Literal
 
 import numpy as np
 
-from segsmith.data.scenes_aerial import Building
-from segsmith.data.scenes_areas import Scene, area_name, draw_area
-from segsmith.data.scenes_files import NOISY, TRAIN
-from segsmith.data.scenes_footprints import Footprint, write_geojson, write_layer
-from segsmith.data.scenes_rasters import RasterForm, check_form, write_raster
-from segsmith.data.scenes_stac import write_stac
+from segsmith.data.scenes.aerial import Building
+from segsmith.data.scenes.areas import Scene, area_name, draw_area
+from segsmith.data.scenes.files import NOISY, TRAIN
+from segsmith.data.scenes.footprints import Footprint, write_geojson, write_layer
+from segsmith.data.scenes.rasters import RasterForm, check_form, write_raster
+from segsmith.data.scenes.stac import write_stac
 from segsmith.types import HW
 
 

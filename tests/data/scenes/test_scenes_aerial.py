@@ -9,7 +9,7 @@ import shapely
 from rasterio.features import rasterize
 
 from segsmith.data import scenes
-from segsmith.data.scenes_aerial import Town, draw_town
+from segsmith.data.scenes.aerial import Town, draw_town
 
 
 def rasterised(town: Town) -> np.ndarray:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segsmith.data.scenes_fields import Field, drift, enlarge, fractal, ramp
+from segsmith.data.scenes.fields import Field, drift, enlarge, fractal, ramp
 from segsmith.types import HW, ClassMask, Image
 
 Colour = tuple[float, float, float]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segsmith.data import scenes
-from segsmith.data.scenes_folders import _counts, _packed
+from segsmith.data.scenes.folders import _counts, _packed
 
 HW = (64, 80)
 

@@ -15,8 +15,8 @@ from rasterio.warp import transform_geom
 
 from segsmith.data import scenes
 from segsmith.data.scenes import RasterForm
-from segsmith.data.scenes_aerial import draw_town
-from segsmith.data.scenes_files import TRAIN
+from segsmith.data.scenes.aerial import draw_town
+from segsmith.data.scenes.files import TRAIN
 
 HW = (192, 160)
 SMALL: dict[str, Any] = {"hw": HW, "gsds_m": (0.3, 0.2), "share": 0.2}

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segsmith.data.rle import encode
-from segsmith.data.scenes_cells import KINDS, Slide, draw_crack, draw_slide
-from segsmith.data.scenes_files import TRAIN, in_threads, spread, write_image, write_table
+from segsmith.data.scenes.cells import KINDS, Slide, draw_crack, draw_slide
+from segsmith.data.scenes.files import TRAIN, in_threads, spread, write_image, write_table
 from segsmith.types import HW, ClassMask
 
 _EMPTY_SHARE = 0.25

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segsmith.data.rle import encode, to_text
-from segsmith.data.scenes_files import LABELS, hex_names, write_table
+from segsmith.data.scenes.files import LABELS, hex_names, write_table
 from segsmith.types import Runs
 
 _EMPTY_LABELS = 0.78

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from segsmith.data.scenes_aerial import Building
-from segsmith.data.scenes_areas import Scene
-from segsmith.data.scenes_files import hex_names
-from segsmith.data.scenes_footprints import DATE, to_lonlat, write_geojson
-from segsmith.data.scenes_rasters import RasterForm, write_raster
+from segsmith.data.scenes.aerial import Building
+from segsmith.data.scenes.areas import Scene
+from segsmith.data.scenes.files import hex_names
+from segsmith.data.scenes.footprints import DATE, to_lonlat, write_geojson
+from segsmith.data.scenes.rasters import RasterForm, write_raster
 
 
 def write_stac(

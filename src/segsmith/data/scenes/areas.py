@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segsmith.data.scenes_aerial import Building, draw_town
-from segsmith.data.scenes_fields import fractal
-from segsmith.data.scenes_footprints import METRES_PER_DEGREE, Footprint, to_lonlat
-from segsmith.data.scenes_rasters import Pixels, RasterForm, town_pixels, transform_at
+from segsmith.data.scenes.aerial import Building, draw_town
+from segsmith.data.scenes.fields import fractal
+from segsmith.data.scenes.footprints import METRES_PER_DEGREE, Footprint, to_lonlat
+from segsmith.data.scenes.rasters import Pixels, RasterForm, town_pixels, transform_at
 from segsmith.types import HW, ClassMask
 
 if TYPE_CHECKING:

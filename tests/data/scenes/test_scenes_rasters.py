@@ -13,10 +13,9 @@ import shapely
 from rasterio.features import rasterize
 from rasterio.warp import transform_geom
 
-from segsmith.data import scenes_rasters
-from segsmith.data.scenes import RasterForm, make_large_scene
-from segsmith.data.scenes_aerial import draw_town
-from segsmith.data.scenes_files import TRAIN
+from segsmith.data.scenes import RasterForm, make_large_scene, rasters
+from segsmith.data.scenes.aerial import draw_town
+from segsmith.data.scenes.files import TRAIN
 
 CELL = 256
 HW = (600, 700)
@@ -25,7 +24,7 @@ HW = (600, 700)
 @pytest.fixture(autouse=True)
 def small_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine cells of a settlement that is quick to draw."""
-    monkeypatch.setattr(scenes_rasters, "_CELL", CELL)
+    monkeypatch.setattr(rasters, "_CELL", CELL)
 
 
 def truth(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segsmith.data.scenes_fields import Field, fractal, ramp
-from segsmith.data.scenes_hulls import FINER, Ship, outline, paint_deck, ship_size
-from segsmith.data.scenes_sea import (
+from segsmith.data.scenes.fields import Field, fractal, ramp
+from segsmith.data.scenes.hulls import FINER, Ship, outline, paint_deck, ship_size
+from segsmith.data.scenes.sea import (
     Berth,
     Clouds,
     Colour,

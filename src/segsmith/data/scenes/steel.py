@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segsmith.data.scenes_fields import Field, drift, enlarge, fractal, ramp
-from segsmith.data.scenes_files import EMPTY
+from segsmith.data.scenes.fields import Field, drift, enlarge, fractal, ramp
+from segsmith.data.scenes.files import EMPTY
 from segsmith.types import HW, ClassMask, Mask
 
 CLASSES = 4

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segsmith.data.scenes_fields import Field, fractal, ramp
+from segsmith.data.scenes.fields import Field, fractal, ramp
 from segsmith.types import HW, ClassMask
 
 PATCH = 101

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segsmith.data.scenes_aerial import Building
+from segsmith.data.scenes.aerial import Building
 
 if TYPE_CHECKING:
     from affine import Affine

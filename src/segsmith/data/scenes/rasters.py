@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segsmith.data.scenes_aerial import Building, Town, draw_town
-from segsmith.data.scenes_files import TRAIN
-from segsmith.data.scenes_footprints import METRES_PER_DEGREE, Footprint, to_lonlat, write_geojson
+from segsmith.data.scenes.aerial import Building, Town, draw_town
+from segsmith.data.scenes.files import TRAIN
+from segsmith.data.scenes.footprints import METRES_PER_DEGREE, Footprint, to_lonlat, write_geojson
 from segsmith.types import HW, ClassMask
 
 if TYPE_CHECKING:

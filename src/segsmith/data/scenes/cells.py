@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segsmith.data.scenes_fields import drift, enlarge, fractal, ramp
+from segsmith.data.scenes.fields import drift, enlarge, fractal, ramp
 from segsmith.types import HW, ClassMask, Image
 
 KINDS = ("round", "rod", "star")

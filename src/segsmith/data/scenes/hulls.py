@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segsmith.data.scenes_fields import Field, fractal
-from segsmith.data.scenes_sea import BOXES, Colour, spread
+from segsmith.data.scenes.fields import Field, fractal
+from segsmith.data.scenes.sea import BOXES, Colour, spread
 
 FINER = 4
 """A ship is painted this many times finer than the image, so that its edges come out smooth."""

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segsmith.data import rle, scenes
-from segsmith.data.scenes_steel import draw_strip
+from segsmith.data.scenes.steel import draw_strip
 
 HW = (64, 160)
 IMAGES, TEST, REPEATS = 40, 3, 7
