@@ -27,8 +27,9 @@ from segsmith.data.ingest_rle import ingest
 from segsmith.errors import DataError, ModelError, RunError
 from segsmith.modeling.bundle import Bundle, Decision
 from segsmith.modeling.networks import IMAGENET_MEAN, IMAGENET_STD
+from segsmith.modeling.objective import quantised
 from segsmith.modeling.run import Run, load_state
-from segsmith.modeling.train import Step, TrainingStopped, normalisation, quantised, train
+from segsmith.modeling.train import Step, TrainingStopped, normalisation, train
 from segsmith.recipe import Recipe
 from segsmith.recipe_files import override, to_yaml
 
@@ -595,9 +596,7 @@ def test_bands_that_cannot_be_normalised(squares, make_squares, tiny, tmp_path):
 
 
 def test_probabilities_are_rounded_to_levels():
-    probabilities = np.array([0.0, 0.001, 0.003, 0.4, 0.5, 0.999, 1.0])
-    logits = torch.logit(torch.tensor(probabilities)).float().reshape(1, 1, 1, -1)
-    levels = quantised(logits)
+    levels = quantised(torch.tensor([0.0, 0.001, 0.003, 0.4, 0.5, 0.999, 1.0]).reshape(1, 1, 1, -1))
     assert levels.dtype == np.uint8
     assert levels.shape == (1, 1, 1, 7)
     assert levels.ravel().tolist() == [0, 0, 1, 102, 128, 255, 255]

@@ -42,10 +42,12 @@ def weighted_loss(
 
 
 def image_losses(
-    logits: Logits, truth: Num[Tensor, "batch classes height width"], weight: Weight | None = None
+    probabilities: Float[Tensor, "batch classes height width"],
+    truth: Num[Tensor, "batch classes height width"],
+    weight: Weight | None = None,
 ) -> Float[Tensor, " batch"]:
     """How hard each image is: its mean cross-entropy over the pixels that count, without gradient; 0 where none do."""
-    losses = F.binary_cross_entropy_with_logits(logits.detach().float(), truth.float(), reduction="none")
+    losses = F.binary_cross_entropy(probabilities.detach().float(), truth.float(), reduction="none")
     counted = torch.ones_like(losses) if weight is None else (weight > 0).expand_as(losses).float()
     return (losses * counted).sum((1, 2, 3)) / counted.sum((1, 2, 3)).clamp_min(TINY)
 

@@ -23,6 +23,13 @@ ATTENTIVE = frozenset({"Unet", "UnetPlusPlus"})
 CUSTOM_DECODER = frozenset({"Unet", "UnetPlusPlus", "MAnet"})
 
 
+Outputs = dict[str, Tensor]
+"""What a network makes of images, by head: 'mask', and by their names those of `network.heads`. Of masks, logits of
+(batch, channels, height, width), one channel per class, or background and classes where these exclude each other; of
+kind deep, (batch, levels, channels, height, width); of kind presence, logits of (batch, classes); of kind scale, the
+log2 of the enlargement, (batch)."""
+
+
 class Network(nn.Module):
     """A segmentation network that takes 8-bit images as they are; scaling, mean and deviation are part of it."""
 
@@ -47,13 +54,12 @@ class Network(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1))
         self.register_buffer("mean_image", None if mean_image is None else 255 * mean_image[None])
 
-    def forward(self, images: UInt8[Tensor, "batch bands height width"]) -> Float[Tensor, "batch classes height width"]:
+    def forward(self, images: UInt8[Tensor, "batch bands height width"]) -> Outputs:
         centred = images.float() - self.mean
         if self.mean_image is not None:
             centred = centred - self.mean_image
         pixels = (centred / self.std).contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.body(pixels)
-        return logits
+        return {"mask": self.body(pixels)}
 
 
 def build_network(

@@ -40,9 +40,10 @@ from segsmith.errors import ModelError, SegsmithError
 from segsmith.files import write_error, write_text
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import choose_hardware
-from segsmith.modeling.losses import image_losses, pixel_weight, weighted_loss
+from segsmith.modeling.losses import image_losses, pixel_weight
 from segsmith.modeling.metrics import LevelScores
 from segsmith.modeling.networks import IMAGENET_MEAN, IMAGENET_STD, build_network, check_input_hw
+from segsmith.modeling.objective import class_probabilities, objective, quantised
 from segsmith.modeling.optim import build_optimizer, learning_rate, plateau_factor, set_learning_rate
 from segsmith.modeling.run import Run, load_state, save_state
 from segsmith.progress import track
@@ -219,11 +220,12 @@ class _Training:
         lr = learning_rate(stage, at.epoch * plan.batches + at.step, stage.epochs * plan.batches)
         set_learning_rate(self.optimizer, lr * plateau_factor(stage.schedule, scores))
         self.module.train()
-        logits = self.module(batch.images.to(self.fabric.device, non_blocking=True))
-        weight = pixel_weight(batch.valid, self.trust[batch.indices], logits)
-        loss = weighted_loss(stage.loss, logits, batch.masks.to(self.fabric.device, non_blocking=True), weight)
+        outputs = self.module(batch.images.to(self.fabric.device, non_blocking=True))
+        weight = pixel_weight(batch.valid, self.trust[batch.indices], outputs["mask"])
+        truth = batch.masks.to(self.fabric.device, non_blocking=True)
+        loss = objective(self.recipe, stage, outputs, truth, weight)
         if stage.hard is not None:
-            self._remember(batch, image_losses(logits, batch.masks.to(logits.device), weight))
+            self._remember(batch, image_losses(class_probabilities(self.recipe, outputs), truth, weight))
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         if options.gradient_clip is not None:
@@ -267,12 +269,14 @@ class _Training:
         size = self.recipe.predict.batch_size
         for batch in chip_batches(self.chips, self.split.validation.tolist(), size, self.workers):
             with self.hardware.autocast():
-                logits = network(batch.images.to(self.hardware.device)).float()
-            weight = pixel_weight(batch.valid, self.trust[batch.indices], logits)
-            loss += len(batch.indices) * float(weighted_loss(stage.loss, logits, batch.masks.to(logits.device), weight))
-            for index, probabilities in zip(batch.indices.tolist(), quantised(logits), strict=True):
+                outputs = network(batch.images.to(self.hardware.device))
+            weight = pixel_weight(batch.valid, self.trust[batch.indices], outputs["mask"])
+            truth = batch.masks.to(self.hardware.device)
+            loss += len(batch.indices) * float(objective(self.recipe, stage, outputs, truth, weight))
+            levels = quantised(class_probabilities(self.recipe, outputs))
+            for index, of_chip in zip(batch.indices.tolist(), levels, strict=True):
                 chip = self.chips.read(index)
-                fitted = unfit_probabilities(probabilities, self.chips.hw(index), self.recipe.data) * chip.valid
+                fitted = unfit_probabilities(of_chip, self.chips.hw(index), self.recipe.data) * chip.valid
                 for of_class, true_of_class in zip(fitted, chip.mask & chip.valid, strict=True):
                     scores.add(of_class, true_of_class)
         return scores, loss / len(self.split.validation)
@@ -400,11 +404,6 @@ class _Board:
                 file.write(records.getvalue())
         except OSError as error:
             raise write_error(error, self.file) from error
-
-
-def quantised(logits: Tensor) -> np.ndarray:
-    """Probabilities of logits as 0..255, rounded; (batch, classes, height, width) on the CPU."""
-    return (torch.sigmoid(logits) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def normalisation(dataset: Dataset, recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -19,6 +19,7 @@ from segsmith.errors import DataError, ModelError
 from segsmith.files import write_bytes
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import choose_hardware
+from segsmith.modeling.objective import class_probabilities, quantised
 from segsmith.progress import track
 from segsmith.types import ClassMask, Image, InputImage, Probabilities
 
@@ -124,8 +125,8 @@ class Predictor:
         total: Tensor | float = 0.0
         for view in views:
             with self.hardware.autocast():
-                logits = self.network(_seen(batch, view))
-            total = total + _unseen(torch.sigmoid(logits.float()), view)
+                outputs = self.network(_seen(batch, view))
+            total = total + _unseen(class_probabilities(self.recipe, outputs), view)
         return torch.as_tensor(total / len(views))
 
 
@@ -160,11 +161,6 @@ def predict_chips(predictor: Predictor, chips: Chips, indices: list[int], files:
 
     for (index, valid), _, probabilities in track(predictor.stream(read()), what, len(missing)):
         files.write(chips.id(index), probabilities * valid)
-
-
-def quantised(probabilities: Tensor) -> UInt8[np.ndarray, "..."]:
-    """Probabilities of 0..1 as 0..255, rounded, on the CPU."""
-    return np.asarray((probabilities * 255).round().to(torch.uint8).cpu().numpy())
 
 
 def png(plane: np.ndarray) -> bytes:
