@@ -345,7 +345,8 @@ def _print_scores(evaluation: "Evaluation") -> None:
     from rich.table import Table
 
     how = "cross-fitted decision" if evaluation.cross_fitted else "decision tuned on other images"
-    table = Table(title=f"{evaluation.count:,} images of the {evaluation.part.replace('_', '-')} fold, {how}")
+    which = "learnt by heart" if evaluation.by_heart else f"of the {evaluation.part.replace('_', '-')} fold"
+    table = Table(title=f"{evaluation.count:,} images {which}, {how}")
     for heading in ("metric", "score", "95 % interval", "all empty"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for found in evaluation.scores:

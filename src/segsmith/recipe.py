@@ -107,12 +107,19 @@ class Folds(Section):
     guard: int = Field(
         0, ge=0, description="chip: pixels around validation blocks that no training chip may touch either."
     )
+    by_heart: bool = Field(
+        False,
+        description="Train and score on the same images, all of them, to learn them by heart; the scores then say "
+        "nothing of others.",
+    )
 
     @model_validator(mode="after")
     def _folds_exist(self) -> "Folds":
         for name, fold in (("validation", self.validation), ("held_out", self.held_out)):
             if fold is not None and fold >= self.count:
                 raise ValueError(f"{name}={fold} but folds are numbered 0 to {self.count - 1}")
+        if self.by_heart and self.held_out is not None:
+            raise ValueError("by_heart=true trains on every image; set held_out=null")
         if self.held_out == self.validation:
             raise ValueError(f"held_out and validation are both fold {self.validation}")
         if self.held_out is not None and self.count < 3:

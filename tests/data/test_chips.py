@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from segsmith import recipe
 from segsmith.data.chips import Chips, cut
@@ -203,3 +204,19 @@ def test_a_source_that_is_not_trusted_is_trained_on_and_never_judged(tmp_path):
     assert (parts.validation % 2 == 0).all()
     assert (parts.held_out % 2 == 0).all()
     assert set(parts.part()) == {"training", "validation", "held_out", "unused"}
+
+
+@pytest.mark.parametrize("fit", ["resize", "chip"])
+def test_what_is_learnt_by_heart_is_trained_on_and_judged_whole(tmp_path, fit):
+    data = dataset(tmp_path, [(40, 60)] * 3)
+    chips = cut(data, options() if fit == "chip" else recipe.Data())
+    parts = split(chips, recipe.Folds(by_heart=True), 0)
+    assert parts.training.tolist() == list(range(len(chips)))
+    assert parts.validation.tolist() == np.flatnonzero(chips.judged).tolist()
+    assert not len(parts.held_out)
+    assert set(parts.part()) <= {"training", "training+validation"}
+
+
+def test_nothing_learnt_by_heart_can_be_held_out():
+    with pytest.raises(ValidationError, match="by_heart=true trains on every image; set held_out=null"):
+        recipe.Folds(by_heart=True, held_out=1)

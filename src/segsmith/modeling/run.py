@@ -87,7 +87,7 @@ class Run:
     def part(self, chips: Chips, name: str) -> list[int]:
         """Chip numbers of 'training', 'validation' or 'held_out', ascending, as the run began with."""
         table = pd.read_csv(self.folder / "folds.csv", dtype={"chip": str})
-        chosen = set(table.loc[table["part"] == name, "chip"])
+        chosen = set(table.loc[[name in parts.split("+") for parts in table["part"]], "chip"])
         return [chip for chip in range(len(chips)) if chips.id(chip) in chosen]
 
     def check_free(self) -> None:

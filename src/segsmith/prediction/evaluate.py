@@ -45,6 +45,8 @@ class Evaluation:
 
     part: Part
     cross_fitted: bool
+    by_heart: bool
+    """Whether these images were trained on."""
     decision: Decision
     scores: tuple[Score, ...]
     images: pd.DataFrame
@@ -82,7 +84,9 @@ def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
         predict_chips(Predictor(bundle), chips, indices, files, f"{part} images")
         cross_fitted = part == "validation" and len(bundle.decision.parts) > 1
         table = _score_images(chips, indices, files, bundle.decision, cross_fitted)
-        evaluation = Evaluation(part, cross_fitted, bundle.decision, _scores(table, recipe.seed), table)
+        evaluation = Evaluation(
+            part, cross_fitted, recipe.folds.by_heart, bundle.decision, _scores(table, recipe.seed), table
+        )
         write_text(opened.folder / "scores.json", json.dumps(_plain(evaluation), indent=2))
         write_text(opened.folder / "images.csv", table.to_csv(index=False))
     return evaluation

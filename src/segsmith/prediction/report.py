@@ -45,11 +45,14 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
     chips = cut(dataset, recipe.data)
     epochs = pd.read_csv(opened.folder / "metrics.csv")
     chosen = evaluation.score(evaluation.decision.metric or "mean_dice")
-    held = "validation fold" if evaluation.part == "validation" else "held-out fold"
+    held = (
+        f"the {'validation' if evaluation.part == 'validation' else 'held-out'} fold, none of which it was trained on"
+    )
+    seen = "learnt by heart: it was trained on all of them, and the scores say nothing of others"
     page = render_page(
         f"Run report: {recipe.name}",
         f"{recipe.network.architecture} {recipe.network.encoder} on {dataset.raw.name}, "
-        f"scored on {evaluation.count:,} images of the {held}, none of which it was trained on",
+        f"scored on {evaluation.count:,} images " + (seen if evaluation.by_heart else f"of {held}"),
         [
             (METRIC_NAMES[chosen.name], f"{chosen.value:.4f}"),
             ("95 % interval", f"{chosen.low:.3f} to {chosen.high:.3f}"),
