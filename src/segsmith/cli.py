@@ -23,7 +23,7 @@ class Journey(typer.core.TyperGroup):
     """Lists the commands in the order of the journey; groups of commands would stand last otherwise."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return ["demo", "recipe", "inspect", "chips", "train", "decide", "evaluate", "predict"]
+        return ["demo", "recipe", "inspect", "plan", "chips", "train", "decide", "evaluate", "predict"]
 
 
 app = typer.Typer(
@@ -142,6 +142,25 @@ def inspect(
     for line in printed(found.findings):
         out.print(f"  {line}")
     out.print(f"dataset {folder}, report {folder / 'report.html'}")
+
+
+@app.command()
+def plan(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
+    to: Annotated[Path, typer.Option(help="Recipe file to write.")] = Path("recipe.yaml"),
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long the training may take on this machine.")] = 20,
+) -> None:
+    """Write a recipe for a dataset of any kind, with the reason for each choice."""
+    from segsmith.files import write_text
+    from segsmith.modeling.plan import plan as make_plan
+
+    if to.exists():
+        raise SegsmithError(f"{to} exists; remove it, or choose another name with --to")
+    found = make_plan(dataset, minutes=minutes)
+    write_text(to, found.to_yaml())
+    for key, reason in found.reasons.items():
+        out.print(f"  {key}: {reason}")
+    out.print(f"recipe {to}; next: segsmith train {dataset} run --recipe {to}")
 
 
 @app.command()
