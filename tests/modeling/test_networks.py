@@ -41,7 +41,7 @@ def test_every_architecture_gives_logits_of_the_input_size(architecture):
     network = built(architecture=architecture, encoder=encoder, classes=2)
     check_input_hw(network, (side, 2 * side))
     with torch.inference_mode():
-        logits = network(pictures(1, 3, side, 2 * side))
+        logits = network(pictures(1, 3, side, 2 * side))["mask"]
     assert logits.shape == (1, 2, side, 2 * side)
     assert logits.isfinite().all()
     assert logits.std() > 0
@@ -51,7 +51,7 @@ def test_every_architecture_gives_logits_of_the_input_size(architecture):
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-test_resnet"])
 def test_one_three_and_four_bands(encoder, bands):
     network = built(**SMALL | {"encoder": encoder}, bands=bands)
-    assert network(pictures(2, bands, 32, 32)).shape == (2, 1, 32, 32)
+    assert network(pictures(2, bands, 32, 32))["mask"].shape == (2, 1, 32, 32)
 
 
 @pytest.mark.parametrize("architecture", ["Unet", "UnetPlusPlus"])
@@ -60,7 +60,7 @@ def test_attention_is_in_the_decoder(architecture):
     plain, attentive = built(**options), built(**options, attention="scse")
     assert not [name for name, _ in plain.named_modules() if "SCSE" in type(plain.get_submodule(name)).__name__]
     assert [name for name, module in attentive.named_modules() if "SCSE" in type(module).__name__]
-    assert attentive(pictures(1, 3, 32, 32)).shape == (1, 1, 32, 32)
+    assert attentive(pictures(1, 3, 32, 32))["mask"].shape == (1, 1, 32, 32)
 
 
 @pytest.mark.parametrize(
@@ -89,20 +89,20 @@ def test_normalisation_is_part_of_the_network():
     """8-bit images come as they are; mean and deviation are of images scaled to 0..1."""
     images = pictures(2, 3, 4, 4)
     expected = (images.double() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-    assert torch.allclose(Network(nn.Identity(), MEAN, STD, dropout=0.0)(images).double(), expected, atol=1e-5)
+    assert torch.allclose(Network(nn.Identity(), MEAN, STD, dropout=0.0)(images)["mask"].double(), expected, atol=1e-5)
 
 
 def test_normalisation_travels_with_the_weights():
     ours, other = built(), Network(built().body, (0.1,) * 3, (0.9,) * 3, dropout=0.0)
     other.load_state_dict(ours.state_dict())
     images = pictures(1, 3, 32, 32)
-    assert torch.equal(other.eval()(images), ours(images))
+    assert torch.equal(other.eval()(images)["mask"], ours(images)["mask"])
 
 
 def test_dropout_zeroes_channels_before_the_last_convolution_while_training():
     network, images = built(**SMALL, dropout=1.0), pictures(2, 3, 32, 32)
-    assert network(images).std() > 0, "not when it is used"
-    logits = network.train()(images)
+    assert network(images)["mask"].std() > 0, "not when it is used"
+    logits = network.train()(images)["mask"]
     assert logits.unique().numel() == 1, "of the last convolution, only its bias is left"
 
 
@@ -121,7 +121,7 @@ def test_dropout_leaves_its_share():
 
 def test_without_dropout_training_is_not_random():
     network, images = built().train(), pictures(2, 3, 32, 32)
-    assert torch.equal(network(images), network(images))
+    assert torch.equal(network(images)["mask"], network(images)["mask"])
 
 
 def test_weights_lie_in_channels_last():

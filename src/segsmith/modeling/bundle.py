@@ -65,7 +65,13 @@ class Bundle:
         """The network with its weights, in evaluation mode. Raises ModelError if they do not fit the recipe."""
         mean_image = self.weights["mean_image"][0] if "mean_image" in self.weights else None
         network = build_network(
-            self.recipe.network, len(self.classes), self.mean, self.std, weights=False, mean_image=mean_image
+            self.recipe.network,
+            len(self.classes),
+            self.mean,
+            self.std,
+            exclusive=self.recipe.data.exclusive,
+            weights=False,
+            mean_image=mean_image,
         )
         try:
             network.load_state_dict(self.weights)

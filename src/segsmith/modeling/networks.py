@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from segsmith import recipe
 from segsmith.errors import ModelError
+from segsmith.modeling.fcnn import FCNN
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ATTENTIVE = frozenset({"Unet", "UnetPlusPlus"})
@@ -68,16 +69,22 @@ def build_network(
     mean: Sequence[float],
     std: Sequence[float],
     *,
+    exclusive: bool = False,
     weights: bool = True,
     mean_image: Float[Tensor, "bands height width"] | None = None,
 ) -> Network:
     """A network for as many bands as `mean` and `std` have (of images scaled to 0..1), with its weights in
-    channels_last. `mean_image`, on the same scale, is taken off as well, pixel by pixel.
+    channels_last. The mask has one channel per class, or background and classes where these are `exclusive`.
+    `mean_image`, on the same scale, is taken off as well, pixel by pixel.
 
     `weights=False` leaves out the encoder weights, for a network whose weights are loaded right after. Raises
     ModelError for an encoder that does not exist or does not go with the architecture, and for weights that do not
     load.
     """
+    channels = classes + exclusive
+    if options.architecture in ("FCNN", "FCNN2"):
+        body = FCNN(options.architecture, len(mean), channels)
+        return Network(body, mean, std, options.dropout, mean_image).to(memory_format=torch.channels_last)
     check_encoder(options.encoder)
     settings: dict[str, Any] = {}
     if options.encoder_depth is not None:
@@ -102,7 +109,7 @@ def build_network(
                 options.encoder,
                 encoder_weights=pretrained if download else None,
                 in_channels=len(mean),
-                classes=classes,
+                classes=channels,
                 **settings,
             )
     except OSError as error:

@@ -123,7 +123,14 @@ class _Training:
         mean_image = (
             _mean_image(self.chips, self.split.training, mean) if recipe.data.normalise == "mean_image" else None
         )
-        self.network = build_network(recipe.network, len(dataset.classes), mean, std, mean_image=mean_image)
+        self.network = build_network(
+            recipe.network,
+            len(dataset.classes),
+            mean,
+            std,
+            exclusive=recipe.data.exclusive,
+            mean_image=mean_image,
+        )
         check_input_hw(self.network, recipe.data.input_hw)
         self.mean, self.std = mean, std
         self.metric = recipe.train.select_by or recipe.decide.metric
