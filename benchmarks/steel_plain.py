@@ -2,9 +2,10 @@
 
 U-Net ResNet-18 with one sigmoid per class, BCE-with-logits, Adam 5e-4, batches of 4 whose gradients are accumulated to
 32, plateau on the validation loss (patience 3), horizontal flips, ImageNet normalisation, best epoch by validation
-loss; fp32. It knows nothing of segsmith: it gets the folder, a file of held-out ids and as many minutes of one processor, and writes
-the probabilities of the held-out images (float32, classes x height x width), which `against_plain.py` scores beside
-ours. Sides are padded by zeros to a multiple of 32. From random weights unless there is a file of them.
+loss (of the very images it is scored on: its one advantage); fp32. It knows nothing of segsmith: it gets the folder,
+a file of held-out ids and as many minutes of processor time, and writes the probabilities of the held-out images
+(float32, classes x height x width), which `against_plain.py` scores beside ours. Sides are padded by zeros to a
+multiple of 32. From random weights unless there is a file of them.
 
     python benchmarks/steel_plain.py FOLDER held_out.txt plain.npz --minutes 20
 """
@@ -66,7 +67,7 @@ def main():
         runs = {(row["ImageId"], row["ClassId"]): row["EncodedPixels"] for row in csv.DictReader(file)}
     classes = sorted({of_class for _, of_class in runs})
     images = {path.stem: path.name for path in (args.folder / "train_images").iterdir()}
-    held_out_names = [images[i] if i in images else i for i in held_out]
+    held_out_names = [images.get(i, i) for i in held_out]
     train_names = sorted(set(images.values()) - set(held_out_names))
     loader = DataLoader(Steel(args.folder, train_names, runs, classes, True), 4, shuffle=True, drop_last=True)
     validation = DataLoader(Steel(args.folder, held_out_names, runs, classes, False), 4)

@@ -86,8 +86,8 @@ class _Planner:
         bands = set(self.labelled["bands"])
         if len(bands) != 1 or bands == {0}:
             raise DataError(
-                f"{dataset.raw}: labelled images have {', '.join(map(str, sorted(bands)))} bands; a training takes images "
-                "of one kind" + ("; inspect them with their images" if 0 in bands else "")
+                f"{dataset.raw}: labelled images have {', '.join(map(str, sorted(bands)))} bands; a training takes "
+                "images of one kind" + ("; inspect them with their images" if 0 in bands else "")
             )
         self.bands = int(bands.pop())
         self.hardware = choose_hardware(Recipe().train)
@@ -99,11 +99,12 @@ class _Planner:
         self._network()
         fits = self._chips() if self._hw().max() > LARGEST_SIDE_PX else self._whole()
         self._classes()
-        stage = self._batches() | {"augment": self._augment()}
-        folds = self._folds()
-        training = self._training(folds)
+        stage = self._batches()
+        self.tree["train"] = {"stages": [stage]}
+        training = self._folds()
         if not fits:
             self._smaller(training)
+        stage["augment"] = self._augment()
         self.tree["train"] = self._train(stage, training)
         return Plan(Recipe.model_validate(self.tree), self.reasons)
 
@@ -127,9 +128,7 @@ class _Planner:
         object_px = self.object_px
         if (gsds > 0).all() and gsds.max() > 1.1 * gsds.min():
             gsd_m = float(f"{np.median(gsds):.2g}")
-            self._say(
-                "data", "gsd_m", gsd_m, f"resolutions go from {gsds.min():.2g} to {gsds.max():.2g} metres a pixel"
-            )
+            self._say("data", "gsd_m", gsd_m, f"{gsds.min():.2g} to {gsds.max():.2g} metres a pixel")
             object_px *= float(np.median(gsds)) / gsd_m
         halvings = max(0, round(log2(object_px / WIDE_OBJECT_PX)))
         if halvings:
@@ -217,34 +216,30 @@ class _Planner:
         window = Window(max(0, (height - side) // 2), max(0, (width - side) // 2), min(side, height), min(side, width))
         return self.dataset.read(image, window)
 
-    def _folds(self) -> Folds:
-        """The most folds, of the largest blocks, that can be made."""
-        if self.tree["data"]["fit"] != "chip":
+    def _folds(self) -> int:
+        """As many folds, of blocks as large, as can be made; how many chips are left to train on."""
+        chips = cut(self.dataset, Recipe.model_validate(self.tree).data)
+        if chips.whole:
             self.tree["decide"] = {"metric": "mean_dice"}
-            return Folds(count=min(5, max(2, len(self.labelled) // 4)))
+            count = min(5, max(2, len(self.labelled) // 4))
+            if count != Folds().count:
+                self._say("folds", "count", count, f"{len(self.labelled)} labelled images")
+            return len(split(chips, Folds(count=count), 0).training)
         self.tree["decide"] = {"metric": "global_iou"}
         self.reasons["decide.metric"] = "chips are parts of images; their pixels are counted together"
-        chips = cut(self.dataset, Recipe.model_validate(self.tree).data)
         for count, block in ((5, 4), (5, 2), (5, 1), (3, 1), (2, 1)):
-            folds = Folds(count=count, block=block)
             try:
-                found = split(chips, folds, 0)
+                found = split(chips, Folds(count=count, block=block), 0)
             except DataError:
                 continue
-            if found.validation.size >= max(4, len(chips) // 20) and chips.foreground[found.validation].any():
-                self._say("folds", "block", block, f"chips a side; {len(chips)} chips in all")
-                return folds
+            if len(found.validation) >= max(4, len(chips) // 20) and chips.foreground[found.validation].any():
+                self._say("folds", "count", count, f"{len(chips)} chips")
+                self._say("folds", "block", block, f"chips on a side of a block, so that {count} folds can be dealt")
+                return len(found.training)
         raise DataError(
             f"{self.dataset.raw}: {len(chips)} chips are too few to hold any back; label more, or learn them by heart: "
             "folds.by_heart=true"
         )
-
-    def _training(self, folds: Folds) -> int:
-        """Chips that train."""
-        if folds.count != Folds().count:
-            self._say("folds", "count", folds.count, f"{len(self.labelled)} labelled images")
-        recipe = Recipe.model_validate(self.tree)
-        return len(split(cut(self.dataset, recipe.data), folds, 0).training)
 
     def _smaller(self, training: int) -> None:
         """Halve the size images are shown at while too few epochs would fit and objects stay wide enough."""
@@ -256,9 +251,7 @@ class _Planner:
         ):
             shown /= 2
             hw = [32 * ceil(side / 64) for side in self.tree["data"]["input_hw"]]
-            self._say(
-                "data", "fit", "resize", f"shown at {shown:g} of their size, or {self.minutes:g} minutes were few"
-            )
+            self._say("data", "fit", "resize", f"at {shown:g} of their size, or {self.minutes:g} minutes were few")
             self._say("data", "input_hw", hw, f"the median object is still {self.object_px * shown:.0f} pixels wide")
 
     def _train(self, stage: dict[str, Any], training: int) -> dict[str, Any]:
@@ -308,7 +301,7 @@ def training_rate(recipe: Recipe, bands: int, classes: int, *, batch: int = 8, s
             outputs = network(images.to(hardware.device))
         loss = objective(recipe, stage, outputs, truth.to(hardware.device))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         float(loss.detach())  # waits for the device
         seconds.append(time.perf_counter() - began)
