@@ -41,7 +41,11 @@ name: salt-ablation
 data: {classes: [salt], input_hw: [112, 112], fit: pad, normalise: measured}
 folds: {stratify_by: coverage}
 network:
-  {encoder: tu-test_resnet, encoder_weights: null, encoder_depth: 4, decoder_channels: [64, 48, 32, 16], attention: scse}
+  encoder: tu-test_resnet
+  encoder_weights: null
+  encoder_depth: 4
+  decoder_channels: [64, 48, 32, 16]
+  attention: scse
 train:
   batch_size: 8
   ema_decay: 0.99
