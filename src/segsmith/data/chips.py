@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Bool, Float, Int, UInt8
 
 from segsmith import recipe
@@ -20,6 +21,8 @@ from segsmith.data.windows import Window, cover, scaled_hw
 from segsmith.errors import DataError
 from segsmith.progress import track
 from segsmith.types import HW, Image, Mask
+
+_COLUMNS = ("image", "top", "left", "scale", "objects", "foreground", "judged")
 
 
 class _Facts(NamedTuple):
@@ -93,6 +96,12 @@ class Chips:
             weight=worth[source][self.image],
         )
 
+    def table(self) -> pa.Table:
+        """What `chips_of` makes them of again, one row per chip."""
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        classes = pa.FixedSizeListArray.from_arrays(pa.array(self.present.ravel()), self.present.shape[1])
+        return pa.table(columns | {"present": classes})
+
     def pixels(self, chip: int) -> Image:
         return self.read(chip).image
 
@@ -137,6 +146,20 @@ def cut(dataset: Dataset, options: recipe.Data) -> Chips:
         present=np.array([facts[n].present for n in kept], bool).reshape(len(kept), len(dataset.classes)),
         extra_levels=_extra(dataset, options),
         judged=np.array([rows[n][3] for n in kept], bool),
+    )
+
+
+def chips_of(table: pa.Table, dataset: Dataset, options: recipe.Data) -> Chips:
+    """The chips that `Chips.table` told of, without reading an image; of the same dataset and options, or they mean
+    nothing."""
+    columns = {name: table[name].to_numpy() for name in _COLUMNS}
+    present = table["present"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return Chips(
+        dataset=dataset,
+        options=options,
+        present=present.reshape(len(table), len(dataset.classes)),
+        extra_levels=_extra(dataset, options),
+        **columns,
     )
 
 
