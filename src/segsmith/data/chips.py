@@ -187,7 +187,6 @@ def _whole_images(dataset: Dataset, options: recipe.Data) -> Chips:
     present[dataset.objects["image"], dataset.objects["class"]] = True
     labelled = np.zeros(count, bool)
     labelled[dataset.labelled] = True
-    pixels = table["height"].to_numpy(np.int64) * table["width"].to_numpy(np.int64)
     return Chips(
         dataset=dataset,
         options=options,
@@ -196,7 +195,7 @@ def _whole_images(dataset: Dataset, options: recipe.Data) -> Chips:
         left=np.zeros(count, np.int32),
         scale=np.ones(count),
         objects=table["objects"].to_numpy(np.int32),
-        foreground=(table["foreground"].to_numpy() / np.maximum(1, pixels)).astype(np.float32),
+        foreground=(table["foreground"].to_numpy() / np.maximum(1, dataset.known_pixels)).astype(np.float32),
         present=present,
         extra_levels=_extra(dataset, options),
         judged=labelled,
