@@ -140,7 +140,7 @@ def test_the_installed_script_and_the_module_are_the_same():
 )
 def test_what_each_command_says(journey, name, lines):
     said = journey.said[name]
-    assert said.err == ""
+    assert "segsmith: " not in said.err, "nothing went wrong; a slow machine may say how far a loop is"
     for line in lines:
         assert re.search(f"^{line}$", said.out, re.MULTILINE), f"{line}\nis not in\n{said.out}"
 

@@ -1,6 +1,8 @@
 """Chips are windows that cover images; splits of them never let a judged pixel be trained on."""
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from segsmith import recipe
+from segsmith.data import ingest_masks
 from segsmith.data.chips import Chips, cut
 from segsmith.data.dataset import Dataset
 from segsmith.data.ingest_rle import ingest
@@ -53,6 +56,26 @@ def test_starts_leave_no_pixel_uncovered_and_no_chip_for_nothing(length, chip, d
 def test_a_stride_that_leaves_gaps_is_refused():
     with pytest.raises(ValueError, match="1 to the chip's 8 pixels"):
         starts(100, 8, 9)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**16), st.integers(4, 20), st.sampled_from([1.0, 2.0]))
+def test_ignored_pixels_are_in_no_chip_and_in_no_count(seed, side, scale):
+    levels = np.random.default_rng(seed).choice(np.array([0, 1, 2, 255], np.uint8), (18, 25))
+    levels[0, :4] = 0, 1, 2, 255
+    with tempfile.TemporaryDirectory() as folder:
+        for name, pixels in (("images", np.zeros((18, 25, 3), np.uint8)), ("masks", levels)):
+            Path(folder, name).mkdir()
+            cv2.imwrite(f"{folder}/{name}/a.png", pixels)
+        chips = cut(ingest_masks.ingest(Path(folder)), options(input_hw=(side, side), scales=(scale,)))
+        enlarged = np.pad(np.kron(levels, np.ones((int(scale),) * 2, np.uint8)), (0, 50), constant_values=255)
+        for number in range(len(chips)):
+            top, left = chips.top[number], chips.left[number]
+            expected = enlarged[top : top + side, left : left + side]
+            chip = chips.read(number)
+            assert (chip.valid == (expected != 255)).all()
+            assert (chips.truth(number) == np.stack([expected == 1, expected == 2])).all()
+            assert chips.foreground[number] == pytest.approx(np.isin(expected, (1, 2)).mean())
 
 
 def test_without_chips_every_image_is_one(tmp_path):

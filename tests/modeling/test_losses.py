@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from segsmith import recipe
+from segsmith.data.batches import chip_batches
+from segsmith.data.chips import cut
+from segsmith.data.ingest_masks import ingest
 from segsmith.modeling import losses
 from segsmith.modeling.losses import (
     binary_cross_entropy,
@@ -325,6 +329,24 @@ def test_nothing_usable_is_no_loss_and_no_gradient(loss):
     found.backward()
     assert float(found) == 0
     assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("fit", ["pad", "resize", "chip"])
+def test_no_gradient_reaches_an_ignored_pixel(tmp_path, loss, fit):
+    levels = np.random.default_rng(0).choice(np.array([0, 1, 2, 255], np.uint8), (16, 16))
+    for name, pixels in (("images", np.zeros((16, 16, 3), np.uint8)), ("masks", levels)):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "a.png"), pixels)
+    side = 24 if fit == "pad" else 16
+    chips = cut(ingest(tmp_path), recipe.Data(fit=fit, input_hw=(side, side), padding="reflect"))
+    (batch,) = chip_batches(chips, [0], 1, workers=0)
+    logits = torch.linspace(-2, 2, 2 * side * side).reshape(1, 2, side, side).requires_grad_(True)
+    weight = pixel_weight(batch.valid, torch.ones(1), logits)
+    weighted_loss(recipe.Loss(**({"bce": 0} | {loss: 1})), logits, batch.masks, weight).backward()
+    ignored = torch.from_numpy(np.pad(levels, (side - 16) // 2, mode="reflect") == 255)
+    assert not logits.grad[:, :, ignored].any()
+    assert (logits.grad[:, :, ~ignored] != 0).float().mean() > (0.3 if loss == "lovasz" else 0.99)
 
 
 def test_an_image_less_trusted_pulls_less():

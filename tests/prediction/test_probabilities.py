@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
+from segsmith.data.ingest_masks import ingest
 from segsmith.errors import DataError, ModelError
 from segsmith.prediction.probabilities import VIEWS, Predictor, ProbabilityFiles, predict_chips
 
@@ -189,6 +191,21 @@ def test_what_is_there_is_not_made_again(undone, make_bundle):
     assert (files.read(ids[2]) == kept).all()
     predict_chips(predictor, cut(dataset, predictor.recipe.data), [5, 2, 7], files, "images")
     assert predictor.network.batches == [2]
+
+
+def test_nothing_is_predicted_where_labels_are_left_open(tmp_path, make_bundle):
+    pixels, levels = noise(12, 14), np.zeros((12, 14), np.uint8)
+    levels[2:5, 3:9], levels[3:9, 7:], levels[11] = 1, 255, 2
+    for name, written in (("images", pixels), ("masks", levels)):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "a.png"), written)
+    dataset = ingest(tmp_path)
+    predictor = echo(make_bundle(*SQUARE, "data.fit=pad", "predict.flips=none"))
+    files = ProbabilityFiles(tmp_path / "probabilities", ("ship",))
+    predict_chips(predictor, cut(dataset, predictor.recipe.data), [0], files, "images")
+    expected = np.where(levels == 255, 0, echoed(pixels[:, :, ::-1]))
+    assert np.abs(files.read("a")[0].astype(int) - expected).max() <= 1
+    assert not files.read("a")[0][levels == 255].any()
 
 
 def test_killed_between_two_files_only_whole_ones_are_there(undone, make_bundle):

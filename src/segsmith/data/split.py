@@ -14,6 +14,7 @@ from segsmith import recipe
 from segsmith.data.chips import Chips, base_scale
 from segsmith.data.folds import make_folds, stratified_folds
 from segsmith.errors import DataError
+from segsmith.progress import track
 
 PARTS = ("training", "validation", "held_out", "unused")
 
@@ -106,7 +107,8 @@ def _by_blocks(
         return [(image, row, column) for row in range(low[0], high[0]) for column in range(low[1], high[1])]
 
     shares: dict[tuple[int, int, int], list[float]] = {}
-    for chip in np.flatnonzero(chips.judged).tolist():
+    judged = np.flatnonzero(chips.judged).tolist()
+    for chip in track(judged, "blocks", len(judged)):
         for block in blocks(chip, 0):
             shares.setdefault(block, []).append(float(chips.foreground[chip]))
     if len(shares) < options.count:
@@ -121,7 +123,7 @@ def _by_blocks(
     fold_of = dict(zip(keys, dealt.tolist(), strict=True))
     fold = np.full(len(chips), -1, np.int8)
     touched = np.zeros((len(chips), options.count), bool)
-    for chip in range(len(chips)):
+    for chip in track(range(len(chips)), "folds", len(chips)):
         within = {fold_of.get(block, -1) for block in blocks(chip, 0)}
         if len(within) == 1:
             fold[chip] = within.pop()

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from segsmith.data.batches import Batch, TrainingBatches, chip_batches, default_workers
-from segsmith.data.chips import Chips, cut
+from segsmith.data.chips import Chips
 from segsmith.data.dataset import Dataset
 from segsmith.data.extra import extra_levels, extra_ranges
 from segsmith.data.samples import read_sample, unfit_probabilities
@@ -114,7 +114,7 @@ class _Training:
     def __init__(self, dataset: Dataset, recipe: Recipe, run: Run, watch: Callable[[Step], None]):
         self.dataset, self.recipe, self.run, self.watch = dataset, recipe, run, watch
         self.hardware = choose_hardware(recipe.train)
-        self.chips = cut(dataset, recipe.data)
+        self.chips = run.chips_for(dataset, recipe.data)
         self.split = split(self.chips, recipe.folds, recipe.seed)
         self.trust = torch.from_numpy(trust(self.chips))
         self.plans = _plans(self.chips, recipe, self.split.training)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from segsmith.data.chips import cut
 from segsmith.errors import RunError
 from segsmith.files import write_text
 from segsmith.modeling.bundle import Bundle, Decision
@@ -36,7 +35,7 @@ def decide(run: Path, *, metric: Metric | None = None) -> Decision:
     """
     opened = Run(run)
     recipe = opened.recipe()
-    chips = cut(opened.dataset(), recipe.data)
+    chips = opened.chips()
     if not opened.bundle.exists():
         raise RunError(f"{run}: its training is not finished; the same train command continues it")
     metric = metric or recipe.decide.metric

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from segsmith.data.chips import Chips, cut
+from segsmith.data.chips import Chips
 from segsmith.errors import RunError
 from segsmith.files import write_text
 from segsmith.modeling.bundle import Bundle, Decision
@@ -69,7 +69,7 @@ def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
     """
     opened = Run(run)
     recipe = opened.recipe()
-    chips = cut(opened.dataset(), recipe.data)
+    chips = opened.chips()
     part: Part = on or ("validation" if recipe.folds.held_out is None else "held_out")
     if part == "held_out" and recipe.folds.held_out is None:
         raise RunError(f"{run}: has no held-out fold; train with folds.held_out=N, or evaluate on validation")

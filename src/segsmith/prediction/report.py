@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from segsmith.data.chips import Chips, cut
+from segsmith.data.chips import Chips
 from segsmith.data.images import as_rgb
 from segsmith.eda.charts import Interval, Line, heat_map, interval_chart, line_chart
 from segsmith.eda.page import Section, chart_grid, code_block, figure_grid, legend, render_page, table
@@ -41,8 +41,8 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
     """Write the report of an evaluated run into its folder, whole or not at all; returns its path. Raises
     WriteError."""
     opened = Run(run)
-    recipe, dataset, facts = opened.recipe(), opened.dataset(), opened.facts()
-    chips = cut(dataset, recipe.data)
+    recipe, chips, facts = opened.recipe(), opened.chips(), opened.facts()
+    dataset = chips.dataset
     epochs = pd.read_csv(opened.folder / "metrics.csv")
     chosen = evaluation.score(evaluation.decision.metric or "mean_dice")
     held = (
