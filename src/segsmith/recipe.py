@@ -333,6 +333,12 @@ class Optimizer(Section):
         1.0, description="What the learning rate is multiplied by from one stage of the encoder to the one before."
     )
 
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> "Optimizer":
+        if self.nesterov and (self.name != "sgd" or not self.momentum):
+            raise ValueError(f"nesterov is for sgd with momentum, not {self.name} with momentum={self.momentum:g}")
+        return self
+
 
 class Schedule(Section):
     name: Literal["constant", "step", "plateau", "onecycle", "cosine", "cyclic", "noam"] = Field(
@@ -381,8 +387,10 @@ class Stage(Section):
     augment: Augment = Field(Augment(), description="Random changes to the training images.")
     augment_last: Augment | None = Field(None, description="What replaces augment in the last epochs of the stage.")
     last_epochs: Count = Field(1, description="How many epochs augment_last is for.")
-    swa: Share | None = Field(
-        None, description="Share of the stage's epochs, the last ones, whose weights are averaged equally; null none."
+    swa: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="Share of the stage's epochs, the last ones, whose weights are averaged equally; of its cycles, "
+        "where the schedule has several; null none.",
     )
     snapshots: bool = Field(
         False, description="The weights at the end of each cycle of the schedule go into the bundle, as an ensemble."
@@ -390,6 +398,16 @@ class Stage(Section):
     stop_after: Count | None = Field(
         None, description="Epochs without a better validation score after which the stage ends; null never."
     )
+
+    @model_validator(mode="after")
+    def _ends_where_it_is_counted_to(self) -> "Stage":
+        counted = "swa averages" if self.swa else "snapshots are of" if self.snapshots else None
+        if self.stop_after and counted:
+            raise ValueError(
+                f"stop_after={self.stop_after} may end the stage before the epochs or cycles that {counted}; give the "
+                "one or the other, or a stage of its own to each"
+            )
+        return self
 
 
 class Train(Section):

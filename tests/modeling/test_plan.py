@@ -82,7 +82,7 @@ def test_little_time_shows_images_smaller_and_less_often_and_much_time_does_not(
 def test_what_nothing_can_be_planned_for_is_refused(tmp_path):
     make_ships(tmp_path / "ships", train_images=40, test_images=2, size=64)
     inspect(tmp_path / "ships", tmp_path / "labels", assume_hw=(64, 64))
-    with pytest.raises(DataError, match="labelled images have 0 bands; .*inspect them with their images"):
+    with pytest.raises(DataError, match=r"labelled images have 0 bands; .*inspect them with their images"):
         plan(tmp_path / "labels")
     inspect(tmp_path / "ships", tmp_path / "all", audit=False)
     images = Dataset.open(tmp_path / "all").images

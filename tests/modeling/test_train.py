@@ -1,8 +1,10 @@
 """Recipe + dataset -> run: the same bits again, after whatever stopped it; what is logged; what is refused, and how."""
 
+import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -17,6 +19,7 @@ from signal import SIGINT, SIGKILL, SIGTERM
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -27,9 +30,10 @@ from segsmith.data.ingest_rle import ingest
 from segsmith.errors import DataError, ModelError, RunError
 from segsmith.modeling.bundle import Bundle, Decision
 from segsmith.modeling.networks import IMAGENET_MEAN, IMAGENET_STD
+from segsmith.modeling.normalisation import normalisation
 from segsmith.modeling.objective import quantised
 from segsmith.modeling.run import Run, load_state
-from segsmith.modeling.train import Step, TrainingStopped, normalisation, train
+from segsmith.modeling.train import Step, TrainingStopped, train
 from segsmith.recipe import Recipe
 from segsmith.recipe_files import override, to_yaml
 
@@ -38,9 +42,10 @@ ONE_EPOCH = ("train.stages=[{epochs: 1, images_per_epoch: 12, optimizer: {lr: 0.
 
 
 def same_weights(left: Run, right: Run) -> bool:
-    one, other = Bundle.read(left.bundle).weights, Bundle.read(right.bundle).weights
-    assert one.keys() == other.keys()
-    return all(torch.equal(one[name], other[name]) for name in one)
+    one, other = Bundle.read(left.bundle).members, Bundle.read(right.bundle).members
+    return [safetensors.torch.save(weights) for weights in one] == [
+        safetensors.torch.save(weights) for weights in other
+    ]
 
 
 def metrics(run: Run) -> pd.DataFrame:
@@ -48,8 +53,23 @@ def metrics(run: Run) -> pd.DataFrame:
     return pd.read_csv(run.folder / "metrics.csv", dtype=str).drop(columns=TIMING)
 
 
+def kept(run: Run) -> dict[str, dict[str, torch.Tensor]]:
+    """Weights of the best epochs, snapshots and means, by file."""
+    folder = run.last.parent
+    return {str(file.relative_to(folder)): load_state(file) for file in sorted(folder.glob("*/*.pt"))}
+
+
+def same_kept(left: Run, right: Run) -> bool:
+    one, other = kept(left), kept(right)
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[file][name], other[file][name]) for file in one for name in one[file])
+
+
 def same(left: Run, right: Run) -> bool:
-    return same_weights(left, right) and metrics(left).equals(metrics(right))
+    """In the bundle, in every file of weights, and in what the epochs and the mean of weights scored."""
+    means = [(run.folder / "averaged.csv").read_text() for run in (left, right)]
+    same_numbers = metrics(left).equals(metrics(right)) and means[0] == means[1]
+    return same_weights(left, right) and same_kept(left, right) and same_numbers
 
 
 # the same bits again
@@ -321,12 +341,13 @@ def test_metrics_have_a_row_per_epoch_and_tensorboard_the_same(undisturbed):
     ]
     assert list(table.columns) == [
         "stage", "epoch", "images", "lr", "loss", "validation_loss", "mean_dice", "threshold", "dice_foreground",
-        "dice_empty", *TIMING,
+        "dice_empty", *TIMING, "averaged", "global_iou",
     ]  # fmt: skip
     scores = table[["mean_dice", "threshold", "dice_foreground", "dice_empty"]]
     assert ((scores >= 0) & (scores <= 1)).all(axis=None)
     assert np.allclose(table["mean_dice"], (table["dice_foreground"] + table["dice_empty"]) / 2), "4 of 8 are empty"
     assert (table[TIMING] > 0).all(axis=None)
+    assert list(table["averaged"]) == [0, 0, 0, 2], "after steps 5 and 8 of the second stage, where its cycles end"
     check_tensorboard(run)
 
 
@@ -367,8 +388,10 @@ def test_a_run_folder_holds_what_made_it(undisturbed, squares, tiny):
 def test_checkpoints_are_kept_for_good_every_so_many_epochs(squares, tiny, undisturbed, tmp_path):
     changes = ["train.stages.0.epochs=3", "train.stages.1.epochs=1", "train.keep_every=2", "train.keep=last"]
     run = train(squares, override(tiny, changes), tmp_path / "run")
-    assert {path.name for path in run.last.parent.iterdir()} == {"last.pt", "best.pt", "stage-1-epoch-2.pt"}
-    averaged = load_state(undisturbed[0].last)["averaged"]
+    assert {path.name for path in run.last.parent.iterdir()} == {
+        "last.pt", "best", "averaged", "snapshots", "stage-1-epoch-2.pt",
+    }  # fmt: skip
+    averaged = load_state(undisturbed[0].last)["ema"]
     assert load_state(run.last.with_name("stage-1-epoch-2.pt")).keys() == {
         name.removeprefix("module.") for name in averaged if name != "n_averaged"
     }
@@ -391,7 +414,7 @@ def test_a_stage_starts_from_the_best_or_the_last_weights(squares, tiny, tmp_pat
     run = train(squares, override(tiny, changes), tmp_path / "run")
     assert metrics(run)["mean_dice"][:3].nunique() == 1
     kept = {n: load_state(run.last.with_name(f"stage-1-epoch-{n}.pt")) for n in (1, 3)}
-    found = Bundle.read(run.bundle).weights
+    found = Bundle.read(run.bundle).members[0]
     learned = [name for name in found if name.endswith(("weight", "bias"))]
     assert all(torch.equal(found[name], kept[epoch][name]) for name in learned)
     assert not all(torch.equal(found[name], kept[4 - epoch][name]) for name in learned)
@@ -400,7 +423,7 @@ def test_a_stage_starts_from_the_best_or_the_last_weights(squares, tiny, tmp_pat
 @pytest.mark.parametrize(("keep", "file"), [("best", "stage-1-epoch-1.pt"), ("last", "stage-2-epoch-1.pt")])
 def test_the_bundle_holds_the_best_or_the_last_weights(squares, tiny, tmp_path, keep, file):
     run = train(squares, override(tiny, [*LEARNS_NOTHING_AT_FIRST, f"train.keep={keep}"]), tmp_path / "run")
-    kept, bundled = load_state(run.last.with_name(file)), Bundle.read(run.bundle).weights
+    kept, bundled = load_state(run.last.with_name(file)), Bundle.read(run.bundle).members[0]
     assert all(torch.equal(bundled[name], kept[name]) for name in bundled)
 
 
@@ -420,7 +443,7 @@ def test_averaged_weights_are_the_average(squares, tiny, tmp_path):
         decay = min(0.9, (1 + updates) / (10 + updates))
         for name in (name for name in weights if weights[name].is_floating_point()):
             average[name] = decay * average[name] + (1 - decay) * weights[name]
-    bundled = Bundle.read(Run(run).bundle).weights
+    bundled = Bundle.read(Run(run).bundle).members[0]
     for name in (name for name in average if average[name].is_floating_point()):
         assert torch.allclose(bundled[name], average[name], atol=1e-6), name
     head = "body.segmentation_head.1.0.weight"
@@ -446,7 +469,7 @@ def test_bf16_trains_and_weights_stay_float32(squares, tiny, tmp_path):
     ]
     assert [run.facts()["precision"] for run in runs] == ["bf16", "fp32"]
     assert not same_weights(*runs)
-    weights = Bundle.read(runs[0].bundle).weights.values()
+    weights = Bundle.read(runs[0].bundle).members[0].values()
     assert {tensor.dtype for tensor in weights if tensor.is_floating_point()} == {torch.float32}
     assert all(tensor.isfinite().all() for tensor in weights)
 
@@ -547,10 +570,14 @@ def test_a_loss_that_is_no_number(squares, tiny, tmp_path, epochs):
     stage = f"{{epochs: {epochs}, images_per_epoch: 4, optimizer: {{lr: 1e30}}, schedule: {{name: constant}}}}"
     with pytest.raises(ModelError) as caught:
         train(squares, override(tiny, [f"train.stages=[{stage}]"]), tmp_path / "run")
-    assert "the loss became " in str(caught.value)
-    assert "in stage 1, epoch " in str(caught.value)
-    assert "lower train.stages.0.optimizer.lr, or set train.gradient_clip=1" in str(caught.value)
+    said = str(caught.value)
+    assert re.search("the (validation )?loss became (nan|inf) in stage 1, epoch 1, step 1", said)
+    assert "lower train.stages.0.optimizer.lr, or set train.gradient_clip=1" in said
     assert not Run(tmp_path / "run").bundle.exists()
+    failed = json.loads((tmp_path / "run" / "failed-batch.json").read_text())
+    assert len(failed["images"]) == 4
+    assert f"{', '.join(failed['images'][:3])} and 1 more" in said
+    assert not (tmp_path / "run" / "checkpoints" / "last.pt").exists(), "of weights that are no numbers"
 
 
 # normalisation and quantisation
@@ -562,7 +589,8 @@ def test_images_of_one_band_padded(make_squares, tiny, tmp_path):
     changes = [*ONE_EPOCH, "data.fit=pad", "data.normalise=imagenet"]
     bundle = Bundle.read(train(data, override(tiny, changes), tmp_path / "run").bundle)
     assert bundle.mean == (pytest.approx(np.mean(IMAGENET_MEAN)),)
-    assert bundle.network()(torch.zeros(1, 1, 32, 32, dtype=torch.uint8)).shape == (1, 1, 32, 32)
+    (network,) = bundle.networks()
+    assert network(torch.zeros(1, 1, 32, 32, dtype=torch.uint8))["mask"].shape == (1, 1, 32, 32)
 
 
 def test_normalisation_by_imagenet_or_as_measured(squares, tiny):

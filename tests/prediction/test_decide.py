@@ -85,10 +85,10 @@ def test_it_is_stored_in_the_bundle_and_beside_it(made):
     after = Bundle.read(made.folder / "bundle.safetensors")
     assert after.decision == decision
     assert json.loads((made.folder / "decision.json").read_text()) == json.loads(json.dumps(asdict(decision)))
-    assert {name: tensor.tolist() for name, tensor in after.weights.items()} == {
-        name: tensor.tolist() for name, tensor in before.weights.items()
+    assert {name: tensor.tolist() for name, tensor in after.members[0].items()} == {
+        name: tensor.tolist() for name, tensor in before.members[0].items()
     }
-    assert replace(after, weights={}, decision=before.decision) == replace(before, weights={})
+    assert replace(after, members=(), decision=before.decision) == replace(before, members=())
 
 
 def test_the_recipe_names_the_metric_and_another_may_stand_in(make_run):

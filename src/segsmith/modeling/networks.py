@@ -139,17 +139,18 @@ def check_encoder(name: str) -> None:
     raise ModelError(f"network.encoder: no encoder '{name}'; {hint}")
 
 
-def check_input_hw(network: Network, input_hw: tuple[int, int]) -> None:
+def check_input_hw(network: Network, input_hw: tuple[int, int], option: str = "data.input_hw") -> None:
     """Raise ModelError, with the nearest legal size, unless both sides are multiples of the network's stride.
 
-    And unless it makes logits of that size from one image: some architectures are pickier than their stride.
+    And unless it makes logits of that size from one image: some architectures are pickier than their stride. `option`
+    is what the size is called in the message.
     """
     encoder: Any = network.body.get_submodule("encoder")
     stride = int(encoder.output_stride)
     if any(side % stride for side in input_hw):
         legal = [max(stride, -(-side // stride) * stride) for side in input_hw]
         raise ModelError(
-            f"data.input_hw: {list(input_hw)} is not a multiple of {stride}, the network's stride; "
+            f"{option}: {list(input_hw)} is not a multiple of {stride}, the network's stride; "
             f"the next larger is {legal}"
         )
     blank = network.mean.expand(1, -1, *input_hw)
@@ -157,11 +158,10 @@ def check_input_hw(network: Network, input_hw: tuple[int, int]) -> None:
         with torch.inference_mode():
             given = list(network.eval().body(blank).shape[2:])
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise ModelError(f"network: does not work on images of data.input_hw {list(input_hw)}: {error}") from error
+        raise ModelError(f"network: does not work on images of {option} {list(input_hw)}: {error}") from error
     if given != list(input_hw):
         raise ModelError(
-            f"network: makes logits of {given} from images of data.input_hw {list(input_hw)}; "
-            "set network.encoder_depth=null"
+            f"network: makes logits of {given} from images of {option} {list(input_hw)}; set network.encoder_depth=null"
         )
 
 

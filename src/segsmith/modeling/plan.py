@@ -290,7 +290,7 @@ def training_rate(recipe: Recipe, bands: int, classes: int, *, batch: int = 8, s
     hardware, stage = choose_hardware(recipe.train), recipe.train.stages[0]
     network = build_network(recipe.network, classes, [0.5] * bands, [0.25] * bands, exclusive=recipe.data.exclusive)
     network = network.to(hardware.device).train()
-    optimizer = build_optimizer(network, stage.optimizer)
+    optimizer = build_optimizer(network, stage.optimizer, recipe.data.input_hw)
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (batch, bands, *recipe.data.input_hw), generator=rng, dtype=torch.uint8)
     truth = torch.randint(0, 2, (batch, classes, *recipe.data.input_hw), generator=rng, dtype=torch.uint8)

@@ -5,7 +5,9 @@ run.json             dataset folder and fingerprint, hardware, versions
 folds.csv            fold and part of every chip: of whole images, or of windows of large ones
 chips.parquet        where each chip lies and what it holds, so that only training's beginning reads them all
 metrics.csv          one row per epoch;  tensorboard/  the same for TensorBoard
-checkpoints/         last.pt, best.pt, and stage-S-epoch-E.pt for those kept for good
+averaged.csv         one row per mean of weights (swa), scored likewise
+checkpoints/         last.pt, to go on from; weights alone: best/, snapshots/, averaged/, and those kept for good
+failed-batch.json    images of the batch at which the loss exploded
 bundle.safetensors   what prediction needs
 probabilities/       of the images decide and evaluate looked at, as 8-bit PNG
 decision.json  scores.json  images.csv  report.html
@@ -59,9 +61,21 @@ class Run:
     def last(self) -> Path:
         return self.folder / "checkpoints" / "last.pt"
 
-    @property
-    def best(self) -> Path:
-        return self.folder / "checkpoints" / "best.pt"
+    def best_weights(self, stage: int, epoch: int) -> Path:
+        """Weights of an epoch that is among the best; like all that follow, stages, epochs, cycles are from 1."""
+        return self.last.parent / "best" / f"stage-{stage}-epoch-{epoch}.pt"
+
+    def snapshot(self, stage: int, cycle: int) -> Path:
+        """Weights at the end of a cycle."""
+        return self.last.parent / "snapshots" / f"stage-{stage}-cycle-{cycle}.pt"
+
+    def averaged(self, stage: int) -> Path:
+        """The mean of a stage's weights (swa)."""
+        return self.last.parent / "averaged" / f"stage-{stage}.pt"
+
+    def kept_for_good(self, stage: int, epoch: int) -> Path:
+        """Weights of one of every keep_every epochs."""
+        return self.last.parent / f"stage-{stage}-epoch-{epoch}.pt"
 
     def recipe(self) -> Recipe:
         """The recipe of the run. Raises RunError if the folder holds no run."""

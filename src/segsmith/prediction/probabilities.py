@@ -1,7 +1,7 @@
 """Bundle + images -> probabilities of 0..255 at each image's own size, in memory or as PNG files."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,13 +44,14 @@ ImageProbabilities = list[UInt8[np.ndarray, "classes _height _width"]]
 
 
 class Predictor:
-    """A bundle's network on this machine's hardware; the mean over the recipe's flips is taken of probabilities."""
+    """A bundle's networks on this machine's hardware; the mean over them and the recipe's flips is taken of
+    probabilities."""
 
     def __init__(self, bundle: Bundle):
         self.recipe = bundle.recipe
         self.bands = len(bundle.mean) - len(bundle.extra)
         self.hardware = choose_hardware(bundle.recipe.train)
-        self.network = bundle.network().to(self.hardware.device)
+        self.networks = [network.to(self.hardware.device) for network in bundle.networks()]
 
     def __call__(self, images: Images, extra: Sequence[Levels] | None = None) -> ImageProbabilities:
         """Probabilities of each image, (classes, its height, its width); `extra` are the levels of its further
@@ -112,7 +113,7 @@ class Predictor:
     def _probabilities(
         self, images: Sequence[InputImage], extra: Sequence[Levels]
     ) -> Float[Tensor, "batch classes input_height input_width"]:
-        """Of images at the size the network sees, the mean over the recipe's views."""
+        """Of images at the size the networks see, the mean over them and the recipe's views."""
         pixels = np.stack(images)
         planes = np.stack(extra)[:, None, None, :]
         planes = np.broadcast_to(planes, (*pixels.shape[:3], planes.shape[-1]))
@@ -123,11 +124,11 @@ class Predictor:
     def _mean_of_views(self, batch: Tensor) -> Tensor:
         views = VIEWS[self.recipe.predict.flips]
         total: Tensor | float = 0.0
-        for view in views:
+        for network, view in product(self.networks, views):
             with self.hardware.autocast():
-                outputs = self.network(_seen(batch, view))
+                outputs = network(_seen(batch, view))
             total = total + _unseen(class_probabilities(self.recipe, outputs), view)
-        return torch.as_tensor(total / len(views))
+        return torch.as_tensor(total / (len(views) * len(self.networks)))
 
 
 class ProbabilityFiles:
