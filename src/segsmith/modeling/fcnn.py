@@ -25,33 +25,31 @@ class FCNN(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)
 
-    def forward(self, image: Float[Tensor, "batch bands height width"]) -> Float[Tensor, "batch channels height width"]:
-        logits: Tensor = self.segmentation_head(self.decoder(self.encoder(image)))
-        return logits
 
-
-class _Encoder(nn.Sequential):
+class _Encoder(nn.Module):
     output_stride = 2
 
     def __init__(self, bands: int):
+        super().__init__()
         widths = pairwise((bands, 16, 32))
         layers = [layer for width in widths for layer in (nn.Conv2d(*width, 3, padding=1), nn.ReLU())]
-        super().__init__(*layers, nn.MaxPool2d(2))
+        self.layers = nn.Sequential(*layers, nn.MaxPool2d(2))
         self.out_channels = (bands, 32)
 
     def forward(self, image: Float[Tensor, "batch bands height width"]) -> list[Tensor]:
-        return [image, super().forward(image)]
+        return [image, self.layers(image)]
 
 
-class _Decoder(nn.Sequential):
+class _Decoder(nn.Module):
     def __init__(self, kind: str):
+        super().__init__()
         doubled = (
             nn.Upsample(scale_factor=2, mode="nearest")
             if kind == "FCNN"
             else nn.ConvTranspose2d(16, 16, 3, stride=2, padding=1, output_padding=1)
         )
-        super().__init__(nn.Conv2d(32, 16, 3, padding=1), nn.ReLU(), doubled)
+        self.layers = nn.Sequential(nn.Conv2d(32, 16, 3, padding=1), nn.ReLU(), doubled)
 
     def forward(self, features: list[Tensor]) -> Float[Tensor, "batch 16 height width"]:
-        decoded: Tensor = super().forward(features[-1])
+        decoded: Tensor = self.layers(features[-1])
         return decoded
