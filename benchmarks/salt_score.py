@@ -72,9 +72,9 @@ def _scores(dataset: Dataset, validation: list[int], maps: dict[str, np.ndarray]
         (truth,) = dataset.mask(index)
         tp, predicted = count_areas(plane, truth, levels, areas)
         search.add(place, tp, predicted, int(truth.sum()))
-        grids.append(image_scores("mean_iou_map", Counts(tp, predicted, np.array(truth.sum()))))
+        grids.append(image_scores("mean_iou_map", Counts(tp, predicted, np.array(truth.sum()), np.array(truth.size))))
         half = plane >= 128
-        counts = Counts(*(np.array(mask.sum()) for mask in (half & truth, half, truth)))
+        counts = Counts(*(np.array(mask.sum()) for mask in (half & truth, half, truth)), np.array(truth.size))
         at_half.append(float(image_scores("mean_iou_map", counts)))
     parts = search.decision().parts
     cells = [(int(np.searchsorted(levels, level)), int(np.searchsorted(areas, area))) for level, area in parts]

@@ -40,10 +40,10 @@ from segsmith.errors import ModelError, SegsmithError
 from segsmith.files import write_error, write_text
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import choose_hardware
-from segsmith.modeling.losses import image_losses, pixel_weight
+from segsmith.modeling.losses import check_losses, image_losses, pixel_weight
 from segsmith.modeling.metrics import LevelScores
 from segsmith.modeling.networks import IMAGENET_MEAN, IMAGENET_STD, build_network, check_input_hw
-from segsmith.modeling.objective import class_probabilities, objective, quantised
+from segsmith.modeling.objective import class_probabilities, most_probable, objective, quantised
 from segsmith.modeling.optim import build_optimizer, learning_rate, plateau_factor, set_learning_rate
 from segsmith.modeling.run import Run, load_state, save_state
 from segsmith.progress import track
@@ -113,6 +113,7 @@ class _Training:
 
     def __init__(self, dataset: Dataset, recipe: Recipe, run: Run, watch: Callable[[Step], None]):
         self.dataset, self.recipe, self.run, self.watch = dataset, recipe, run, watch
+        check_losses(recipe, dataset.classes)
         self.hardware = choose_hardware(recipe.train)
         self.chips = cut(dataset, recipe.data)
         self.split = split(self.chips, recipe.folds, recipe.seed)
@@ -265,7 +266,8 @@ class _Training:
     def _validate(self) -> tuple[LevelScores, float]:
         """Scores at the images' own size and mean loss of the validation fold, for the weights that would be kept."""
         network = self._kept().eval()
-        stage, scores, loss = self.recipe.train.stages[self.at.stage], LevelScores(), 0.0
+        stage, loss = self.recipe.train.stages[self.at.stage], 0.0
+        scores = LevelScores(len(self.dataset.classes))
         size = self.recipe.predict.batch_size
         for batch in chip_batches(self.chips, self.split.validation.tolist(), size, self.workers):
             with self.hardware.autocast():
@@ -276,9 +278,11 @@ class _Training:
             levels = quantised(class_probabilities(self.recipe, outputs))
             for index, of_chip in zip(batch.indices.tolist(), levels, strict=True):
                 chip = self.chips.read(index)
-                fitted = unfit_probabilities(of_chip, self.chips.hw(index), self.recipe.data) * chip.valid
-                for of_class, true_of_class in zip(fitted, chip.mask & chip.valid, strict=True):
-                    scores.add(of_class, true_of_class)
+                fitted = unfit_probabilities(of_chip, self.chips.hw(index), self.recipe.data)
+                if self.recipe.data.exclusive:
+                    fitted = most_probable(fitted)
+                for number, (of_class, true_of_class) in enumerate(zip(fitted, chip.mask, strict=True)):
+                    scores.add(of_class, true_of_class, chip.valid, of_class=number)
         return scores, loss / len(self.split.validation)
 
     def _kept(self) -> nn.Module:
