@@ -79,12 +79,13 @@ def _scores(
             search.add(place, tp, predicted, int(truth.sum()))
         grids.append(
             [
-                image_scores(metric, Counts(tp, predicted, np.array(truth.sum())))
+                image_scores(metric, Counts(tp, predicted, np.array(truth.sum()), np.array(truth.size)))
                 for (tp, predicted), truth in zip(counted, truths, strict=True)
             ]
         )
         half = planes >= 128
-        at_half.append(image_scores(metric, Counts(*((m).sum((1, 2)) for m in (half & truths, half, truths)))))
+        counts = Counts(*(mask.sum((1, 2)) for mask in (half & truths, half, truths)), np.array(truths[0].size))
+        at_half.append(image_scores(metric, counts))
     parts = search.decision().parts
     cells = [(int(np.searchsorted(levels, level)), int(np.searchsorted(areas, area))) for level, area in parts]
     tuned = [[grid[cells[place % len(cells)]] for grid in of_image] for place, of_image in enumerate(grids)]

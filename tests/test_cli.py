@@ -127,7 +127,7 @@ def test_the_installed_script_and_the_module_are_the_same():
             [
                 r" *10 images of the held-out fold, decision tuned on other images *",
                 r"│ mean_dice +│ +\d\.\d{4} │ \d\.\d{4} to \d\.\d{4} │ +\d\.\d{4} │",
-                r"│ recall +│ +\d\.\d{4} │ \d\.\d{4} to \d\.\d{4} │ +0\.0000 │",
+                r"│ global_recall +│ +\d\.\d{4} │ \d\.\d{4} to \d\.\d{4} │ +0\.0000 │",
                 r"worst: \w+\.jpg \(Dice \d\.\d{3}\), .*",
                 r"report .*run/report\.html",
             ],

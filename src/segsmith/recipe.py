@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Metric = Literal["mean_dice", "mean_iou", "mean_iou_map", "global_dice", "global_f1", "global_iou"]
+Metric = Literal["mean_dice", "mean_iou", "mean_iou_map", "global_dice", "global_f1", "global_iou", "global_accuracy"]
 
 Stratum = Literal["classes", "objects", "coverage"]
 

@@ -151,7 +151,7 @@ def test_memory_does_not_grow_with_the_number_of_images():
         search = Search("mean_iou_map", np.array(LEVELS), np.array(AREAS), PARTS)
         counts = np.ones((len(LEVELS), len(AREAS)), np.int64)
         for place in range(images):
-            search.add(place, counts, counts, 1)
+            search.add(place, counts, counts, 1, 100)
         return sum(value.nbytes if isinstance(value, np.ndarray) else 0 for value in vars(search).values())
 
     assert held(1) == held(500) > 0

@@ -39,7 +39,7 @@ from segsmith.modeling.bundle import Bundle, Weights
 from segsmith.modeling.checkpoints import best_epochs, drop_others, epochs_to_keep, epochs_without_better
 from segsmith.modeling.hardware import choose_hardware
 from segsmith.modeling.logbook import Logbook, Row, write_rows
-from segsmith.modeling.losses import Scalar, image_losses, pixel_weight
+from segsmith.modeling.losses import Scalar, check_losses, image_losses, pixel_weight
 from segsmith.modeling.metrics import LevelScores
 from segsmith.modeling.networks import (
     IMAGENET_MEAN,
@@ -51,7 +51,7 @@ from segsmith.modeling.networks import (
     read_weights,
 )
 from segsmith.modeling.normalisation import mean_image, normalisation
-from segsmith.modeling.objective import class_probabilities, objective, quantised
+from segsmith.modeling.objective import class_probabilities, most_probable, objective, quantised
 from segsmith.modeling.optim import (
     build_optimizer,
     cycle_ends,
@@ -130,6 +130,7 @@ class _Training:
 
     def __init__(self, dataset: Dataset, recipe: Recipe, run: Run, watch: Callable[[Step], None]):
         self.dataset, self.recipe, self.run, self.watch = dataset, recipe, run, watch
+        check_losses(recipe, dataset.classes)
         self.hardware = choose_hardware(recipe.train)
         self.chips = run.chips_for(dataset, recipe.data)
         self.split = split(self.chips, recipe.folds, recipe.seed)
@@ -321,7 +322,7 @@ class _Training:
     def _validate(self, network: nn.Module) -> Row:
         """Mean loss of the validation fold, and its scores at the images' own size and the best threshold."""
         network.eval()
-        scores, loss = LevelScores(), 0.0
+        scores, loss = LevelScores(len(self.dataset.classes)), 0.0
         size = self.recipe.predict.batch_size
         for batch in chip_batches(self.chips, self.split.validation.tolist(), size, self.workers):
             with self.hardware.autocast():
@@ -330,9 +331,11 @@ class _Training:
             levels = quantised(class_probabilities(self.recipe, outputs))
             for index, of_chip in zip(batch.indices.tolist(), levels, strict=True):
                 chip = self.chips.read(index)
-                fitted = unfit_probabilities(of_chip, self.chips.hw(index), self.recipe.data) * chip.valid
-                for of_class, true_of_class in zip(fitted, chip.mask & chip.valid, strict=True):
-                    scores.add(of_class, true_of_class)
+                fitted = unfit_probabilities(of_chip, self.chips.hw(index), self.recipe.data)
+                if self.recipe.data.exclusive:
+                    fitted = most_probable(fitted)
+                for number, (of_class, true_of_class) in enumerate(zip(fitted, chip.mask, strict=True)):
+                    scores.add(of_class, true_of_class, chip.valid, of_class=number)
         loss /= len(self.split.validation)
         if not math.isfinite(loss):
             self._fail("validation loss", loss)

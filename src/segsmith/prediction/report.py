@@ -32,9 +32,16 @@ METRIC_NAMES: dict[str, str] = {
     "global_iou": "IoU, all pixels",
     "dice_foreground": "Dice, images with foreground",
     "dice_empty": "Dice, images without",
-    "precision": "Precision, all pixels",
-    "recall": "Recall, all pixels",
+    "global_accuracy": "Accuracy, all pixels",
+    "global_precision": "Precision, all pixels",
+    "global_recall": "Recall, all pixels",
 }
+
+
+def score_name(name: str) -> str:
+    """What a score is called; `dice_empty:rust` is that of one class."""
+    figure, _, of_class = name.partition(":")
+    return METRIC_NAMES[figure] + (f" of {of_class}" if of_class else "")
 
 
 def write_report(run: Path, evaluation: Evaluation) -> Path:
@@ -90,7 +97,7 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
 
 def _scores(evaluation: Evaluation) -> list[str]:
     rows = [
-        [METRIC_NAMES[s.name], f"{s.value:.4f}", f"{s.low:.4f} to {s.high:.4f}", f"{s.all_empty:.4f}", _skill(s)]
+        [score_name(s.name), f"{s.value:.4f}", f"{s.low:.4f} to {s.high:.4f}", f"{s.all_empty:.4f}", _skill(s)]
         for s in evaluation.scores
     ]
     how = (
@@ -105,7 +112,7 @@ def _scores(evaluation: Evaluation) -> list[str]:
         else ""
     )
     headers = ["metric", "score", "95 % interval", "all empty", "skill over all empty"]
-    intervals = [Interval(METRIC_NAMES[s.name], s.value, s.low, s.high, s.all_empty) for s in evaluation.scores]
+    intervals = [Interval(score_name(s.name), s.value, s.low, s.high, s.all_empty) for s in evaluation.scores]
     return [
         f"{how}{each} Intervals are bootstrapped over images. Skill is the share of what all empty leaves to win.",
         table(headers, rows, numeric=[1, 2, 3, 4]),
@@ -199,7 +206,12 @@ def _pictures(run: Run, chips: Chips, evaluation: Evaluation) -> list[Section]:
         items = []
         for row in rows.to_dict("records"):
             class_id = chips.dataset.classes.index(row["class"])
-            prediction = decided(files.read(row["image_id"]), row["level"], row["smallest_area"])[class_id]
+            prediction = decided(
+                files.read(row["image_id"]),
+                row["level"],
+                row["smallest_area"],
+                exclusive=chips.options.exclusive,
+            )[class_id]
             image, truth = as_rgb(chips.pixels(row["row"])), chips.truth(row["row"])[class_id]
             drawn = triptych(image, truth, prediction)
             small = max(truth.shape) <= 128
