@@ -37,18 +37,17 @@ from segsmith.files import write_text
 from segsmith.modeling.averaging import averaged_after, equal_mean, follow, measure_norms, running_average
 from segsmith.modeling.bundle import Bundle, Weights
 from segsmith.modeling.checkpoints import best_epochs, drop_others, epochs_to_keep, epochs_without_better
+from segsmith.modeling.encoders import check_encoder
 from segsmith.modeling.hardware import choose_hardware
 from segsmith.modeling.logbook import Logbook, Row, write_rows
-from segsmith.modeling.losses import Scalar, check_losses, image_losses, pixel_weight
+from segsmith.modeling.losses import check_losses, image_losses, pixel_weight
 from segsmith.modeling.metrics import LevelScores
 from segsmith.modeling.networks import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Outputs,
     build_network,
-    check_encoder,
     check_input_hw,
-    read_weights,
 )
 from segsmith.modeling.normalisation import mean_image, normalisation
 from segsmith.modeling.objective import class_probabilities, most_probable, objective, quantised
@@ -61,7 +60,9 @@ from segsmith.modeling.optim import (
     set_learning_rate,
 )
 from segsmith.modeling.run import Run, load_state, save_state
+from segsmith.modeling.targets import Scalar
 from segsmith.modeling.trouble import LossHistory, memory_told
+from segsmith.modeling.weights import read_weights
 from segsmith.recipe import Recipe, Stage
 
 
