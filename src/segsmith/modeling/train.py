@@ -28,6 +28,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignor
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from segsmith.data.augment import check_augment
 from segsmith.data.batches import Batch, TrainingBatches, chip_batches, default_workers
 from segsmith.data.chips import Chips, cut
 from segsmith.data.dataset import Dataset
@@ -119,6 +120,7 @@ class _Training:
         self.trust = torch.from_numpy(trust(self.chips))
         self.plans = _plans(self.chips, recipe, self.split.training)
         mean, std = normalisation(dataset, recipe)
+        check_augment(recipe, len(mean) - len(recipe.data.extra))
         torch.manual_seed(_counted(recipe.seed, "weights"))
         mean_image = (
             _mean_image(self.chips, self.split.training, mean) if recipe.data.normalise == "mean_image" else None
