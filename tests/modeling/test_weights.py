@@ -15,7 +15,9 @@ import torchvision
 from torch import Tensor
 
 from segsmith import recipe
+from segsmith.data.ingest_rle import LAYOUTS
 from segsmith.errors import ModelError
+from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.networks import Network, build_network
 from segsmith.modeling.weights import read_weights
 
@@ -184,12 +186,19 @@ def test_what_an_encoder_leaves_out_of_timms_model_is_no_surplus(tmp_path, name)
     assert len(loaded) < len(whole.state_dict())
 
 
-def test_the_encoder_of_a_trained_network_loads(tmp_path):
+def test_the_encoder_of_a_bundle_loads(tmp_path):
+    """Of the first of its networks."""
     torch.manual_seed(3)
-    trained = built(context=True)
-    safetensors.torch.save_file(
-        {name: tensor.contiguous() for name, tensor in trained.state_dict().items()}, tmp_path / "bundle.safetensors"
-    )
+    trained, other = built(context=True), built(context=True)
+    Bundle(
+        members=(trained.state_dict(), other.state_dict()),
+        recipe=recipe.Recipe(network=recipe.Network(**SMALL, context=True)),
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        classes=("object",),
+        layout=LAYOUTS[0],
+        fingerprint="",
+    ).write(tmp_path / "bundle.safetensors")
     assert same(encoder_of(tmp_path / "bundle.safetensors"), trained.body.get_submodule("encoder").state_dict())
 
 

@@ -143,6 +143,8 @@ def _features(encoder: nn.Module, bands: int) -> list[Tensor]:
 
 
 def _slots(module: nn.Module) -> list[str]:
+    if not getattr(module, "has_skip", True):  # as of EfficientNet's blocks that change the size
+        return []
     return [slot for slot in SLOTS if isinstance(getattr(module, slot, False), nn.Module | None)]
 
 

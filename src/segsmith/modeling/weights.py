@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from segsmith.errors import ModelError
 
-ENCODER_PREFIXES = ("body.encoder.", "model.encoder.", "encoder.")
-"""Before the names of an encoder's weights in the file of a whole network, that of a bundle first."""
+ENCODER_PREFIXES = ("0.body.encoder.", "body.encoder.", "model.encoder.", "encoder.")
+"""Before the names of an encoder's weights in the file of a whole network; of those of a bundle, the first counts."""
 CLASSIFIERS = ("fc.", "_fc.", "classifier.", "last_linear.", "head.")
 """Before the names of weights that classify images, which no encoder has."""
 
