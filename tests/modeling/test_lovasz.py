@@ -157,14 +157,17 @@ def test_an_image_counts_as_its_heaviest_pixel():
     assert torch.allclose(found, (alone[0] + 0.25 * alone[1]) / 1.25)
 
 
-def test_no_pixel_of_a_large_image_is_pushed_the_wrong_way():
-    """In float32 the growth of the loss by one of a million pixels drowns in rounding, and now and then is below 0."""
+def test_every_pixel_of_a_large_image_is_pushed_the_right_way():
+    """But for background that is less wrong than all foreground: the loss cannot grow any more. In float32, four in ten
+    of these pixels are not pushed at all."""
     rng = torch.Generator().manual_seed(0)
-    logits = torch.randn(1, 1, 1024, 1024, generator=rng).requires_grad_()
-    truth = (torch.rand(1, 1, 1024, 1024, generator=rng) < 0.3).float()
+    logits = torch.randn(1, 1, 768, 768, generator=rng).requires_grad_()
+    truth = (torch.rand(1, 1, 768, 768, generator=rng) < 0.01).float()
     (slope,) = torch.autograd.grad(lovasz_hinge(logits, truth), logits)
     assert (slope[truth == 1] < 0).all()
-    assert (slope[truth == 0] >= 0).all()
+    matters = (truth == 0) & (-logits < logits[truth == 1].max())
+    assert matters.float().mean() > 0.9
+    assert (slope[matters] > 0).all()
 
 
 @pytest.mark.parametrize("slope", ["relu", "elu"])
