@@ -19,7 +19,7 @@ import pytest
 from segsmith.cli import TrainingLine
 from segsmith.recipe_files import load_recipe, recipe_names
 
-COMMANDS = ["demo", "recipe", "inspect", "chips", "train", "decide", "evaluate", "predict"]
+COMMANDS = ["demo", "recipe", "inspect", "chips", "preview", "train", "decide", "evaluate", "predict"]
 RECIPES = ["buildings", "houses", "salt", "ships", "ships-demo", "steel"]
 HW = (16, 20)
 

@@ -23,7 +23,7 @@ class Journey(typer.core.TyperGroup):
     """Lists the commands in the order of the journey; groups of commands would stand last otherwise."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return ["demo", "recipe", "inspect", "plan", "chips", "train", "decide", "evaluate", "predict"]
+        return ["demo", "recipe", "inspect", "plan", "chips", "preview", "train", "decide", "evaluate", "predict"]
 
 
 app = typer.Typer(
@@ -193,6 +193,23 @@ def chips(
     found = cut(Dataset.open(dataset), override(Recipe(), ["data.fit=chip", *said]).data)
     count = write_chips(found, to, file_format=file_format)
     out.print(f"{count:,} chips, {int((found.foreground > 0).sum()):,} with foreground: {to}")
+
+
+@app.command()
+def preview(
+    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a YAML file.", show_default=False)],
+    data: Annotated[Path, typer.Option(help="Dataset folder that inspect wrote.", show_default=False)],
+    overrides: Overrides = None,
+    to: Annotated[Path, typer.Option("--out", help="HTML file to write, or the folder of it.")] = Path("preview.html"),
+    stage: Annotated[int, typer.Option(min=1, help="Stage to draw, counted from 1.")] = 1,
+    batches: Annotated[int, typer.Option(min=1, help="How many batches of its first epoch are drawn.")] = 2,
+) -> None:
+    """Draw batches as the network will see them, beside the untouched images."""
+    from segsmith.eda.preview import preview as run_preview
+    from segsmith.recipe_files import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    out.print(f"preview {run_preview(data, loaded, to, stage=stage, batches=batches)}")
 
 
 @app.command()

@@ -66,8 +66,8 @@ class Data(Section):
     )
     padding: Literal["reflect", "zero", "biharmonic"] = Field(
         "reflect",
-        description="What stands outside the image when padded or moved; biharmonic goes on smoothly, when moved as "
-        "reflect.",
+        description="What stands outside the image when padded or moved; biharmonic goes on smoothly, and "
+        "reflects when moved.",
     )
     normalise: Literal["imagenet", "measured", "mean_image"] = Field(
         "imagenet",
@@ -82,9 +82,11 @@ class Data(Section):
         return (self.stride, self.stride) if self.stride else self.input_hw
 
     @model_validator(mode="after")
-    def _stride_divides(self) -> "Data":
+    def _sizes_fit(self) -> "Data":
         if self.stride and any(side % self.stride for side in self.input_hw):
             raise ValueError(f"stride={self.stride} does not divide input_hw {list(self.input_hw)}")
+        if self.resize_hw and any(side > most for side, most in zip(self.resize_hw, self.input_hw, strict=True)):
+            raise ValueError(f"resize_hw={list(self.resize_hw)} cannot be padded to input_hw {list(self.input_hw)}")
         return self
 
 
@@ -263,7 +265,9 @@ class Augment(Section):
         0.0, description="Probability of pasting an object of another image, changed likewise, onto an empty one."
     )
     least_objects: int = Field(
-        0, ge=0, description="Only images with so many objects or more are changed at all; flips are, always."
+        0,
+        ge=0,
+        description="Only images with so many objects are changed beyond flips; paste is for empty ones.",
     )
 
 

@@ -299,7 +299,7 @@ def training_rate(recipe: Recipe, bands: int, classes: int, *, batch: int = 8, s
         began = time.perf_counter()
         with hardware.autocast():
             outputs = network(images.to(hardware.device))
-        loss = objective(recipe, stage, outputs, truth.to(hardware.device))
+        loss = objective(recipe, stage, outputs, truth.to(hardware.device), scale=torch.ones(batch))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -25,6 +25,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from segsmith.data.augment import check_augment
 from segsmith.data.batches import Batch, TrainingBatches, chip_batches, default_workers
 from segsmith.data.chips import Chips
 from segsmith.data.dataset import Dataset
@@ -138,6 +139,7 @@ class _Training:
         self.trust = torch.from_numpy(trust(self.chips))
         self.plans = _plans(self.chips, recipe, self.split.training)
         mean, std = normalisation(dataset, recipe)
+        check_augment(recipe, len(mean) - len(recipe.data.extra))
         image = mean_image(self.chips, self.split.training, mean) if recipe.data.normalise == "mean_image" else None
         torch.manual_seed(_counted(recipe.seed, "weights"))
         self.network = build_network(
@@ -274,7 +276,7 @@ class _Training:
         """The loss of a batch, and the truth and the pixels' weights it was taken with."""
         weight = pixel_weight(batch.valid, self.trust[batch.indices], outputs["mask"])
         truth = batch.masks.to(self.hardware.device, non_blocking=True)
-        return objective(self.recipe, self.stage, outputs, truth, weight), truth, weight
+        return objective(self.recipe, self.stage, outputs, truth, weight, batch.scale.exp2()), truth, weight
 
     def _learning_rate(self, step: int) -> float:
         """Of a step of the present epoch."""
