@@ -226,13 +226,13 @@ SHORT = (  # every kind of write, and a stage that starts from the best and is b
 
 
 def test_killed_at_each_of_its_writes(squares, tiny, start, tmp_path):
-    """While each file is written in turn: the beginning of the run, states, metrics, the bundle."""
+    """While each file is written in turn: weights, states, metrics, the bundle; not its beginning, see test_run."""
     short = override(tiny, SHORT)
     expected = train(squares, short, tmp_path / "expected")
     scores = metrics(expected)["global_dice"].astype(float)
-    assert scores[1] > scores[0], "the second stage must replace best.pt, which it started from"
+    assert scores[1] > scores[0], "the second stage must be better than what it started from"
 
-    for write in count(1):
+    for write in count(4):
         run = Run(tmp_path / f"killed-{write}")
         code = start(short, run.folder, kill_at_write=write).ended()
         if code == 0:
@@ -241,7 +241,7 @@ def test_killed_at_each_of_its_writes(squares, tiny, start, tmp_path):
         assert not run.bundle.exists()
         assert start(short, run.folder).ended() == 0
         assert same(run, expected), f"killed at write {write}"
-    assert write > 10, "of the run's beginning, two epochs and the bundle"
+    assert write > 12, "of two epochs and the bundle"
 
 
 def test_interrupted_on_the_command_line(tiny, undisturbed, start, tmp_path):
