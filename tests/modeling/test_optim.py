@@ -1,10 +1,13 @@
 """Learning rates as functions of the step, and which parameters are decayed."""
 
 import math
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -130,6 +133,18 @@ def test_noam_climbs_in_a_line_and_falls_with_the_root_of_the_step():
 def test_step_multiplies_after_every_so_many_epochs():
     lrs = rates(35, epochs=7, name="step", every=2, factor=0.5)
     assert lrs == pytest.approx([LR] * 10 + [LR / 2] * 10 + [LR / 4] * 10 + [LR / 8] * 5)
+
+
+def test_schedules_are_drawn_as_they_are():
+    """The little pictures in the documentation: eight epochs of five steps, eight heights."""
+    page = Path(__file__).parents[2] / "docs" / "recipes.md"
+    drawn = re.findall(r"^\| `(\{name: .*\})` \| `([▁-█]+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {yaml.safe_load(schedule)["name"] for schedule, _ in drawn} == {
+        "constant", "step", "onecycle", "cosine", "cyclic", "noam",
+    }  # fmt: skip
+    for schedule, picture in drawn:
+        lrs = rates(40, epochs=8, **yaml.safe_load(schedule))
+        assert picture == "".join("▁▂▃▄▅▆▇█"[min(7, int(8 * lr / LR))] for lr in lrs), schedule
 
 
 @settings(deadline=None, max_examples=60)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Num
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
@@ -48,7 +48,7 @@ def averaged_after(stage: recipe.Stage, steps: int) -> list[int]:
 
 @torch.no_grad()
 def measure_norms(
-    network: nn.Module, images: Iterable[UInt8[Tensor, "batch bands height width"]], frozen: nn.Module | None = None
+    network: nn.Module, images: Iterable[Num[Tensor, "batch bands height width"]], frozen: nn.Module | None = None
 ) -> None:
     """Measure the statistics of a network's batch norms anew, as the mean over batches of training images; those in
     `frozen` stay. As torch.optim.swa_utils.update_bn, but for that."""
