@@ -19,8 +19,9 @@ import pytest
 from segsmith.cli import TrainingLine
 from segsmith.recipe_files import load_recipe, recipe_names
 
-COMMANDS = ["demo", "recipe", "inspect", "chips", "preview", "train", "decide", "evaluate", "predict"]
-RECIPES = ["buildings", "houses", "salt", "ships", "ships-demo", "steel"]
+COMMANDS = ["demo", "recipe", "inspect", "plan", "chips", "preview", "train", "decide", "evaluate", "predict"]
+JOBS = ["buildings", "houses", "salt", "ships", "steel"]
+RECIPES = sorted([*JOBS, *(f"{job}-best" for job in JOBS), "ships-demo"])
 HW = (16, 20)
 
 

@@ -299,7 +299,7 @@ def as_first_released(options: recipe.Augment, hw: tuple[int, int], seed: int, i
     return image, mask
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if name != "buildings"])
+@pytest.mark.parametrize("name", ["ships", "ships-demo", "salt", "steel"])
 def test_shipped_recipes_change_images_as_they_ever_did(name):
     options, padding = load_recipe(name).train.stages[0].augment, "reflect"
     hw = (64, 64) if options.transpose else (48, 80)

@@ -72,7 +72,7 @@ def test_large_scenes_are_cut_at_one_resolution_into_blocks_that_can_be_dealt(tm
 
 def test_little_time_shows_images_smaller_and_less_often_and_much_time_does_not(tmp_path):
     make_folder(tmp_path / "cracks", images=24, hw=(256, 256), things="cracks")
-    little, much = planned(tmp_path / "cracks", 0.01).recipe, planned(tmp_path / "cracks", 1000).recipe
+    little, much = planned(tmp_path / "cracks", 0.01).recipe, planned(tmp_path / "cracks", 1000.0).recipe
     seen = [recipe.train.stages[0] for recipe in (little, much)]
     assert np.prod(little.data.input_hw) < np.prod(much.data.input_hw)
     assert much.data.input_hw == (256, 256)

@@ -62,7 +62,7 @@ class Plan:
         return reasons + yaml.safe_dump(stated, sort_keys=False, allow_unicode=True)
 
 
-def plan(dataset: Path, *, minutes: float = 20) -> Plan:
+def plan(dataset: Path, *, minutes: float = 20.0) -> Plan:
     """A recipe that trains on this dataset, on this machine, in about `minutes`.
 
     Reads LOOKED_AT images at most and times a few training steps on noise. Raises DataError for a dataset without
