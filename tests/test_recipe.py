@@ -286,11 +286,11 @@ def test_every_mistake_is_told_with_its_line(tmp_path):
             " (got 'x')",
             "job.yaml, line 5: train.stages.0.epochs: Input should be greater than or equal to 1 (got 0)",
             "job.yaml, line 7: train.stages.0.optimizer.lr: Input should be greater than 0 (got -1)",
-            "job.yaml, line 11: train.stages.1.schedule.name: Input should be 'constant', 'step', 'plateau', 'onecycle',"
-            " 'cosine', 'cyclic' or 'noam' (got 'onecyle'); did you mean 'onecycle'?",
+            "job.yaml, line 11: train.stages.1.schedule.name: Input should be 'constant', 'step', 'plateau',"
+            " 'onecycle', 'cosine', 'cyclic' or 'noam' (got 'onecyle'); did you mean 'onecycle'?",
             "job.yaml, line 12: train.stages.1.bogus: unknown key; valid keys: epochs, start_from, images_per_epoch,"
-            " input_hw, mix, hard, loss, heads, optimizer, schedule, augment, augment_last, last_epochs, swa, snapshots,"
-            " stop_after",
+            " input_hw, mix, hard, loss, heads, optimizer, schedule, augment, augment_last, last_epochs, swa,"
+            " snapshots, stop_after",
             "job.yaml, line 13: folds: validation=7 but folds are numbered 0 to 2",
         ]
     )

@@ -10,7 +10,7 @@ from segsmith import recipe
 from segsmith.data.augment import Change, check_augment, draw_change, flips_only
 from segsmith.data.warp import Warp
 from segsmith.errors import DataError
-from segsmith.recipe_files import load_recipe, recipe_names
+from segsmith.recipe_files import load_recipe
 
 GEOMETRIC = ("hflip", "vflip", "transpose", "affine", "crop", "elastic", "grid", "optical")
 OFF = dict.fromkeys((*GEOMETRIC, "colour", "invert", "blur", "noise", "cutout"), 0.0)
