@@ -1,0 +1,105 @@
+"""Objects of a raster as polygons -> GeoPackage, GeoJSON, GeoParquet."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyogrio
+import shapely
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.warp import transform as warp_points
+from shapely import MultiPolygon
+
+from segsmith.prediction.polygons import FoundObject
+
+LONGITUDE_LATITUDE = CRS.from_string("EPSG:4326")
+DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
+
+Geometries = np.ndarray
+"""Shapely (multi)polygons."""
+
+
+def write_vectors(
+    file: Path,
+    objects: Sequence[FoundObject],
+    shapes: Sequence[MultiPolygon],
+    classes: Sequence[str],
+    transform: Affine,
+    crs: CRS,
+) -> None:
+    """Write a feature per object, in the format that the suffix names: .gpkg, .geojson or .parquet (GeoParquet 1.1).
+
+    `shapes` are the objects' polygons in pixel coordinates, `classes` their classes; `transform` takes pixel
+    coordinates to `crs`, which must be of the earth. GeoJSON is in longitude and latitude, as its standard (RFC 7946)
+    wants, the others are in `crs`. Fields:
+
+        id          from 1 on
+        class
+        score       mean probability of its pixels, 0 to 1
+        area_m2     of the polygon on the ground, in an equal-area projection
+        length_m, width_m, angle_deg    of the smallest rectangle around it, on the ground; the angle is that of its
+                    long side, 0 to 180, from east to north
+    """
+    on_map = shapely.transform(np.array(shapes, object), lambda xy: np.stack(transform @ tuple(xy.T), axis=1))
+    fields = _fields(objects, on_map, classes, crs)
+    if file.suffix == ".geojson":
+        on_map, crs = _warped(on_map, crs, LONGITUDE_LATITUDE), LONGITUDE_LATITUDE
+    if file.suffix == ".parquet":
+        _write_parquet(file, on_map, fields, crs)
+        return
+    pyogrio.raw.write(
+        file,
+        shapely.to_wkb(on_map),
+        list(fields.values()),
+        list(fields),
+        driver=DRIVERS[file.suffix],
+        geometry_type="MultiPolygon",
+        crs=crs.to_wkt(),
+        layer="objects",
+    )
+
+
+def _fields(
+    objects: Sequence[FoundObject], on_map: Geometries, classes: Sequence[str], crs: CRS
+) -> dict[str, np.ndarray]:
+    on_ground = _warped(on_map, crs, _equal_area(on_map, crs))
+    corners = [np.asarray(box.exterior.coords) for box in shapely.minimum_rotated_rectangle(on_ground)]
+    sides = np.array([np.diff(corner[:3], axis=0) for corner in corners]).reshape(-1, 2, 2)
+    lengths = np.hypot(*sides.transpose(2, 0, 1))
+    long = np.take_along_axis(sides, lengths.argmax(axis=1)[:, None, None], axis=1)[:, 0]
+    return {
+        "id": np.arange(1, len(objects) + 1),
+        "class": np.array(classes, object),
+        "score": np.array([round(found.score, 4) for found in objects]),
+        "area_m2": shapely.area(on_ground).round(2),
+        "length_m": lengths.max(axis=1, initial=0).round(2),
+        "width_m": lengths.min(axis=1, initial=np.inf).round(2),
+        "angle_deg": np.degrees(np.arctan2(long[:, 1], long[:, 0])).round(1) % 180,
+    }
+
+
+def _equal_area(on_map: Geometries, crs: CRS) -> CRS:
+    """A projection around the middle of what is there, in which areas are right and, near it, lengths."""
+    left, bottom, right, top = shapely.total_bounds(on_map) if len(on_map) else (0, 0, 0, 0)
+    (longitude,), (latitude,) = warp_points(crs, LONGITUDE_LATITUDE, [(left + right) / 2], [(bottom + top) / 2])
+    return CRS.from_proj4(f"+proj=laea +lat_0={latitude} +lon_0={longitude} +datum=WGS84 +units=m")
+
+
+def _warped(shapes: Geometries, crs: CRS, to: CRS) -> Geometries:
+    moved = shapely.transform(shapes, lambda xy: np.stack(warp_points(crs, to, *xy.T), axis=1) if len(xy) else xy)
+    return np.asarray(moved)
+
+
+def _write_parquet(file: Path, on_map: Geometries, fields: dict[str, np.ndarray], crs: CRS) -> None:
+    """GeoParquet by its specification: WKB, and a line of metadata on the file."""
+    facts: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["MultiPolygon"], "crs": crs.to_dict(projjson=True)}
+    if len(on_map):
+        facts["bbox"] = shapely.total_bounds(on_map).tolist()
+    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": facts}}
+    table = pa.table({**fields, "geometry": pa.array(shapely.to_wkb(on_map), pa.binary())})
+    pq.write_table(table.replace_schema_metadata({"geo": json.dumps(geo)}), file, compression="zstd")
