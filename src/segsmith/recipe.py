@@ -461,6 +461,14 @@ class Predict(Section):
         "horizontal", description="Views averaged: 1, 2, 4 flips, or all 8 with transposes (square input)."
     )
     batch_size: Count = Field(16, description="Images of one forward pass.")
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = Field(
+        0.5, description="chip: share of its side that a chip has in common with the next one; their mean is weighted."
+    )
+
+    def stride_hw(self, chip_hw: tuple[int, int]) -> tuple[int, int]:
+        """Pixels from one chip to the next, down and across."""
+        height, width = chip_hw
+        return max(1, round(height * (1 - self.overlap))), max(1, round(width * (1 - self.overlap)))
 
 
 class Recipe(Section):

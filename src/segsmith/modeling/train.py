@@ -32,6 +32,7 @@ from segsmith.data.dataset import Dataset
 from segsmith.data.extra import extra_ranges
 from segsmith.data.samples import unfit_probabilities
 from segsmith.data.sampling import EpochPlan, hard_weights, plan_epochs
+from segsmith.data.sight import sight_of
 from segsmith.data.split import split, trust
 from segsmith.errors import ModelError, RecipeError, SegsmithError
 from segsmith.files import write_text
@@ -468,6 +469,7 @@ class _Training:
             members=tuple(members),
             recipe=self.recipe,
             extra=extra_ranges(self.dataset.images, self.recipe.data.extra),
+            sight=sight_of(self.dataset, self.recipe.data),
             mean=self.mean,
             std=self.std,
             classes=self.dataset.classes,
