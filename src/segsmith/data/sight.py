@@ -63,6 +63,10 @@ class Sight:
         return common_levels([facts])
 
 
+UNTOLD = Sight()
+"""Of a bundle that does not say: images as they are."""
+
+
 def sight_of(dataset: Dataset, options: recipe.Data) -> Sight:
     """How the labelled images of a dataset are shown to networks with these options."""
     images = dataset.images.iloc[dataset.labelled]

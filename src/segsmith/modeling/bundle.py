@@ -12,7 +12,7 @@ from torch import Tensor
 from segsmith.data.dataset import Layout
 from segsmith.data.extra import Ranges
 from segsmith.data.rasters import Levels
-from segsmith.data.sight import Sight
+from segsmith.data.sight import UNTOLD, Sight
 from segsmith.errors import ModelError
 from segsmith.files import write_bytes
 from segsmith.modeling.networks import Network, build_network
@@ -65,7 +65,7 @@ class Bundle:
     fingerprint: str
     extra: Ranges = ()
     """The ranges of the columns named in data.extra."""
-    sight: Sight = Sight()
+    sight: Sight = UNTOLD
     """How images were shown to the networks; a bundle written before it was kept says nothing of it."""
     decision: Decision = Decision()
 
@@ -157,7 +157,7 @@ def _from_facts(facts: dict[str, Any], members: tuple[Weights, ...]) -> Bundle:
         layout=Layout.of(facts["layout"]),
         fingerprint=facts["fingerprint"],
         extra=tuple((low, high) for low, high in facts["extra"]),
-        sight=_sight(facts["sight"]) if "sight" in facts else Sight(),
+        sight=_sight(facts["sight"]) if "sight" in facts else UNTOLD,
         decision=Decision(**decision),
     )
 

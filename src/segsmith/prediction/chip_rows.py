@@ -77,7 +77,7 @@ class ChipRows:
                     pixels = np.zeros((*valid.shape, image.shape[2]), np.uint8)
                 pixels[begin - top : bottom - top, panel.columns] = image
                 valid[begin - top : bottom - top, panel.columns] = usable
-            usable_columns = valid.any(axis=0)
+            usable_columns = np.asarray(valid.any(axis=0))
             every = [Window(first, left, height, width) for left in starts(self.hw[1], width, self.stride_hw[1])]
             windows = [window for window in every if usable_columns[window.columns].any()]
             for begin in range(0, max(1, len(windows)), batch_size):

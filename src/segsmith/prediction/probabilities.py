@@ -87,7 +87,7 @@ class Predictor:
         self, chips: UInt8[np.ndarray, "chips input_height input_width bands"], extra: Levels
     ) -> Float32[np.ndarray, "chips classes input_height input_width"]:
         """Probabilities 0..1 of pieces of one image at the size the networks see."""
-        return np.asarray(self._probabilities(chips, [extra] * len(chips)).cpu().numpy())
+        return np.asarray(self._probabilities(list(chips), [extra] * len(chips)).cpu().numpy())
 
     def _by_chips(self, image: Image, extra: Levels) -> Probabilities:
         """Probabilities of an image of any size, from overlapping chips; in memory of the whole image."""
@@ -103,7 +103,7 @@ class Predictor:
 
     def _probabilities(
         self,
-        images: Sequence[InputImage] | UInt8[np.ndarray, "batch input_height input_width bands"],
+        images: Sequence[InputImage],
         extra: Sequence[Levels],
     ) -> Float[Tensor, "batch classes input_height input_width"]:
         """Of images at the size the networks see, the mean over them and the recipe's views."""

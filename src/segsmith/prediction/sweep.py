@@ -1,4 +1,4 @@
-"""The way of one image of any size through the networks: chips -> probabilities -> blended -> levels, strip by strip."""
+"""One image of any size on its way through the networks: chips -> probabilities -> blended -> strips of levels."""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -55,9 +55,7 @@ class Sweep:
     ) -> Iterator[LevelStrip]:
         """The strips from number `first` on, in order. `read` is called in another thread, ahead of `of_chips`."""
         back = Levelling(self.seen_hw, self.hw, self.edges[first])
-        blend = Blend(
-            self.seen_hw, self.rows.chip_hw, self.rows.stride_hw, self.classes, back.needs(self.edges[first])
-        )
+        blend = Blend(self.seen_hw, self.rows.chip_hw, self.rows.stride_hw, self.classes, back.needs(self.edges[first]))
         number, chips, levels = self.rows.row_of(blend.top), 0, [np.empty((self.classes, 0, self.hw[1]), np.uint8)]
         for batch in ahead(self.rows.batches(read, self.recipe.predict.batch_size, blend.top)):
             if batch.windows:
