@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from math import ceil
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-import segsmith
 from segsmith.data.rasters import (
     REMOTE,
     Levels,
@@ -112,7 +112,7 @@ def predict_rasters(
         raise DataError(f"{rasters}: no GeoTIFF below it says where it lies (a CRS); give a raster by its name")
     jobs = _look(opened, paths, scale, numbers)
     predictor = Predictor(opened)
-    told = {"segsmith": segsmith.__version__, "bundle": _digest(file), "device": predictor.hardware.name}
+    told = {"segsmith": version("segsmith"), "bundle": _digest(file), "device": predictor.hardware.name}
     told |= {"precision": predictor.hardware.precision}
     folder = out.resolve()
     progress = folder.with_name(f".{folder.name}.progress")

@@ -1,7 +1,5 @@
 """Strips of levels -> how much steeper they are where chips begin and end than elsewhere."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
@@ -15,9 +13,8 @@ class SeamMeter:
 
     def __init__(self, rows: ChipRows, hw: HW):
         """`hw` is the size of the image whose levels are measured, in which the lines lie."""
-        self._down, self._across = (_lines(rows, hw, axis) for axis in (0, 1))
-        self._energy = np.zeros((2, 2))  # of differences down and across; of others, and on lines
-        self._count = np.zeros((2, 2), np.int64)
+        self._down, self._across = (_kinds(rows, hw, axis) for axis in (0, 1))
+        self._energy, self._count = np.zeros(2), np.zeros(2, np.int64)  # elsewhere, and on lines
         self._above: tuple[np.ndarray, np.ndarray] | None = None
 
     def add(
@@ -28,44 +25,46 @@ class SeamMeter:
             part, usable = levels[:, first : first + SLAB], valid[first : first + SLAB]
             across = np.diff(part.astype(np.int16), axis=2).astype(np.int32) ** 2
             both = usable[:, 1:] & usable[:, :-1]
-            self._note(1, (across * both).sum(axis=(0, 1)), both.sum(axis=0), self._across[1:])
+            self._note((across * both).sum(axis=(0, 1)), both.sum(axis=0), self._across[1:])
             if self._above is not None:
                 part = np.concatenate([self._above[0], part], axis=1)
                 usable = np.concatenate([self._above[1], usable])
             down = np.diff(part.astype(np.int16), axis=1).astype(np.int32) ** 2
             both = usable[1:] & usable[:-1]
             begin = top + first + (self._above is None)
-            lines = self._down[begin : begin + len(both)]
-            self._note(0, (down * both).sum(axis=(0, 2)), both.sum(axis=1), lines)
+            kinds = self._down[begin : begin + len(both)]
+            self._note((down * both).sum(axis=(0, 2)), both.sum(axis=1), kinds)
             self._above = part[:, -1:].copy(), usable[-1:].copy()
 
     def ratio(self) -> float | None:
         """1 for no seams, more for steeper lines; None where no line lies between valid pixels, or all is flat
         elsewhere."""
-        energy, count = self._energy.sum(axis=0), self._count.sum(axis=0)
-        if not count.all() or not energy[0]:
+        if not self._count.all() or not self._energy[0]:
             return None
-        return float(energy[1] / count[1] / (energy[0] / count[0]))
+        elsewhere, on_lines = self._energy / self._count
+        return float(on_lines / elsewhere)
 
     def _note(
         self,
-        axis: int,
         energy: Int[np.ndarray, " places"],
         count: Int[np.ndarray, " places"],
-        lines: Bool[np.ndarray, " places"],
+        kind: Int[np.ndarray, " places"],
     ) -> None:
-        for on_line in (False, True):
-            self._energy[axis, int(on_line)] += energy[lines == on_line].sum()
-            self._count[axis, int(on_line)] += count[lines == on_line].sum()
+        for number in (0, 1):
+            self._energy[number] += energy[kind == number].sum()
+            self._count[number] += count[kind == number].sum()
 
 
-def _lines(rows: ChipRows, hw: HW, axis: int) -> Bool[np.ndarray, " places"]:
-    """Whether a chip begins or ends between each pixel along a side and the one before."""
+def _kinds(rows: ChipRows, hw: HW, axis: int) -> Int[np.ndarray, " places"]:
+    """Of each pixel along a side, and the one before it: 1 where a chip begins or ends between them, 0 where two other
+    pixels of the networks' grid meet, -1 else. Between those that meet there, levels on a finer grid are interpolated
+    and flatter."""
     seen, side, stride = rows.hw[axis], rows.chip_hw[axis], rows.stride_hw[axis]
-    begin: Sequence[int] = range(0, seen, stride)
-    there = np.zeros(hw[axis], bool)
-    for line in {*begin, *(start + side for start in begin)}:
-        place = round(line * hw[axis] / seen)
-        if 0 < line < seen and 0 < place < hw[axis]:
-            there[place] = True
-    return there
+    places = np.rint(np.arange(1, seen) * (hw[axis] / seen)).astype(np.int64)
+    inside = (places > 0) & (places < hw[axis])
+    begin = np.arange(1, seen) % stride
+    on_line = (begin == 0) | (begin == side % stride) & (np.arange(1, seen) >= side)
+    kinds = np.full(hw[axis], -1, np.int8)
+    kinds[places[inside]] = 0
+    kinds[places[inside & on_line]] = 1
+    return kinds
