@@ -1,15 +1,20 @@
 """Strips of levels -> how much steeper they are where chips begin and end than elsewhere."""
 
+from math import gcd
+
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from segsmith.prediction.chip_rows import SLAB, ChipRows
 from segsmith.types import HW
 
+HALVINGS = 32
+"""What a usual network halves an image by, in all."""
+
 
 class SeamMeter:
     """The mean squared difference of neighbouring pixels across the lines on which chips begin and end, relative to
-    that of all others: 1 where no seam is to be seen."""
+    that across others: 1 where no seam is to be seen."""
 
     def __init__(self, rows: ChipRows, hw: HW):
         """`hw` is the size of the image whose levels are measured, in which the lines lie."""
@@ -56,15 +61,21 @@ class SeamMeter:
 
 
 def _kinds(rows: ChipRows, hw: HW, axis: int) -> Int[np.ndarray, " places"]:
-    """Of each pixel along a side, and the one before it: 1 where a chip begins or ends between them, 0 where two other
-    pixels of the networks' grid meet, -1 else. Between those that meet there, levels on a finer grid are interpolated
-    and flatter."""
+    """Of each pixel along a side, and the one before it: 1 where a chip begins or ends between them, 0 where they are
+    compared with those, -1 else.
+
+    Compared are places alike: between two pixels of the networks' grid, since levels on a finer one are interpolated
+    and flatter, and multiples of HALVINGS, as far as chips lie on them, since a network that halves an image makes
+    steps there of itself.
+    """
     seen, side, stride = rows.hw[axis], rows.chip_hw[axis], rows.stride_hw[axis]
-    places = np.rint(np.arange(1, seen) * (hw[axis] / seen)).astype(np.int64)
-    inside = (places > 0) & (places < hw[axis])
-    begin = np.arange(1, seen) % stride
-    on_line = (begin == 0) | (begin == side % stride) & (np.arange(1, seen) >= side)
-    kinds = np.full(hw[axis], -1, np.int8)
-    kinds[places[inside]] = 0
-    kinds[places[inside & on_line]] = 1
-    return kinds
+    step = gcd(side, stride, HALVINGS)
+    step = max(1, step // 2) if step == stride else step
+    lines = np.arange(step, seen, step)
+    on_chip = (lines % stride == 0) | ((lines - side) % stride == 0) & (lines >= side)
+    places = np.rint(lines * (hw[axis] / seen)).astype(np.int64)
+    kinds = np.full(hw[axis] + 1, -1, np.int8)
+    kinds[places[~on_chip]] = 0
+    kinds[places[on_chip]] = 1
+    kinds[0] = -1
+    return kinds[:-1]
