@@ -5,6 +5,7 @@ from math import gcd
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
+from segsmith.data.windows import starts
 from segsmith.prediction.chip_rows import SLAB, ChipRows
 from segsmith.types import HW
 
@@ -72,7 +73,8 @@ def _kinds(rows: ChipRows, hw: HW, axis: int) -> Int[np.ndarray, " places"]:
     step = gcd(side, stride, HALVINGS)
     step = max(1, step // 2) if step == stride else step
     lines = np.arange(step, seen, step)
-    on_chip = (lines % stride == 0) | ((lines - side) % stride == 0) & (lines >= side)
+    begin = np.array(starts(seen, side, stride))
+    on_chip = np.isin(lines, [begin, begin + side])
     places = np.rint(lines * (hw[axis] / seen)).astype(np.int64)
     kinds = np.full(hw[axis] + 1, -1, np.int8)
     kinds[places[~on_chip]] = 0
