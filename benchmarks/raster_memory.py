@@ -119,7 +119,7 @@ def main():
         again = args.folder / "out-killed"
         shutil.rmtree(again, ignore_errors=True)
         rows = -(-(args.height or args.large) // max(1, round(args.chip * (1 - args.overlap))))
-        for number in range(args.kills):
+        for _ in range(args.kills):
             _, seconds = predict(bundle, raster, again, kill_after=max(1, rows // (args.kills + 1)))
             print(f"killed after {seconds:.0f} s", flush=True)
         predict(bundle, raster, again)

@@ -48,7 +48,9 @@ def test_strips_are_the_weighted_mean_of_all_chips(seed):
     np.testing.assert_allclose(found, naive(hw, chip_hw, stride_hw, of_window), atol=1e-5)
 
 
-@pytest.mark.parametrize(("length", "side", "stride"), [(1, 8, 4), (100, 16, 8), (101, 16, 5), (64, 64, 64), (65, 64, 1)])
+@pytest.mark.parametrize(
+    ("length", "side", "stride"), [(1, 8, 4), (100, 16, 8), (101, 16, 5), (64, 64, 64), (65, 64, 1)]
+)
 def test_shares_of_a_pixel_add_up_to_one(length, side, stride):
     of_chips = shares(length, side, stride)
     total = np.zeros((len(of_chips) - 1) * stride + side)

@@ -1,5 +1,7 @@
 """Small objects go from strips as they would from the whole mask."""
 
+from itertools import pairwise
+
 import by_hand
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from segsmith.prediction.objects_in_strips import ObjectsInStrips
 
 
 def cut(mask: np.ndarray, edges: list[int]) -> list[np.ndarray]:
-    return [mask[top:bottom] for top, bottom in zip(edges, edges[1:], strict=False)]
+    return [mask[top:bottom] for top, bottom in pairwise(edges)]
 
 
 def in_strips(mask: np.ndarray, edges: list[int], smallest_area: int) -> np.ndarray:

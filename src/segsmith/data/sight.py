@@ -16,6 +16,9 @@ from segsmith.errors import ModelError
 FURTHEST = 4.0
 """How many times coarser or finer than all training images a raster may be."""
 
+NO_DIFFERENCE = 0.02
+"""Relative difference of metres a pixel for which no raster is resampled: projections alone make some of it."""
+
 
 @dataclass(frozen=True)
 class Sight:
@@ -51,6 +54,8 @@ class Sight:
                     f"{raster}: a pixel is {gsd_m:.3g} m, and the model was trained on {_span(self.gsd_m)}; "
                     "to predict it nonetheless, say what it is to be enlarged by: --scale"
                 )
+        if options.gsd_m is None and abs(gsd_m / nearest - 1) < NO_DIFFERENCE:
+            return self.enlarged
         return gsd_m / (options.gsd_m or nearest) * self.enlarged
 
     def levels_for(self, facts: RasterFacts) -> Levels:
