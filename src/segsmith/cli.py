@@ -128,9 +128,10 @@ def inspect(
     if len(profile.classes) > 1:
         out.print("  classes " + ", ".join(f"{name}: {of['images']:,} images" for name, of in profile.classes.items()))
     out.print(
-        f"  {profile.labelled:,} labelled images, "
+        f"  {profile.labelled:,} labelled image{'' if profile.labelled == 1 else 's'}, "
         f"{profile.empty:,} empty ({profile.empty / max(1, profile.labelled):.1%}), "
-        f"{profile.objects:,} objects, {profile.foreground_share:.2%} of pixels are foreground"
+        f"{profile.objects:,} object{'' if profile.objects == 1 else 's'}, "
+        f"{profile.foreground_share:.2%} of pixels are foreground"
     )
     sizes = sorted(profile.sizes.items(), key=lambda item: -item[1])
     more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""

@@ -468,7 +468,7 @@ def test_learning_happens(squares, tiny, tmp_path):
     ("objects", "said"),
     [
         ((0,) * 12, "all 12 labelled images are empty: there is nothing to learn; check the labels"),
-        ((1,), "1 labelled images cannot be split into 3 folds; add images or set folds.count lower"),
+        ((1,), "1 labelled image cannot be split into 3 folds; add images or set folds.count lower"),
         ((1, 0), "2 labelled images cannot be split into 3 folds"),
         (
             (0, 1) * 6,
