@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from segsmith.data.duplicates import find_duplicates, symmetric
+from segsmith.data.duplicates import find_duplicates
+from segsmith.data.fitting import symmetric
 from segsmith.data.groups import make_groups
 from segsmith.data.ingest_rle import ingest
 

@@ -2,7 +2,7 @@
 
 U-Net ResNet-18 from random weights, BCE + Dice, one-cycle, horizontal flips in training and prediction, 101 -> 128 by
 reflection, fp32. It knows nothing of segsmith: it gets the folder and a file of held-out ids, and writes one
-probability map per held-out image (float32, 101 x 101), which `salt_score.py` scores beside ours.
+probability map per held-out image (float32, 1 x 101 x 101), which `against_plain.py` scores beside ours.
 
     python benchmarks/salt_plain.py FOLDER held_out.txt plain.npz --images 40000
 """
@@ -87,7 +87,7 @@ def main():
         for x, _ in DataLoader(Salt(args.folder / "train", held_out, False), 32):
             p = (torch.sigmoid(model(x)) + torch.sigmoid(model(x.flip(-1))).flip(-1)) / 2
             probabilities.append(p[:, 0, 13:114, 13:114].numpy())
-    np.savez_compressed(args.out, ids=np.array(held_out), probabilities=np.concatenate(probabilities))
+    np.savez_compressed(args.out, ids=np.array(held_out), probabilities=np.concatenate(probabilities)[:, None])
     print(f"{epochs * len(loader) * args.batch} images seen in {time.time() - start:.0f} s")
 
 

@@ -47,6 +47,23 @@ def test_every_layout_from_raw_files_to_scores(name, command, tiny, tmp_path):
     assert contents(tmp_path / "raw") == before, "the raw files are untouched"
 
 
+@pytest.mark.parametrize(("things", "masks"), [("cracks", "binary"), ("cells", "index")])
+def test_a_job_of_another_kind_needs_no_option_and_no_code(things, masks, command, tmp_path):
+    make_folder(tmp_path / "raw", images=30, hw=(64, 64), things=things, masks=masks)
+    steps = [
+        ("inspect", tmp_path / "raw", "--to", tmp_path / "dataset"),
+        ("plan", tmp_path / "dataset", "--to", tmp_path / "recipe.yaml", "--minutes", "0.1"),
+        ("train", tmp_path / "dataset", tmp_path / "run", "--recipe", tmp_path / "recipe.yaml"),
+        ("decide", tmp_path / "run"),
+        ("evaluate", tmp_path / "run"),
+        ("predict", tmp_path / "run", tmp_path / "raw" / "images", "--to", tmp_path / "prediction"),
+    ]
+    for step in steps:
+        said = command(*step)
+        assert said.code == 0, said.err
+    assert len(list((tmp_path / "prediction").rglob("*.png"))) > 0
+
+
 def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

@@ -19,6 +19,7 @@ BUSY = [
     "folds.held_out=1",
     "network.encoder_weights=null",
     "network.decoder_channels=[64, 32, 16]",
+    "network.heads={border: {kind: mask, loss: {dice: 1}}}",
     "data.sources={tier 2: {weight: 0.5, trust: 0.25}, 'yes': {}}",
     "train.stages=[{epochs: 2}, {start_from: last, optimizer: {lr: 1e-7}, mix: {single: 1}}]",
     "train.select_by=global_iou",
@@ -76,7 +77,8 @@ def test_a_file_states_only_what_differs(tmp_path):
     assert recipe.train.batch_size == 3
     assert [stage.epochs for stage in recipe.train.stages] == [7, 10]
     assert recipe.train.stages[1].loss.dice == 2
-    assert recipe.train.stages[1].loss.bce == 1
+    assert recipe.train.stages[1].loss.bce == 0
+    assert recipe.train.stages[0].loss.bce == 1
 
 
 def test_numbers_may_be_written_with_an_exponent(tmp_path):
@@ -284,10 +286,11 @@ def test_every_mistake_is_told_with_its_line(tmp_path):
             " (got 'x')",
             "job.yaml, line 5: train.stages.0.epochs: Input should be greater than or equal to 1 (got 0)",
             "job.yaml, line 7: train.stages.0.optimizer.lr: Input should be greater than 0 (got -1)",
-            "job.yaml, line 11: train.stages.1.schedule.name: Input should be 'constant', 'onecycle', 'cosine' or"
-            " 'plateau' (got 'onecyle'); did you mean 'onecycle'?",
+            "job.yaml, line 11: train.stages.1.schedule.name: Input should be 'constant', 'step', 'plateau',"
+            " 'onecycle', 'cosine', 'cyclic' or 'noam' (got 'onecyle'); did you mean 'onecycle'?",
             "job.yaml, line 12: train.stages.1.bogus: unknown key; valid keys: epochs, start_from, images_per_epoch,"
-            " mix, hard, loss, optimizer, schedule, augment",
+            " input_hw, mix, hard, loss, heads, optimizer, schedule, augment, augment_last, last_epochs, swa,"
+            " snapshots, stop_after",
             "job.yaml, line 13: folds: validation=7 but folds are numbered 0 to 2",
         ]
     )

@@ -5,6 +5,7 @@
 The commands of the journey are plain functions; each has the same options as its command:
 
     inspect    raw folder -> dataset folder with profile.json and report.html
+    preview    dataset folder + recipe -> a page of batches as the network sees them
     train      dataset folder + recipe -> run folder with a bundle
     decide     run folder -> threshold and smallest area, stored in its bundle
     evaluate   run folder -> scores
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from segsmith.data.dataset import Dataset
     from segsmith.eda.inspect import inspect
+    from segsmith.eda.preview import preview
     from segsmith.eda.profile import profile
     from segsmith.journey import demo
     from segsmith.modeling.train import train
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
     from segsmith.recipe import Recipe
     from segsmith.recipe_files import load_recipe
 
-__all__ = ["Dataset", "Recipe", "decide", "demo", "evaluate", "inspect", "load_recipe", "predict", "profile", "train"]
+__all__ = [
+    "Dataset", "Recipe", "decide", "demo", "evaluate", "inspect", "load_recipe", "predict", "preview", "profile",
+    "train",
+]  # fmt: skip
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -41,6 +46,7 @@ _HOMES = {
     "inspect": "eda.inspect",
     "load_recipe": "recipe_files",
     "predict": "prediction.predict",
+    "preview": "eda.preview",
     "profile": "eda.profile",
     "train": "modeling.train",
 }

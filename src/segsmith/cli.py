@@ -23,7 +23,7 @@ class Journey(typer.core.TyperGroup):
     """Lists the commands in the order of the journey; groups of commands would stand last otherwise."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return ["demo", "recipe", "inspect", "chips", "train", "decide", "evaluate", "predict"]
+        return ["demo", "recipe", "inspect", "plan", "chips", "preview", "train", "decide", "evaluate", "predict"]
 
 
 app = typer.Typer(
@@ -146,6 +146,25 @@ def inspect(
 
 
 @app.command()
+def plan(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
+    to: Annotated[Path, typer.Option(help="Recipe file to write.")] = Path("recipe.yaml"),
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long the training may take on this machine.")] = 20,
+) -> None:
+    """Write a recipe for a dataset of any kind, with the reason for each choice."""
+    from segsmith.files import write_text
+    from segsmith.modeling.plan import plan as make_plan
+
+    if to.exists():
+        raise SegsmithError(f"{to} exists; remove it, or choose another name with --to")
+    found = make_plan(dataset, minutes=minutes)
+    write_text(to, found.to_yaml())
+    for key, reason in found.reasons.items():
+        out.print(f"  {key}: {reason}")
+    out.print(f"recipe {to}; next: segsmith train {dataset} run --recipe {to}")
+
+
+@app.command()
 def chips(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
     to: Annotated[Path, typer.Argument(help="New folder to write; whole or not at all.", show_default=False)],
@@ -175,6 +194,23 @@ def chips(
     found = cut(Dataset.open(dataset), override(Recipe(), ["data.fit=chip", *said]).data)
     count = write_chips(found, to, file_format=file_format)
     out.print(f"{count:,} chips, {int((found.foreground > 0).sum()):,} with foreground: {to}")
+
+
+@app.command()
+def preview(
+    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a YAML file.", show_default=False)],
+    data: Annotated[Path, typer.Option(help="Dataset folder that inspect wrote.", show_default=False)],
+    overrides: Overrides = None,
+    to: Annotated[Path, typer.Option("--out", help="HTML file to write, or the folder of it.")] = Path("preview.html"),
+    stage: Annotated[int, typer.Option(min=1, help="Stage to draw, counted from 1.")] = 1,
+    batches: Annotated[int, typer.Option(min=1, help="How many batches of its first epoch are drawn.")] = 2,
+) -> None:
+    """Draw batches as the network will see them, beside the untouched images."""
+    from segsmith.eda.preview import preview as run_preview
+    from segsmith.recipe_files import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    out.print(f"preview {run_preview(data, loaded, to, stage=stage, batches=batches)}")
 
 
 @app.command()
@@ -346,7 +382,8 @@ def _print_scores(evaluation: "Evaluation") -> None:
     from rich.table import Table
 
     how = "cross-fitted decision" if evaluation.cross_fitted else "decision tuned on other images"
-    table = Table(title=f"{evaluation.count:,} images of the {evaluation.part.replace('_', '-')} fold, {how}")
+    which = "learnt by heart" if evaluation.by_heart else f"of the {evaluation.part.replace('_', '-')} fold"
+    table = Table(title=f"{evaluation.count:,} images {which}, {how}")
     for heading in ("metric", "score", "95 % interval", "all empty"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for found in evaluation.scores:

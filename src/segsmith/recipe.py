@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Metric = Literal["mean_dice", "mean_iou", "mean_iou_map", "global_dice", "global_f1", "global_iou"]
+Metric = Literal["mean_dice", "mean_iou", "mean_iou_map", "global_dice", "global_f1", "global_iou", "global_accuracy"]
 
 Stratum = Literal["classes", "objects", "coverage"]
 
@@ -35,12 +35,19 @@ class Data(Section):
     classes: tuple[str, ...] | None = Field(
         None, min_length=1, description="Names of the classes, as many as the dataset has; null takes the dataset's."
     )
+    exclusive: bool = Field(
+        False,
+        description="Whether a pixel belongs to one class at most (softmax with background) or to any (sigmoids).",
+    )
     input_hw: tuple[Count, Count] = Field(
         (256, 256), description="Pixels, height first: the size the network sees; a multiple of its stride."
     )
     fit: Literal["resize", "pad", "chip"] = Field(
         "resize",
         description="How an image gets to input_hw: resized, padded around its centre, or cut into chips of that size.",
+    )
+    resize_hw: tuple[Count, Count] | None = Field(
+        None, description="pad: size an image is resized to before it is padded; null leaves it."
     )
     stride: Count | None = Field(
         None, description="chip: pixels from one training chip to the next; it divides input_hw. null is input_hw."
@@ -57,8 +64,10 @@ class Data(Section):
     extra: tuple[str, ...] = Field(
         (), description="Columns of numbers in the index, such as a depth, that become channels of one value each."
     )
-    padding: Literal["reflect", "zero"] = Field(
-        "reflect", description="What stands outside the image when padded or moved."
+    padding: Literal["reflect", "zero", "biharmonic"] = Field(
+        "reflect",
+        description="What stands outside the image when padded or moved; biharmonic goes on smoothly, and "
+        "reflects when moved.",
     )
     normalise: Literal["imagenet", "measured", "mean_image"] = Field(
         "imagenet",
@@ -73,9 +82,11 @@ class Data(Section):
         return (self.stride, self.stride) if self.stride else self.input_hw
 
     @model_validator(mode="after")
-    def _stride_divides(self) -> "Data":
+    def _sizes_fit(self) -> "Data":
         if self.stride and any(side % self.stride for side in self.input_hw):
             raise ValueError(f"stride={self.stride} does not divide input_hw {list(self.input_hw)}")
+        if self.resize_hw and any(side > most for side, most in zip(self.resize_hw, self.input_hw, strict=True)):
+            raise ValueError(f"resize_hw={list(self.resize_hw)} cannot be padded to input_hw {list(self.input_hw)}")
         return self
 
 
@@ -98,12 +109,19 @@ class Folds(Section):
     guard: int = Field(
         0, ge=0, description="chip: pixels around validation blocks that no training chip may touch either."
     )
+    by_heart: bool = Field(
+        False,
+        description="Train and score on the same images, all of them, to learn them by heart; the scores then say "
+        "nothing of others.",
+    )
 
     @model_validator(mode="after")
     def _folds_exist(self) -> "Folds":
         for name, fold in (("validation", self.validation), ("held_out", self.held_out)):
             if fold is not None and fold >= self.count:
                 raise ValueError(f"{name}={fold} but folds are numbered 0 to {self.count - 1}")
+        if self.by_heart and self.held_out is not None:
+            raise ValueError("by_heart=true trains on every image; set held_out=null")
         if self.held_out == self.validation:
             raise ValueError(f"held_out and validation are both fold {self.validation}")
         if self.held_out is not None and self.count < 3:
@@ -111,11 +129,30 @@ class Folds(Section):
         return self
 
 
+class Head(Section):
+    """A further output, trained together with the mask."""
+
+    kind: Literal["mask", "deep", "presence", "scale"] = Field(
+        "mask",
+        description="mask: a mask of its own; deep: a mask from each decoder block (deep supervision); presence: "
+        "whether each class is there at all; scale: how much the image is enlarged.",
+    )
+    weight: Amount = Field(1.0, description="Weight of its loss beside that of the mask.")
+    loss: "Loss | None" = Field(None, description="mask, deep: its losses; null takes those of the stage.")
+    images: Literal["all", "filled"] = Field(
+        "all", description="mask, deep: images its loss is taken on; filled are those with foreground."
+    )
+    share: Amount = Field(1.0, description="mask: its share in the probabilities, beside 1 of the first mask.")
+
+
 class Network(Section):
     architecture: Literal[
         "Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "DeepLabV3", "DeepLabV3Plus", "PAN", "UPerNet",
-        "Segformer", "DPT",
-    ] = Field("Unet", description="Architecture of segmentation_models.pytorch.")  # fmt: skip
+        "Segformer", "DPT", "FCNN", "FCNN2",
+    ] = Field(
+        "Unet",
+        description="Architecture of segmentation_models.pytorch; or FCNN, FCNN2: four convolutions without encoder.",
+    )  # fmt: skip
     encoder: str = Field(
         "resnet18", description="Encoder of segmentation_models.pytorch, or tu-NAME for any of timm's."
     )
@@ -128,10 +165,36 @@ class Network(Section):
     decoder_channels: tuple[Count, ...] | None = Field(
         None, description="Channels of each decoder block, coarse to fine; null takes the architecture's own."
     )
-    attention: Literal["scse"] | None = Field(
+    activation: Literal["mish"] | None = Field(
+        None, description="What replaces every ReLU and SiLU; null leaves them as they are."
+    )
+    drop_path: Share = Field(
+        0.0, description="Probability of skipping a residual block of the encoder, rising to it with depth."
+    )
+    first_pool: bool = Field(True, description="Whether the encoder halves by max-pooling after its first layer.")
+    dilated: Literal[8, 16] | None = Field(
+        None, description="Stride beyond which the encoder dilates instead of halving; null for none."
+    )
+    context: bool = Field(False, description="A global context block after each stage of the encoder.")
+    centre: Literal["fpa", "gcn", "ocr", "ppm"] | None = Field(
+        None,
+        description="Between encoder and decoder: feature pyramid attention, global convolution, object context, or "
+        "pyramid pooling.",
+    )
+    attention: Literal["scse", "cbam"] | None = Field(
         None, description="Attention in the decoder blocks, where the architecture has it."
     )
+    hypercolumn: bool = Field(False, description="The mask is made from all decoder blocks, not from the last alone.")
     dropout: Share = Field(0.0, description="Share of channels zeroed before the last convolution, while training.")
+    heads: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], Head] = Field(
+        {}, description="Further outputs by name; the first mask is called 'mask'."
+    )
+
+    @model_validator(mode="after")
+    def _mask_is_taken(self) -> "Network":
+        if "mask" in self.heads:
+            raise ValueError("heads.mask: 'mask' is the name of the first mask, which every network has")
+        return self
 
 
 STRATA = ("empty", "single", "multi", "filled", "class:NAME", "source:NAME", "coverage:0.1-0.5", "objects:2-9",
@@ -167,65 +230,149 @@ class Augment(Section):
     shift: Share = Field(0.1, description="Largest shift, as a share of the input size, each way.")
     scale: Annotated[float, Field(ge=0, lt=1)] = Field(0.2, description="Largest relative change of scale, each way.")
     rotate: float = Field(45.0, ge=0, le=180, description="Largest rotation, degrees, each way.")
+    crop: Share = Field(0.0, description="Probability of enlarging a random part to the whole.")
+    crop_least: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="Smallest side of that part, relative.")
+    elastic: Share = Field(0.0, description="Probability of an elastic distortion.")
+    elastic_alpha: Amount = Field(120.0, description="Strength of the elastic distortion, pixels before smoothing.")
+    elastic_sigma: Annotated[float, Field(gt=0)] = Field(6.0, description="Smoothness of it, pixels.")
+    grid: Share = Field(0.0, description="Probability of stretching the cells of a grid.")
+    grid_cells: int = Field(5, ge=2, le=32, description="Cells of that grid on a side.")
+    grid_stretch: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.3, description="Largest relative change of a cell's side, each way."
+    )
+    optical: Share = Field(0.0, description="Probability of a lens's barrel or pincushion distortion.")
+    optical_strength: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="Largest strength of it, each way.")
     colour: Share = Field(0.0, description="Probability of one brightness, contrast and gamma change together.")
     brightness: Share = Field(0.1, description="Largest change of brightness, as a share of full scale, each way.")
     contrast: Share = Field(0.1, description="Largest relative change of contrast, each way.")
     gamma: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Largest relative change of gamma, each way.")
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.0, description="Largest turn of hue with the colour change, in turns, each way; three bands only."
+    )
+    saturation: Share = Field(
+        0.0, description="Largest relative change of saturation with the colour change, each way; three bands only."
+    )
+    invert: Share = Field(0.0, description="Probability of inverting all levels.")
     blur: Share = Field(0.0, description="Probability of a Gaussian blur.")
     blur_sigma: Amount = Field(1.0, description="Largest deviation of the blur, pixels.")
     noise: Share = Field(0.0, description="Probability of Gaussian noise.")
     noise_sigma: Amount = Field(4.0, description="Largest deviation of the noise, grey levels of 255.")
-    cutout: Share = Field(0.0, description="Probability of blanking one square of the image; its mask stays.")
-    cutout_size: Share = Field(0.125, description="Side of that square, as a share of the input size.")
+    cutout: Share = Field(0.0, description="Probability of blanking squares of the image; its mask stays.")
+    cutout_size: Share = Field(0.125, description="Side of each square, as a share of the input size.")
+    cutouts: Count = Field(1, description="How many squares are blanked.")
+    cutmix: Share = Field(0.0, description="Probability of replacing a rectangle, with its mask, by that of another.")
+    paste: Share = Field(
+        0.0, description="Probability of pasting an object of another image, changed likewise, onto an empty one."
+    )
+    least_objects: int = Field(
+        0,
+        ge=0,
+        description="Only images with so many objects are changed beyond flips; paste is for empty ones.",
+    )
 
 
 class Loss(Section):
     """A weighted sum; a weight of 0 leaves a loss out."""
 
-    bce: Amount = Field(1.0, description="Weight of binary cross-entropy.")
-    dice: Amount = Field(0.0, description="Weight of the Dice loss.")
+    bce: Amount = Field(0.0, description="Weight of binary cross-entropy, for classes that may overlap.")
+    cross_entropy: Amount = Field(0.0, description="Weight of cross-entropy over exclusive classes and background.")
     focal: Amount = Field(0.0, description="Weight of the focal loss.")
-    lovasz: Amount = Field(0.0, description="Weight of the Lovasz hinge with elu+1.")
+    dice: Amount = Field(0.0, description="Weight of the Dice loss.")
+    jaccard: Amount = Field(0.0, description="Weight of the Jaccard loss.")
+    tversky: Amount = Field(0.0, description="Weight of the Tversky loss.")
+    lovasz: Amount = Field(0.0, description="Weight of the Lovasz hinge, for classes that may overlap.")
+    lovasz_softmax: Amount = Field(0.0, description="Weight of the Lovasz softmax, for exclusive classes.")
+    kl: Amount = Field(0.0, description="Weight of the Kullback-Leibler divergence from soft labels.")
+    class_weights: tuple[Amount, ...] | None = Field(
+        None, description="Weight of each class in every loss; background first where classes are exclusive."
+    )
     positive_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         1.0, description="Weight of a foreground pixel in bce and focal."
     )
     focal_gamma: Amount = Field(2.0, description="How fast the focal loss forgets easy pixels.")
+    tversky_alpha: Amount = Field(0.3, description="What a false positive counts in the Tversky loss.")
+    tversky_beta: Amount = Field(0.7, description="What a false negative counts in the Tversky loss.")
+    over: Literal["batch", "image"] = Field(
+        "batch", description="dice, jaccard, tversky: pixels of the whole batch together, or image by image."
+    )
+    lovasz_slope: Literal["relu", "elu"] = Field(
+        "elu", description="lovasz: relu as published, or elu + 1, which also moves pixels that are right."
+    )
+    lovasz_symmetric: bool = Field(False, description="lovasz: the mean of it for foreground and for background.")
+    boundary: Amount = Field(0.0, description="bce, cross_entropy, focal: what a pixel at an outline counts more.")
+    boundary_px: Amount = Field(5.0, description="How fast that falls with the distance from the outline, pixels.")
+    top_k: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="bce, cross_entropy, focal: share of pixels, hardest first, that count."
+    )
+    bce_images: Literal["all", "empty", "filled"] = Field("all", description="bce: images it is taken on.")
 
     @model_validator(mode="after")
     def _any(self) -> "Loss":
-        if self.bce + self.dice + self.focal + self.lovasz == 0:
-            raise ValueError("all losses have weight 0")
+        if not any(getattr(self, name) for name in LOSSES):
+            raise ValueError(f"all losses have weight 0; give one of {', '.join(LOSSES)} a weight")
         return self
 
 
+LOSSES = ("bce", "cross_entropy", "focal", "dice", "jaccard", "tversky", "lovasz", "lovasz_softmax", "kl")
+OVERLAPPING_ONLY = {
+    "bce": "cross_entropy",
+    "lovasz": "lovasz_softmax",
+}
+"""Losses that take each class by itself, and what takes their place where classes exclude each other."""
+EXCLUSIVE_ONLY = {other: loss for loss, other in OVERLAPPING_ONLY.items()}
+
+
 class Optimizer(Section):
-    name: Literal["adam", "adamw", "sgd"] = Field("adamw", description="Optimiser.")
+    name: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] = Field("adamw", description="Optimiser.")
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         1e-3, description="Learning rate; the peak of one-cycle."
     )
     weight_decay: Amount = Field(1e-2, description="Weight decay, not applied to biases and norms.")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of sgd.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of sgd and rmsprop.")
+    nesterov: bool = Field(False, description="sgd: Nesterov's momentum.")
+    encoder_lr: Amount = Field(
+        1.0, description="Learning rate of the encoder, relative to lr; 0 freezes it, its norms' statistics too."
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="What the learning rate is multiplied by from one stage of the encoder to the one before."
+    )
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> "Optimizer":
+        if self.nesterov and (self.name != "sgd" or not self.momentum):
+            raise ValueError(f"nesterov is for sgd with momentum, not {self.name} with momentum={self.momentum:g}")
+        return self
 
 
 class Schedule(Section):
-    name: Literal["constant", "onecycle", "cosine", "plateau"] = Field(
+    name: Literal["constant", "step", "plateau", "onecycle", "cosine", "cyclic", "noam"] = Field(
         "onecycle", description="Learning-rate schedule."
     )
-    warmup: Share = Field(0.25, description="onecycle, cosine: share of the stage's steps that climb to lr.")
-    final: Amount = Field(1e-3, description="onecycle, cosine: last learning rate, relative to lr.")
+    warmup: Share = Field(0.25, description="onecycle, cosine, noam: share of the stage's steps that climb to lr.")
+    final: Amount = Field(1e-3, description="onecycle, cosine, cyclic: least learning rate, relative to lr.")
+    cycles: Count = Field(1, description="cosine, cyclic: times the rate falls to its least; cosine restarts at lr.")
+    growth: Annotated[float, Field(ge=1)] = Field(1.0, description="cosine: length of a cycle relative to the last.")
+    every: Count = Field(10, description="step: epochs after which the rate is multiplied by factor.")
     factor: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.1, description="plateau: what the learning rate is multiplied by."
+        0.1, description="step, plateau: what the learning rate is multiplied by."
     )
-    patience: int = Field(1, ge=0, description="plateau: epochs without a better validation score before that.")
+    patience: int = Field(1, ge=0, description="plateau: epochs without a better value of watch before that.")
+    watch: Literal["score", "loss"] = Field(
+        "score", description="plateau: the validation score, or the validation loss."
+    )
 
 
 class Stage(Section):
     epochs: Count = Field(10, description="Epochs of this stage.")
-    start_from: Literal["best", "last"] = Field(
-        "best", description="Weights of the stages before that this one starts from."
+    start_from: Literal["best", "last", "averaged"] = Field(
+        "best",
+        description="Weights of the stages before that this one starts from: best epoch, last, or the mean of swa.",
     )
     images_per_epoch: Count | None = Field(
         None, description="Images of one epoch; null takes all that need not repeat."
+    )
+    input_hw: tuple[Count, Count] | None = Field(
+        None, description="Size the network sees in this stage; null takes data.input_hw. Not with data.fit=chip."
     )
     mix: Mix | None = Field(
         None,
@@ -235,14 +382,41 @@ class Stage(Section):
     hard: Annotated[float, Field(ge=1, le=100)] | None = Field(
         None, description="Images of a loss above the mean are drawn more often, up to so many times; null draws alike."
     )
-    loss: Loss = Field(Loss(), description="Losses and their weights.")
+    loss: Loss = Field(Loss(bce=1), description="Losses and their weights.")
+    heads: dict[str, Amount] = Field(
+        {}, description="Weights of further heads' losses in this stage; those not named keep their own."
+    )
     optimizer: Optimizer = Field(Optimizer(), description="Optimiser.")
     schedule: Schedule = Field(Schedule(), description="Learning-rate schedule.")
     augment: Augment = Field(Augment(), description="Random changes to the training images.")
+    augment_last: Augment | None = Field(None, description="What replaces augment in the last epochs of the stage.")
+    last_epochs: Count = Field(1, description="How many epochs augment_last is for.")
+    swa: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="Share of the stage's epochs, the last ones, whose weights are averaged equally; of its cycles, "
+        "where the schedule has several; null none.",
+    )
+    snapshots: bool = Field(
+        False, description="The weights at the end of each cycle of the schedule go into the bundle, as an ensemble."
+    )
+    stop_after: Count | None = Field(
+        None, description="Epochs without a better validation score after which the stage ends; null never."
+    )
+
+    @model_validator(mode="after")
+    def _ends_where_it_is_counted_to(self) -> "Stage":
+        counted = "swa averages" if self.swa else "snapshots are of" if self.snapshots else None
+        if self.stop_after and counted:
+            raise ValueError(
+                f"stop_after={self.stop_after} may end the stage before the epochs or cycles that {counted}; give the "
+                "one or the other, or a stage of its own to each"
+            )
+        return self
 
 
 class Train(Section):
     batch_size: Count = Field(16, description="Images of one optimiser step.")
+    accumulate: Count = Field(1, description="Forward passes that make up one step; batch_size is a multiple of it.")
     stages: tuple[Stage, ...] = Field((Stage(),), min_length=1, description="Training phases, one after the other.")
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None,
@@ -251,7 +425,11 @@ class Train(Section):
     select_by: Metric | None = Field(
         None, description="Validation score that marks the best epoch; null takes decide.metric."
     )
-    keep: Literal["best", "last"] = Field("best", description="Weights that go into the bundle.")
+    keep: Literal["best", "last", "averaged", "snapshots"] = Field(
+        "best", description="Weights that go into the bundle: best epoch, last, mean of swa, or all snapshots."
+    )
+    keep_best: Count = Field(1, description="Best epochs whose weights are kept as files.")
+    keep_best_by: tuple[Metric, ...] = Field((), description="Further scores whose best epoch's weights are kept.")
     gradient_clip: Amount | None = Field(None, description="Largest norm of the gradient; null for none.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto takes bf16 where the hardware multiplies it."
@@ -261,6 +439,12 @@ class Train(Section):
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
         10.0, description="Minutes between checkpoints within an epoch."
     )
+
+    @model_validator(mode="after")
+    def _whole_passes(self) -> "Train":
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate={self.accumulate} does not divide batch_size={self.batch_size}")
+        return self
 
 
 class Decide(Section):
@@ -293,10 +477,53 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _square_for_transposes(self) -> "Recipe":
+        for number, stage in enumerate(self.train.stages):
+            height, width = stage.input_hw or self.data.input_hw
+            changes = [stage.augment, *([stage.augment_last] if stage.augment_last else [])]
+            if height != width and any(augment.transpose for augment in changes):
+                raise ValueError(
+                    f"augment.transpose needs a square input, but that of stage {number} is {height} x {width}"
+                )
         height, width = self.data.input_hw
-        if height != width:
-            if self.predict.flips == "all":
-                raise ValueError(f"predict.flips=all transposes images, but data.input_hw is {height} x {width}")
-            if any(stage.augment.transpose for stage in self.train.stages):
-                raise ValueError(f"augment.transpose needs a square input, but data.input_hw is {height} x {width}")
+        if height != width and self.predict.flips == "all":
+            raise ValueError(f"predict.flips=all transposes images, but data.input_hw is {height} x {width}")
+        return self
+
+    @model_validator(mode="after")
+    def _losses_fit_classes(self) -> "Recipe":
+        named = [(f"train.stages.{number}.loss", stage.loss) for number, stage in enumerate(self.train.stages)]
+        named += [(f"network.heads.{name}.loss", head.loss) for name, head in self.network.heads.items() if head.loss]
+        for where, loss in named:
+            for name, instead in (OVERLAPPING_ONLY if self.data.exclusive else EXCLUSIVE_ONLY).items():
+                if getattr(loss, name) and self.data.exclusive:
+                    raise ValueError(
+                        f"{where}.{name} takes each class by itself, but data.exclusive=true; set {instead}"
+                    )
+                if getattr(loss, name):
+                    raise ValueError(
+                        f"{where}.{name} is for classes that exclude each other, and here they may overlap; "
+                        f"set {instead}, or data.exclusive=true"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> "Recipe":
+        averaged = False
+        for number, stage in enumerate(self.train.stages):
+            where = f"train.stages.{number}"
+            if unknown := [name for name in stage.heads if name not in self.network.heads]:
+                near = difflib.get_close_matches(unknown[0], self.network.heads, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"heads: {', '.join(self.network.heads) or 'none'}"
+                raise ValueError(f"{where}.heads: no head '{unknown[0]}' in network.heads; {hint}")
+            if stage.input_hw and self.data.fit == "chip":
+                raise ValueError(f"{where}.input_hw: chips are cut at data.input_hw in every stage")
+            if stage.start_from == "averaged" and not averaged:
+                raise ValueError(f"{where}.start_from=averaged, but the stage before it has no swa")
+            if stage.snapshots and stage.schedule.name not in ("cosine", "cyclic"):
+                raise ValueError(f"{where}.snapshots needs a schedule of cycles, not {stage.schedule.name}")
+            averaged = stage.swa is not None
+        if self.train.keep == "averaged" and not averaged:
+            raise ValueError("train.keep=averaged, but the last stage has no swa")
+        if self.train.keep == "snapshots" and not any(stage.snapshots for stage in self.train.stages):
+            raise ValueError("train.keep=snapshots, but no stage has snapshots")
         return self

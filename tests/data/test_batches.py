@@ -13,7 +13,8 @@ from segsmith.data.sampling import plan_epochs
 from segsmith.errors import DataError
 
 OPTIONS = recipe.Data(fit="pad", input_hw=(32, 32))
-STAGE = recipe.Stage(augment=recipe.Augment(affine=1, colour=1, noise=1), images_per_epoch=12)
+AUGMENT = recipe.Augment(affine=1, elastic=1, colour=1, noise=1, cutmix=0.5, paste=0.5)
+STAGE = recipe.Stage(augment=AUGMENT, images_per_epoch=12)
 
 
 @pytest.fixture
@@ -27,7 +28,8 @@ def training_batches(dataset: Dataset, workers: int = 0, stage_number: int = 0, 
 
 
 def same(left: Batch, right: Batch) -> bool:
-    return all(torch.equal(getattr(left, name), getattr(right, name)) for name in ("images", "masks", "indices"))
+    names = ("images", "masks", "indices", "scale")
+    return all(torch.equal(getattr(left, name), getattr(right, name)) for name in names)
 
 
 def all_same(left: list[Batch], right: list[Batch]) -> bool:
@@ -117,3 +119,31 @@ def test_an_image_that_broke_since_it_was_indexed_is_named(dataset, workers):
 def test_default_workers_leave_room():
     assert 0 <= default_workers(on_cpu=True) <= default_workers(on_cpu=False) <= 8
     assert default_workers(on_cpu=False) >= 1
+
+
+def test_a_stage_may_see_another_size_and_judging_does_not(dataset):
+    stage = STAGE.model_copy(update={"input_hw": (48, 40)})
+    chips = cut(dataset, OPTIONS)
+    plan = plan_epochs(dataset.labelled, chips.strata(), 0, stage, 3, 0)
+    batch = next(TrainingBatches(chips, stage, plan, 0).epoch(0))
+    assert (batch.images.shape, batch.masks.shape) == ((3, 3, 48, 40), (3, 1, 48, 40))
+    assert next(chip_batches(chips, [0, 1], 2, 0)).images.shape == (2, 3, 32, 32)
+
+
+def test_truth_is_0_or_1_and_scale_is_0_where_nothing_is_done(dataset):
+    for batch in training_batches(dataset).epoch(0):
+        assert set(batch.masks.unique().tolist()) <= {0, 1}
+        assert (batch.scale.shape, batch.scale.dtype) == ((3,), torch.float32)
+        assert (batch.scale != 0).all()
+    assert next(chip_batches(cut(dataset, OPTIONS), [0, 1, 2], 3, 0)).scale.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_partner_that_broke_is_named(dataset, workers):
+    stage = recipe.Stage(augment=recipe.Augment(paste=1))
+    chips = cut(dataset, OPTIONS)
+    plan = plan_epochs([0, 1], chips.strata(), 0, stage, 1, 0)
+    dataset.path(1).write_bytes(b"gone bad")
+    batches = TrainingBatches(chips, stage, plan, workers)
+    with pytest.raises(DataError, match=r"b\.jpg: does not decode"):
+        list(batches.epoch(0))

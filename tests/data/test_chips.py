@@ -1,14 +1,18 @@
 """Chips are windows that cover images; splits of them never let a judged pixel be trained on."""
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from segsmith import recipe
+from segsmith.data import ingest_masks
 from segsmith.data.chips import Chips, cut
 from segsmith.data.dataset import Dataset
 from segsmith.data.ingest_rle import ingest
@@ -52,6 +56,26 @@ def test_starts_leave_no_pixel_uncovered_and_no_chip_for_nothing(length, chip, d
 def test_a_stride_that_leaves_gaps_is_refused():
     with pytest.raises(ValueError, match="1 to the chip's 8 pixels"):
         starts(100, 8, 9)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**16), st.integers(4, 20), st.sampled_from([1.0, 2.0]))
+def test_ignored_pixels_are_in_no_chip_and_in_no_count(seed, side, scale):
+    levels = np.random.default_rng(seed).choice(np.array([0, 1, 2, 255], np.uint8), (18, 25))
+    levels[0, :4] = 0, 1, 2, 255
+    with tempfile.TemporaryDirectory() as folder:
+        for name, pixels in (("images", np.zeros((18, 25, 3), np.uint8)), ("masks", levels)):
+            Path(folder, name).mkdir()
+            cv2.imwrite(f"{folder}/{name}/a.png", pixels)
+        chips = cut(ingest_masks.ingest(Path(folder)), options(input_hw=(side, side), scales=(scale,)))
+        enlarged = np.pad(np.kron(levels, np.ones((int(scale),) * 2, np.uint8)), (0, 50), constant_values=255)
+        for number in range(len(chips)):
+            top, left = chips.top[number], chips.left[number]
+            expected = enlarged[top : top + side, left : left + side]
+            chip = chips.read(number)
+            assert (chip.valid == (expected != 255)).all()
+            assert (chips.truth(number) == np.stack([expected == 1, expected == 2])).all()
+            assert chips.foreground[number] == pytest.approx(np.isin(expected, (1, 2)).mean())
 
 
 def test_without_chips_every_image_is_one(tmp_path):
@@ -203,3 +227,19 @@ def test_a_source_that_is_not_trusted_is_trained_on_and_never_judged(tmp_path):
     assert (parts.validation % 2 == 0).all()
     assert (parts.held_out % 2 == 0).all()
     assert set(parts.part()) == {"training", "validation", "held_out", "unused"}
+
+
+@pytest.mark.parametrize("fit", ["resize", "chip"])
+def test_what_is_learnt_by_heart_is_trained_on_and_judged_whole(tmp_path, fit):
+    data = dataset(tmp_path, [(40, 60)] * 3)
+    chips = cut(data, options() if fit == "chip" else recipe.Data())
+    parts = split(chips, recipe.Folds(by_heart=True), 0)
+    assert parts.training.tolist() == list(range(len(chips)))
+    assert parts.validation.tolist() == np.flatnonzero(chips.judged).tolist()
+    assert not len(parts.held_out)
+    assert set(parts.part()) <= {"training", "training+validation"}
+
+
+def test_nothing_learnt_by_heart_can_be_held_out():
+    with pytest.raises(ValidationError, match="by_heart=true trains on every image; set held_out=null"):
+        recipe.Folds(by_heart=True, held_out=1)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from segsmith.data.dataset import Dataset
-from segsmith.data.duplicates import SYMMETRIES, Duplicates, Pair, describe, find_duplicates, nearest, symmetric
+from segsmith.data.duplicates import Duplicates, Pair, describe, find_duplicates, nearest
+from segsmith.data.fitting import SYMMETRIES, symmetric
 from segsmith.data.ingest_rle import ingest
 
 HW = (120, 150)

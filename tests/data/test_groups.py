@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsmith.data.duplicates import Duplicates, Fit, Pair
+from segsmith.data.duplicates import Duplicates, Pair
+from segsmith.data.fitting import Fit
 from segsmith.data.groups import connected, make_groups, read_groups
 from segsmith.data.ingest_rle import ingest
 from segsmith.data.mosaics import Mosaic, Mosaics

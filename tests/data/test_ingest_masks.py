@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from segsmith.data.cleaning import Cleaning
+from segsmith.data.dataset import Dataset
 from segsmith.data.ingest_masks import ingest
 from segsmith.errors import DataError
 
@@ -59,17 +60,61 @@ def test_one_pair_takes_the_rarer_level_unless_told(tmp_path):
     assert (ingest(tmp_path, foreground="white").mask(0)[0] == ~TRUTH).all()
 
 
-def test_numbers_are_classes_and_255_is_said(tmp_path):
+def test_numbers_are_classes(tmp_path):
     levels = TRUTH.astype(np.uint8)
     levels[8:11] *= 3
-    levels[0, 0] = 255
     found = ingest(folder(tmp_path, levels))
     assert found.classes == ("1", "2", "3")
     assert found.mask(0)[:, 3, 4].tolist() == [True, False, False]
     assert found.mask(0)[:, 9, 13].tolist() == [False, False, True]
-    assert not found.mask(0)[:, 0, 0].any()
-    assert "level 255" in " ".join(found.notes)
     assert "class 2" in " ".join(found.notes)
+    assert found.read(0).valid.all()
+
+
+def test_level_255_is_left_open_and_counted(tmp_path):
+    levels = TRUTH.astype(np.uint8)
+    levels[8:11] *= 2
+    levels[:2, :5] = 255
+    photo(tmp_path / "images" / "unlabelled.png")
+    found = ingest(folder(tmp_path, levels))
+    assert found.classes == ("1", "2")
+    assert "ignored: 10 pixels (4.90%), level 255" in " ".join(found.notes)
+    found.write(tmp_path / "dataset")
+    for dataset in (found, Dataset.open(tmp_path / "dataset")):
+        chip = dataset.read(0)
+        assert (chip.valid == (levels != 255)).all()
+        assert not (chip.mask & ~chip.valid).any()
+        assert dataset.read(1).valid.all(), "of an image without a mask nothing is said to be ignored"
+        assert dataset.known_pixels.tolist() == [12 * 17 - 10, 12 * 17]
+        assert dataset.fingerprint == found.fingerprint
+    levels[1, 4] = 0
+    assert ingest(folder(tmp_path, levels)).fingerprint != found.fingerprint
+
+
+def test_a_table_of_classes_names_what_is_ignored(tmp_path):
+    levels = TRUTH.astype(np.uint8)
+    levels[0], levels[11] = 255, 7
+    table = tmp_path / "classes.csv"
+    folder(tmp_path, levels)
+    table.write_text("class,name\n1,field\n7,Ignore\n")
+    found = ingest(tmp_path)
+    assert found.classes == ("field",)
+    assert (found.read(0).valid == ((levels != 7) & (levels != 255))).all()
+    table.write_text("class,name\n1,field\n7,road\n255,sky\n")
+    found = ingest(tmp_path)
+    assert found.classes == ("field", "road", "sky")
+    assert found.read(0).valid.all()
+
+
+def test_a_colour_is_ignored_where_the_table_says_so(tmp_path):
+    colours = np.zeros((*HW, 3), np.uint8)
+    colours[TRUTH] = (0, 200, 10)
+    colours[:2] = (224, 224, 192)
+    (tmp_path / "classes.csv").write_text("name,r,g,b\nfield,0,200,10\nignore,224,224,192\n")
+    found = ingest(folder(tmp_path, colours))
+    assert found.classes == ("field",)
+    assert (~found.read(0).valid == (colours[:, :, 0] == 224)).all()
+    assert "ignored: 34 pixels (16.67%), colour (224, 224, 192)" in " ".join(found.notes)
 
 
 def test_colours_want_a_table(tmp_path):

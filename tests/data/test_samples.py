@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from segsmith import recipe
+from segsmith.data.augment import draw_change
 from segsmith.data.chips import cut
 from segsmith.data.ingest_rle import ingest
-from segsmith.data.samples import augmented, fit_image, fit_mask, read_sample, unfit_probabilities
+from segsmith.data.samples import Sample, changed, fit_image, fit_mask, of_size, read_sample, unfit_probabilities
 from segsmith.errors import DataError
 
 ODD_SIZES = [((101, 101), (128, 128)), ((101, 100), (128, 160)), ((5, 8), (8, 8)), ((7, 7), (8, 9)), ((3, 2), (16, 16))]
@@ -20,7 +21,7 @@ def random_mask(hw: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(1).random((1, *hw)) < 0.5
 
 
-@pytest.mark.parametrize("padding", ["reflect", "zero"])
+@pytest.mark.parametrize("padding", ["reflect", "zero", "biharmonic"])
 @pytest.mark.parametrize(("hw", "input_hw"), ODD_SIZES)
 def test_padding_and_back_is_exact(hw, input_hw, padding):
     options = recipe.Data(fit="pad", input_hw=input_hw, padding=padding)
@@ -130,6 +131,10 @@ def test_a_sample_is_read_at_the_size_of_the_recipe(ships):
     assert (small.image.shape, small.mask.shape) == ((10, 12, 3), (1, 10, 12))
 
 
+def augmented(sample: Sample, augment: recipe.Augment, options: recipe.Data, rng: np.random.Generator) -> Sample:
+    return changed(sample, draw_change(augment, options.input_hw, rng), options)
+
+
 def test_an_augmented_sample_moves_by_its_generator_alone(ships):
     options = recipe.Data(fit="pad", input_hw=(32, 32), padding="zero")
     sample = read_sample(cut(ingest(ships), options), 2)
@@ -157,3 +162,55 @@ def test_the_padding_of_the_recipe_is_what_a_move_brings_in(ships):
     black = {padding: (image == 0).all(axis=2).mean() for padding, image in moved.items()}
     assert black["zero"] > 0.05
     assert black["reflect"] < 0.01
+
+
+@pytest.mark.parametrize("padding", ["reflect", "zero", "biharmonic"])
+@pytest.mark.parametrize(("hw", "resize_hw"), [((101, 101), (202, 202)), ((60, 90), (40, 60)), ((7, 5), (7, 5))])
+def test_an_image_is_resized_then_padded_and_the_way_back_cuts_then_resizes(hw, resize_hw, padding):
+    options = recipe.Data(fit="pad", input_hw=(224, 208), resize_hw=resize_hw, padding=padding)
+    image, mask = random_image(hw), random_mask(hw)
+    resized = recipe.Data(input_hw=resize_hw)
+    top, left = (224 - resize_hw[0]) // 2, (208 - resize_hw[1]) // 2
+    inside = np.s_[top : top + resize_hw[0], left : left + resize_hw[1]]
+    assert (fit_image(image, options)[inside] == fit_image(image, resized)).all()
+    assert (fit_mask(mask, options)[0][inside] == fit_mask(mask, resized)[0]).all()
+
+    levels = np.random.default_rng(2).integers(0, 256, (2, 224, 208), np.uint8)
+    back = unfit_probabilities(levels, hw, options)
+    assert (back == unfit_probabilities(levels[:, *inside], hw, resized)).all()
+    assert back.shape == (2, *hw)
+
+
+def test_beside_an_image_that_goes_on_smoothly_its_mask_goes_on_too():
+    options = recipe.Data(fit="pad", input_hw=(24, 24), padding="biharmonic")
+    image, mask = np.zeros((16, 16, 1), np.uint8), np.zeros((1, 16, 16), bool)
+    image[:, 8:], mask[:, :, 8:] = 200, True
+    fitted_image, fitted_mask = fit_image(image, options), fit_mask(mask, options)
+    assert ((fitted_image[:, :, 0] > 100) == fitted_mask[0]).mean() > 0.98
+    assert fitted_mask[0].sum() == 12 * 24
+
+
+def test_a_size_to_be_padded_that_is_too_large_is_refused_before_any_data_is_read():
+    with pytest.raises(ValueError, match=r"resize_hw=\[202, 202\] cannot be padded to input_hw \[224, 192\]"):
+        recipe.Data(fit="pad", input_hw=(224, 192), resize_hw=(202, 202))
+
+
+def test_another_input_size_takes_what_is_resized_before_padding_along():
+    options = recipe.Data(fit="pad", input_hw=(128, 256), resize_hw=(101, 202))
+    assert of_size(options, None) is options
+    assert of_size(options, (128, 256)) is options
+    larger = of_size(options, (256, 128))
+    assert (larger.input_hw, larger.resize_hw) == ((256, 128), (202, 101))
+    assert of_size(recipe.Data(), (64, 96)).input_hw == (64, 96)
+
+
+def test_scale_counts_the_zoom_of_an_augmentation_on_top_of_the_chips(ships):
+    options = recipe.Data(fit="chip", input_hw=(16, 16), scales=(1.0, 2.0, 0.5))
+    chips = cut(ingest(ships), options)
+    seen = [read_sample(chips, chip).scale for chip in range(len(chips))]
+    assert seen == np.log2(chips.scale).tolist()
+    assert set(seen) == {0, 1, -1}
+    change = draw_change(recipe.Augment(affine=1, crop=1), (16, 16), np.random.default_rng(3))
+    sample = changed(read_sample(chips, 0), change, options)
+    assert sample.scale == pytest.approx(seen[0] + np.log2(change.zoom))
+    assert read_sample(cut(ingest(ships), recipe.Data(input_hw=(64, 64))), 2).scale == 0

@@ -26,6 +26,9 @@ network:
   {encoder: tu-test_resnet, encoder_weights: null, encoder_depth: 3, decoder_channels: [8, 8, 8], dropout: 0.2}
 train:
   batch_size: 4
+  accumulate: 2
+  keep_best: 2
+  keep_best_by: [global_iou]
   ema_decay: 0.9
   workers: 0
   stages:
@@ -39,7 +42,9 @@ train:
     - epochs: 2
       loss: {bce: 0.5, dice: 1, focal: 1, lovasz: 0.1}
       optimizer: {name: sgd, lr: 0.1}
-      schedule: {name: cosine}
+      schedule: {name: cosine, cycles: 2}
+      snapshots: true
+      swa: 1
 """
 
 
@@ -78,7 +83,8 @@ def squares(make_squares: MakeSquares, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """Two stages of two epochs: a mix, plateau and cosine, dropout, averaged weights, every loss."""
+    """Two stages of two epochs: a mix, hard images, steps in two passes, plateau and cosine with restarts (the first of
+    them within an epoch), dropout, a running average, a mean of weights, snapshots, the best two epochs kept."""
     file = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
     file.write_text(TINY)
     return load_recipe(file)

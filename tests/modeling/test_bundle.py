@@ -35,7 +35,7 @@ DECISION = Decision(
 def bundle(tiny: Recipe) -> Bundle:
     torch.manual_seed(0)
     return Bundle(
-        weights=build_network(tiny.network, 1, MEAN, STD).state_dict(),
+        members=(build_network(tiny.network, 1, MEAN, STD).state_dict(),),
         recipe=tiny,
         mean=MEAN,
         std=STD,
@@ -65,27 +65,45 @@ def test_what_is_written_is_read(bundle, tmp_path, decision):
     read = Bundle.read(tmp_path / "bundle.safetensors")
 
     assert read.decision == decision
-    for name in get_type_hints(Bundle).keys() - {"weights"}:
+    for name in get_type_hints(Bundle).keys() - {"members"}:
         assert getattr(read, name) == getattr(written, name), name
-    assert read.weights.keys() == written.weights.keys()
-    for name, tensor in written.weights.items():
-        assert read.weights[name].dtype == tensor.dtype
-        assert torch.equal(read.weights[name], tensor), name
+    assert_same_members(read, written)
+
+
+def assert_same_members(read: Bundle, written: Bundle) -> None:
+    assert len(read.members) == len(written.members)
+    for found, weights in zip(read.members, written.members, strict=True):
+        assert found.keys() == weights.keys()
+        for name, tensor in weights.items():
+            assert found[name].dtype == tensor.dtype
+            assert torch.equal(found[name], tensor), name
+
+
+def test_networks_come_back_in_their_order(bundle, tmp_path):
+    """More than ten of them: numbers, not names, are what is sorted."""
+    (weights,) = bundle.members
+    several = tuple({name: tensor + number for name, tensor in weights.items()} for number in range(12))
+    written = replace(bundle, members=several)
+    written.write(tmp_path / "bundle.safetensors")
+    read = Bundle.read(tmp_path / "bundle.safetensors")
+    assert_same_members(read, written)
+    for network, expected in zip(read.networks(), several, strict=True):
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in network.state_dict().items())
 
 
 def test_a_bundle_is_its_network(bundle, file):
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    network = Bundle.read(file).network()
+    (network,), (expected,) = Bundle.read(file).networks(), bundle.networks()
     assert not network.training
     with torch.inference_mode():
-        assert torch.equal(network(images), bundle.network()(images))
+        assert torch.equal(network(images)["mask"], expected(images)["mask"])
 
 
 def test_a_bundle_needs_no_other_file(bundle, tmp_path):
     """The encoder weights that training began with may be gone."""
     began_with = override(bundle.recipe, ["network.encoder_weights=gone.safetensors"])
     replace(bundle, recipe=began_with).write(tmp_path / "bundle.safetensors")
-    Bundle.read(tmp_path / "bundle.safetensors").network()
+    Bundle.read(tmp_path / "bundle.safetensors").networks()
 
 
 def test_a_decision_can_be_stored_in_the_file_it_was_read_from(file):
@@ -94,7 +112,7 @@ def test_a_decision_can_be_stored_in_the_file_it_was_read_from(file):
     replace(read, decision=DECISION).write(file)
     again = Bundle.read(file)
     assert again.decision == DECISION
-    assert all(torch.equal(again.weights[name], tensor) for name, tensor in read.weights.items())
+    assert_same_members(again, read)
 
 
 def test_the_threshold_is_the_level_as_a_probability():
@@ -119,11 +137,19 @@ def test_a_folder(tmp_path):
         Bundle.read(tmp_path)
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"segsmith": "0"}])
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
 def test_other_safetensors(tmp_path, metadata):
     safetensors.torch.save_file({"weight": torch.ones(3)}, tmp_path / "model.safetensors", metadata)
     with pytest.raises(ModelError, match=r"model\.safetensors: safetensors, but no segsmith bundle"):
         Bundle.read(tmp_path / "model.safetensors")
+
+
+def test_a_bundle_of_an_older_format_says_so(file):
+    rewritten(file, segsmith="2")
+    with pytest.raises(
+        ModelError, match=r"a bundle of format 2, and this version of segsmith reads format 3; train again"
+    ):
+        Bundle.read(file)
 
 
 @pytest.mark.parametrize("kept", [0.01, 0.3, 0.9, 0.9999])
@@ -163,7 +189,7 @@ def test_weights_that_do_not_fit(bundle):
     """Of another network, and with one of them missing."""
     other = override(bundle.recipe, ["network.decoder_channels=[8, 8, 16]"])
     with pytest.raises(ModelError, match="the bundle's weights do not fit its recipe"):
-        replace(bundle, recipe=other).network()
-    fewer = dict(list(bundle.weights.items())[:-1])
+        replace(bundle, recipe=other).networks()
+    fewer = dict(list(bundle.members[0].items())[:-1])
     with pytest.raises(ModelError, match="the bundle's weights do not fit its recipe"):
-        replace(bundle, weights=fewer).network()
+        replace(bundle, members=(fewer,)).networks()

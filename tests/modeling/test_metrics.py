@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from segsmith.modeling.metrics import METRICS, Counts, LevelScores, count_levels, image_scores, score
+from segsmith.modeling.metrics import FIGURES, METRICS, Counts, LevelScores, count_levels, image_scores, score
 
 HW = (3, 4)
 Pixels = set[tuple[int, ...]]
@@ -20,16 +20,23 @@ images = st.tuples(arrays(np.uint8, HW, elements=levels), arrays(np.bool_, HW))
 some_images = st.lists(images, min_size=1, max_size=4)
 
 
-def slow_score(metric: str, predicted: list[Pixels], truth: list[Pixels]) -> float:
-    """The definitions, on sets of pixels. A global metric is that of one image with the pixels of all."""
-    if metric.startswith("global_"):
+def slow_score(figure: str, predicted: list[Pixels], truth: list[Pixels]) -> float:
+    """The definitions, on sets of pixels. A global figure is that of one image with the pixels of all."""
+    size = prod(HW)
+    if figure.startswith("global_"):
+        size *= len(truth)
         predicted, truth = ([{(n, *p) for n, pixels in enumerate(sets) for p in pixels}] for sets in (predicted, truth))
-    return float(sum(map(slow_image_score, [metric] * len(truth), predicted, truth)) / len(truth))
+    return float(sum(slow_image_score(figure, p, t, size) for p, t in zip(predicted, truth, strict=True)) / len(truth))
 
 
-def slow_image_score(metric: str, predicted: Pixels, truth: Pixels) -> Fraction:
+def slow_image_score(metric: str, predicted: Pixels, truth: Pixels, size: int) -> Fraction:
+    if metric == "global_accuracy":
+        return Fraction(size - len(predicted ^ truth), size)
     if not predicted and not truth:
         return Fraction(1)
+    if metric in ("global_precision", "global_recall"):
+        of = predicted if metric == "global_precision" else truth
+        return Fraction(len(predicted & truth), len(of)) if of else Fraction(0)
     iou = Fraction(len(predicted & truth), len(predicted | truth))
     if metric == "mean_iou_map":
         return Fraction(sum(iou > Fraction(percent, 100) for percent in range(50, 100, 5)), 10)
@@ -43,14 +50,14 @@ def pixels(mask: np.ndarray) -> Pixels:
 def counts_of(predicted: list[np.ndarray], truth: list[np.ndarray]) -> Counts:
     pairs = list(zip(predicted, truth, strict=True))
     tp, found, true = ([int(mask.sum()) for mask in masks] for masks in ([p & t for p, t in pairs], predicted, truth))
-    return Counts(np.array(tp), np.array(found), np.array(true))
+    return Counts(np.array(tp), np.array(found), np.array(true), np.array(prod(HW)))
 
 
 @settings(deadline=None, max_examples=60)
 @given(found=some_images, level=st.integers(0, 255))
 def test_scores_are_those_of_sets_of_pixels(found, level):
     predicted, truth = [p >= level for p, _ in found], [t for _, t in found]
-    for metric in METRICS:
+    for metric in FIGURES:
         expected = slow_score(metric, list(map(pixels, predicted)), list(map(pixels, truth)))
         assert float(score(metric, counts_of(predicted, truth))) == pytest.approx(expected, abs=1e-12), metric
 
@@ -61,7 +68,7 @@ def test_all_levels_at_once_are_each_level_alone(found):
     scores = LevelScores()
     for probabilities, truth in found:
         scores.add(probabilities, truth)
-    for metric in METRICS:
+    for metric in FIGURES:
         at_once = scores.scores(metric)
         assert at_once.shape == (256,)
         for level in (0, 1, 2, 3, 100, 101, 128, 254, 255):
@@ -103,22 +110,26 @@ def test_an_iou_exactly_on_a_threshold_does_not_exceed_it(step, scale):
     union, tp = 20 * scale, step * scale
 
     def salt(tp: int) -> float:
-        return float(image_scores("mean_iou_map", Counts(np.array([tp]), np.array([tp]), np.array([union])))[0])
+        return float(
+            image_scores("mean_iou_map", Counts(np.array([tp]), np.array([tp]), np.array([union]), np.array([union])))[
+                0
+            ]
+        )
 
     assert (salt(tp), salt(tp + 1)) == ((step - 10) / 10, (step - 9) / 10)
 
 
 def test_the_salt_metric_by_hand():
     """IoU 1, 3/4, 1/2, 2/5: all ten thresholds exceeded, five, none, none."""
-    counts = Counts(np.array([4, 3, 2, 2]), np.array([4, 3, 3, 3]), np.array([4, 4, 3, 4]))
+    counts = Counts(np.array([4, 3, 2, 2]), np.array([4, 3, 3, 3]), np.array([4, 4, 3, 4]), np.array(9))
     assert image_scores("mean_iou_map", counts).tolist() == [1.0, 0.5, 0.0, 0.0]
     assert score("mean_iou_map", counts) == pytest.approx(1.5 / 4)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [figure for figure in FIGURES if figure != "global_accuracy"])
 def test_empty_masks(metric):
     def scored(tp: list[int], predicted: list[int], truth: list[int]) -> float:
-        return float(score(metric, Counts(np.array(tp), np.array(predicted), np.array(truth))))
+        return float(score(metric, Counts(np.array(tp), np.array(predicted), np.array(truth), np.array(10))))
 
     assert scored([0], [0], [0]) == 1, "both are empty"
     assert scored([0], [5], [0]) == 0, "only the truth is empty"
@@ -128,23 +139,76 @@ def test_empty_masks(metric):
     assert scored([0, 0], [0, 0], [0, 5]) == (0 if metric.startswith("global_") else 0.5)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+def test_accuracy_counts_background_as_well():
+    counts = Counts(np.array([0, 3]), np.array([0, 4]), np.array([0, 5]), np.array([10, 20]))
+    assert image_scores("global_accuracy", counts).tolist() == [1.0, (20 - 1 - 2) / 20]
+    assert score("global_accuracy", counts) == (10 + 17) / 30
+    nothing = Counts(np.array(0), np.array(0), np.array(0), np.array(0))
+    assert image_scores("global_accuracy", nothing) == 1, "no pixel, none wrong"
+
+
+def test_what_can_only_be_told_is_nothing_to_choose_by():
+    assert set(FIGURES) - set(METRICS) == {"global_precision", "global_recall"}
+
+
+@pytest.mark.parametrize("metric", FIGURES)
 def test_leading_axes_stay_and_the_last_one_is_images(metric):
     """As decide searches: two thresholds by three areas by four images, and one truth for all of them."""
     noise = np.random.default_rng(0)
     tp = noise.integers(0, 5, (2, 3, 4))
     predicted, truth = tp + noise.integers(0, 5, (2, 3, 4)), 4 + noise.integers(0, 5, 4)
-    together = score(metric, Counts(tp, predicted, truth))
+    pixels = np.array([30, 40, 50, 60])
+    together = score(metric, Counts(tp, predicted, truth, pixels))
     assert together.shape == (2, 3)
     for place in np.ndindex(2, 3):
-        assert together[place] == score(metric, Counts(tp[place], predicted[place], truth))
+        assert together[place] == score(metric, Counts(tp[place], predicted[place], truth, pixels))
 
 
 def test_f1_is_the_harmonic_mean_of_precision_and_recall():
-    counts = Counts(np.array([3, 0, 5]), np.array([4, 2, 9]), np.array([6, 0, 5]))
-    precision, recall = 8 / 15, 8 / 11
+    counts = Counts(np.array([3, 0, 5]), np.array([4, 2, 9]), np.array([6, 0, 5]), np.array(10))
+    precision, recall = score("global_precision", counts), score("global_recall", counts)
+    assert (precision, recall) == (8 / 15, 8 / 11)
     assert score("global_f1", counts) == pytest.approx(2 * precision * recall / (precision + recall))
     assert score("global_dice", counts) == score("global_f1", counts)
+
+
+@settings(deadline=None, max_examples=25)
+@given(found=st.lists(st.tuples(st.integers(0, 2), images), min_size=1, max_size=6))
+def test_dice_of_each_class_is_that_of_its_images_alone(found):
+    scores, alone = LevelScores(3), [LevelScores() for _ in range(3)]
+    for of_class, (probabilities, truth) in found:
+        scores.add(probabilities, truth, of_class=of_class)
+        alone[of_class].add(probabilities, truth)
+    for foreground in (True, False):
+        for of_class in range(3):
+            expected = alone[of_class].dice(foreground=foreground)
+            assert scores.dice(foreground=foreground, of_class=of_class) == pytest.approx(expected, nan_ok=True)
+
+
+def test_what_empties_score_in_the_dice_of_a_class():
+    """By steel's words: dice_neg is 1 unless anything is predicted, dice_pos 0 unless something is right."""
+    scores, plane, truth = LevelScores(2), np.full(HW, 100, np.uint8), np.zeros(HW, bool)
+    scores.add(plane, truth, of_class=1)
+    truth = truth.copy()
+    truth[0] = True
+    scores.add(plane, truth, of_class=1)
+    negative, positive = (scores.dice(foreground=foreground, of_class=1) for foreground in (False, True))
+    assert (negative[100], negative[101]) == (0, 1)
+    assert (positive[100], positive[101]) == (2 * 4 / (12 + 4), 0)
+    assert np.isnan(scores.dice(foreground=True, of_class=0)).all()
+
+
+@settings(deadline=None, max_examples=25)
+@given(found=images, valid=arrays(np.bool_, HW))
+def test_unusable_pixels_count_for_nothing(found, valid):
+    probabilities, truth = found
+    scores = LevelScores()
+    scores.add(probabilities, truth, valid)
+    for figure in FIGURES:
+        for level in (0, 1, 100, 255):
+            predicted, true = (probabilities >= level) & valid, truth & valid
+            counts = Counts(*(np.array([mask.sum()]) for mask in (predicted & true, predicted, true, valid)))
+            assert scores.scores(figure)[level] == pytest.approx(float(score(figure, counts))), (figure, level)
 
 
 def test_memory_does_not_grow_with_the_number_of_images():

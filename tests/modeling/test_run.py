@@ -72,6 +72,32 @@ def test_images_that_came_later_belong_to_no_part(run, begin, squares, make_squa
         assert run.part(more, name) == run.part(before, name)
 
 
+@pytest.mark.parametrize("data", [[], ["data.fit=chip", "data.input_hw=[16,16]", "data.scales=[1,0.5]"]])
+def test_the_chips_of_a_run_are_those_it_began_with_and_no_image_is_read_again(run, make_squares, tmp_path, tiny, data):
+    dataset = make_squares(tmp_path)
+    recipe = override(tiny, data)
+    chips = cut(Dataset.open(dataset), recipe.data)
+    with run.locked():
+        run.begin(dataset, chips, split(chips, recipe.folds, recipe.seed), recipe, FACTS)
+    for image in (tmp_path / "raw").glob("*.png"):
+        image.unlink()
+    kept = run.chips()
+    assert len(kept) == len(chips) > 0
+    for name in ("image", "top", "left", "scale", "objects", "foreground", "present", "extra_levels", "judged"):
+        was, now = getattr(chips, name), getattr(kept, name)
+        assert (was.dtype, was.tolist()) == (now.dtype, now.tolist()), name
+    other = override(recipe, ["data.fit=chip", "data.input_hw=[8,8]"])
+    with pytest.raises(DataError, match=r"\.png"):
+        run.chips_for(Dataset.open(dataset), other.data)
+
+
+def test_chips_of_another_dataset_are_cut_anew(run, begin, make_squares, tmp_path, tiny):
+    begin("data.fit=chip")
+    more = Dataset.open(make_squares(tmp_path / "more", (0, 1) * 9))
+    recipe = override(tiny, ["data.fit=chip"])
+    assert run.chips_for(more, recipe.data).image.tolist() == cut(more, recipe.data).image.tolist()
+
+
 def test_beginning_again_changes_nothing(run, begin):
     begin()
     before = contents(run.folder)

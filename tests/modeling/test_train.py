@@ -1,8 +1,10 @@
 """Recipe + dataset -> run: the same bits again, after whatever stopped it; what is logged; what is refused, and how."""
 
+import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -13,23 +15,26 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segsmith.cli import main
 from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
-from segsmith.data.ingest_rle import ingest
-from segsmith.errors import DataError, ModelError, RunError
+from segsmith.errors import DataError, ModelError, RecipeError, RunError
 from segsmith.modeling.bundle import Bundle, Decision
-from segsmith.modeling.networks import IMAGENET_MEAN, IMAGENET_STD
+from segsmith.modeling.networks import IMAGENET_MEAN
+from segsmith.modeling.normalisation import normalisation
+from segsmith.modeling.objective import objective, quantised
 from segsmith.modeling.run import Run, load_state
-from segsmith.modeling.train import Step, TrainingStopped, normalisation, quantised, train
-from segsmith.recipe import Recipe
+from segsmith.modeling.train import Step, TrainingStopped, train
+from segsmith.recipe import Recipe, Stage
 from segsmith.recipe_files import override, to_yaml
 
 TIMING = ["seconds", "images_per_second"]
@@ -37,9 +42,10 @@ ONE_EPOCH = ("train.stages=[{epochs: 1, images_per_epoch: 12, optimizer: {lr: 0.
 
 
 def same_weights(left: Run, right: Run) -> bool:
-    one, other = Bundle.read(left.bundle).weights, Bundle.read(right.bundle).weights
-    assert one.keys() == other.keys()
-    return all(torch.equal(one[name], other[name]) for name in one)
+    one, other = Bundle.read(left.bundle).members, Bundle.read(right.bundle).members
+    return [safetensors.torch.save(weights) for weights in one] == [
+        safetensors.torch.save(weights) for weights in other
+    ]
 
 
 def metrics(run: Run) -> pd.DataFrame:
@@ -47,8 +53,23 @@ def metrics(run: Run) -> pd.DataFrame:
     return pd.read_csv(run.folder / "metrics.csv", dtype=str).drop(columns=TIMING)
 
 
+def kept(run: Run) -> dict[str, dict[str, torch.Tensor]]:
+    """Weights of the best epochs, snapshots and means, by file."""
+    folder = run.last.parent
+    return {str(file.relative_to(folder)): load_state(file) for file in sorted(folder.glob("*/*.pt"))}
+
+
+def same_kept(left: Run, right: Run) -> bool:
+    one, other = kept(left), kept(right)
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[file][name], other[file][name]) for file in one for name in one[file])
+
+
 def same(left: Run, right: Run) -> bool:
-    return same_weights(left, right) and metrics(left).equals(metrics(right))
+    """In the bundle, in every file of weights, and in what the epochs and the mean of weights scored."""
+    means = [(run.folder / "averaged.csv").read_text() for run in (left, right)]
+    same_numbers = metrics(left).equals(metrics(right)) and means[0] == means[1]
+    return same_weights(left, right) and same_kept(left, right) and same_numbers
 
 
 # the same bits again
@@ -205,13 +226,13 @@ SHORT = (  # every kind of write, and a stage that starts from the best and is b
 
 
 def test_killed_at_each_of_its_writes(squares, tiny, start, tmp_path):
-    """While each file is written in turn: the beginning of the run, states, metrics, the bundle."""
+    """While each file is written in turn: weights, states, metrics, the bundle; not its beginning, see test_run."""
     short = override(tiny, SHORT)
     expected = train(squares, short, tmp_path / "expected")
     scores = metrics(expected)["global_dice"].astype(float)
-    assert scores[1] > scores[0], "the second stage must replace best.pt, which it started from"
+    assert scores[1] > scores[0], "the second stage must be better than what it started from"
 
-    for write in count(1):
+    for write in count(4):
         run = Run(tmp_path / f"killed-{write}")
         code = start(short, run.folder, kill_at_write=write).ended()
         if code == 0:
@@ -220,7 +241,7 @@ def test_killed_at_each_of_its_writes(squares, tiny, start, tmp_path):
         assert not run.bundle.exists()
         assert start(short, run.folder).ended() == 0
         assert same(run, expected), f"killed at write {write}"
-    assert write > 10, "of the run's beginning, two epochs and the bundle"
+    assert write > 12, "of two epochs and the bundle"
 
 
 def test_interrupted_on_the_command_line(tiny, undisturbed, start, tmp_path):
@@ -320,12 +341,13 @@ def test_metrics_have_a_row_per_epoch_and_tensorboard_the_same(undisturbed):
     ]
     assert list(table.columns) == [
         "stage", "epoch", "images", "lr", "loss", "validation_loss", "mean_dice", "threshold", "dice_foreground",
-        "dice_empty", *TIMING,
+        "dice_empty", *TIMING, "averaged", "global_iou",
     ]  # fmt: skip
     scores = table[["mean_dice", "threshold", "dice_foreground", "dice_empty"]]
     assert ((scores >= 0) & (scores <= 1)).all(axis=None)
     assert np.allclose(table["mean_dice"], (table["dice_foreground"] + table["dice_empty"]) / 2), "4 of 8 are empty"
     assert (table[TIMING] > 0).all(axis=None)
+    assert list(table["averaged"]) == [0, 0, 0, 2], "after steps 5 and 8 of the second stage, where its cycles end"
     check_tensorboard(run)
 
 
@@ -366,8 +388,10 @@ def test_a_run_folder_holds_what_made_it(undisturbed, squares, tiny):
 def test_checkpoints_are_kept_for_good_every_so_many_epochs(squares, tiny, undisturbed, tmp_path):
     changes = ["train.stages.0.epochs=3", "train.stages.1.epochs=1", "train.keep_every=2", "train.keep=last"]
     run = train(squares, override(tiny, changes), tmp_path / "run")
-    assert {path.name for path in run.last.parent.iterdir()} == {"last.pt", "best.pt", "stage-1-epoch-2.pt"}
-    averaged = load_state(undisturbed[0].last)["averaged"]
+    assert {path.name for path in run.last.parent.iterdir()} == {
+        "last.pt", "best", "averaged", "snapshots", "stage-1-epoch-2.pt",
+    }  # fmt: skip
+    averaged = load_state(undisturbed[0].last)["ema"]
     assert load_state(run.last.with_name("stage-1-epoch-2.pt")).keys() == {
         name.removeprefix("module.") for name in averaged if name != "n_averaged"
     }
@@ -390,7 +414,7 @@ def test_a_stage_starts_from_the_best_or_the_last_weights(squares, tiny, tmp_pat
     run = train(squares, override(tiny, changes), tmp_path / "run")
     assert metrics(run)["mean_dice"][:3].nunique() == 1
     kept = {n: load_state(run.last.with_name(f"stage-1-epoch-{n}.pt")) for n in (1, 3)}
-    found = Bundle.read(run.bundle).weights
+    found = Bundle.read(run.bundle).members[0]
     learned = [name for name in found if name.endswith(("weight", "bias"))]
     assert all(torch.equal(found[name], kept[epoch][name]) for name in learned)
     assert not all(torch.equal(found[name], kept[4 - epoch][name]) for name in learned)
@@ -399,7 +423,7 @@ def test_a_stage_starts_from_the_best_or_the_last_weights(squares, tiny, tmp_pat
 @pytest.mark.parametrize(("keep", "file"), [("best", "stage-1-epoch-1.pt"), ("last", "stage-2-epoch-1.pt")])
 def test_the_bundle_holds_the_best_or_the_last_weights(squares, tiny, tmp_path, keep, file):
     run = train(squares, override(tiny, [*LEARNS_NOTHING_AT_FIRST, f"train.keep={keep}"]), tmp_path / "run")
-    kept, bundled = load_state(run.last.with_name(file)), Bundle.read(run.bundle).weights
+    kept, bundled = load_state(run.last.with_name(file)), Bundle.read(run.bundle).members[0]
     assert all(torch.equal(bundled[name], kept[name]) for name in bundled)
 
 
@@ -419,10 +443,10 @@ def test_averaged_weights_are_the_average(squares, tiny, tmp_path):
         decay = min(0.9, (1 + updates) / (10 + updates))
         for name in (name for name in weights if weights[name].is_floating_point()):
             average[name] = decay * average[name] + (1 - decay) * weights[name]
-    bundled = Bundle.read(Run(run).bundle).weights
+    bundled = Bundle.read(Run(run).bundle).members[0]
     for name in (name for name in average if average[name].is_floating_point()):
         assert torch.allclose(bundled[name], average[name], atol=1e-6), name
-    head = "body.segmentation_head.1.0.weight"
+    head = "body.segmentation_head.0.weight"
     assert not torch.allclose(bundled[head], seen[-1][head])
 
 
@@ -445,7 +469,7 @@ def test_bf16_trains_and_weights_stay_float32(squares, tiny, tmp_path):
     ]
     assert [run.facts()["precision"] for run in runs] == ["bf16", "fp32"]
     assert not same_weights(*runs)
-    weights = Bundle.read(runs[0].bundle).weights.values()
+    weights = Bundle.read(runs[0].bundle).members[0].values()
     assert {tensor.dtype for tensor in weights if tensor.is_floating_point()} == {torch.float32}
     assert all(tensor.isfinite().all() for tensor in weights)
 
@@ -461,7 +485,209 @@ def test_learning_happens(squares, tiny, tmp_path):
     assert table["dice_foreground"].iloc[-1] > 0.7
 
 
-# what is refused
+# stages
+
+
+def weights_of(run: Run, file: str) -> dict[str, torch.Tensor]:
+    return load_state(run.last.parent / file)
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], *, part: str = "") -> bool:
+    """Whether two sets of weights are the same, in the modules whose names hold `part`."""
+    names = [name for name in one if part in name]
+    assert names
+    return all(torch.equal(one[name], other[name]) for name in names)
+
+
+def test_steps_in_several_passes_are_steps_of_the_whole_batch(squares, tiny, tmp_path, monkeypatch):
+    """But for batch norms, which see a pass alone; here they are as when predicting."""
+    monkeypatch.setattr(torch.nn.BatchNorm2d, "train", lambda self, mode=True: torch.nn.Module.train(self, False))
+    same_steps = [
+        "train.stages=[{epochs: 1, optimizer: {name: sgd, lr: 0.1}}]",
+        "train.ema_decay=null",
+        "train.gradient_clip=0.5",
+        "network.dropout=0",
+    ]
+    runs = [
+        train(squares, override(tiny, [*same_steps, f"train.accumulate={passes}"]), tmp_path / str(passes))
+        for passes in (1, 2, 4)
+    ]
+    one, two, four = (Bundle.read(run.bundle).members[0] for run in runs)
+    for name, tensor in one.items():
+        assert torch.allclose(tensor.float(), two[name].float(), atol=1e-6), name
+        assert torch.allclose(tensor.float(), four[name].float(), atol=1e-6), name
+    assert metrics(runs[0])["loss"].astype(float)[0] == pytest.approx(metrics(runs[2])["loss"].astype(float)[0])
+
+
+def test_a_frozen_encoder_stays_as_it_was_and_learns_again(squares, tiny, tmp_path):
+    """Its weights and what its norms know, while the decoder learns; in the second stage both learn."""
+    stages = "[{epochs: 2, images_per_epoch: 4, optimizer: {encoder_lr: 0}}, {epochs: 1, start_from: last}]"
+    changes = [f"train.stages={stages}", "train.ema_decay=null", "train.keep_every=1"]
+    run = train(squares, override(tiny, changes), tmp_path / "run")
+    first, second, third = (weights_of(run, f"stage-{s}-epoch-{e}.pt") for s, e in ((1, 1), (1, 2), (2, 1)))
+    encoder = "body.encoder."
+    assert equal(first, second, part=encoder)
+    assert not equal(first, second, part="body.decoder.")
+    learned = [n for n in first if encoder in n and n.endswith("weight")]
+    assert not any(torch.equal(second[name], third[name]) for name in learned)
+
+
+def test_a_stage_ends_when_it_gets_no_better(squares, tiny, tmp_path):
+    """Scores that never change: the first epoch is the best, and two more are waited for; whatever stopped it."""
+    changes = [
+        "train.stages.0={epochs: 9, images_per_epoch: 4, stop_after: 2, optimizer: {name: sgd, lr: 1e-9}}",
+        "train.stages.1.epochs=1",
+    ]
+    run = train(squares, override(tiny, changes), tmp_path / "run")
+    assert list(zip(metrics(run)["stage"], metrics(run)["epoch"], strict=True)) == [
+        ("1", "1"), ("1", "2"), ("1", "3"), ("2", "1"),
+    ]  # fmt: skip
+
+    again, stopped = tmp_path / "again", 0
+    while not Run(again).bundle.exists():
+        try:
+            train(
+                squares,
+                override(tiny, changes),
+                again,
+                watch=lambda step: step.epoch_is_over or signal.raise_signal(SIGINT),
+            )
+        except TrainingStopped:
+            stopped += 1
+    assert stopped == 3 + 4
+    assert same(Run(again), run)
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        ("{stop_after: 1, swa: 0.5}", "stop_after=1 may end the stage before the epochs or cycles that swa averages"),
+        ("{stop_after: 1, snapshots: true, schedule: {name: cosine}}", "that snapshots are of"),
+    ],
+)
+def test_an_end_that_is_counted_to_is_not_moved(tiny, stage, said):
+    with pytest.raises(RecipeError, match=said):
+        override(tiny, [f"train.stages.1={stage}"])
+
+
+def test_the_mean_of_weights(squares, tiny, undisturbed, tmp_path):
+    """Of parameters, the mean over the ends of the cycles; what norms know is measured, not averaged."""
+    changes = [
+        "train.stages=[{epochs: 3, images_per_epoch: 8, swa: 0.5, schedule: {name: constant}}]",
+        "train.keep=averaged",
+        "train.ema_decay=null",
+        "train.keep_every=1",
+        "network.dropout=0",
+    ]
+    run = train(squares, override(tiny, changes), tmp_path / "run")
+    mean, two, three = (weights_of(run, f) for f in ("averaged/stage-1.pt", "stage-1-epoch-2.pt", "stage-1-epoch-3.pt"))
+    for name in (name for name in mean if name.endswith(("weight", "bias"))):
+        assert torch.allclose(mean[name], (two[name] + three[name]) / 2, atol=1e-6), name
+    statistics = [name for name in mean if name.endswith("running_mean")]
+    assert not any(torch.allclose(mean[name], three[name], atol=1e-6) for name in statistics)
+    tracked = {int(mean[name]) for name in mean if name.endswith("num_batches_tracked")}
+    assert tracked == {4}, "two batches, in two passes each"
+    (member,) = Bundle.read(run.bundle).members
+    assert equal(member, mean)
+    scored = pd.read_csv(run.folder / "averaged.csv")
+    assert list(zip(scored["stage"], scored["averaged"], strict=True)) == [(1, 2)]
+    assert scored[["mean_dice", "threshold", "validation_loss"]].notna().all(axis=None)
+
+
+def test_a_stage_starts_from_the_mean_of_the_one_before(squares, tiny, tmp_path):
+    learns_nothing = "{epochs: 1, images_per_epoch: 4, start_from: averaged, optimizer: {name: sgd, lr: 1e-30}}"
+    stages = f"[{{epochs: 2, images_per_epoch: 4, swa: 1, optimizer: {{lr: 0.05}}}}, {learns_nothing}]"
+    run = train(squares, override(tiny, [f"train.stages={stages}", "train.keep_every=1"]), tmp_path / "run")
+    started, mean = (weights_of(run, file) for file in ("stage-2-epoch-1.pt", "averaged/stage-1.pt"))
+    assert equal(started, mean, part=".weight")
+    assert not equal(started, weights_of(run, "stage-1-epoch-2.pt"), part=".weight")
+
+
+def test_snapshots_become_an_ensemble(squares, tiny, undisturbed, tmp_path):
+    """The weights at the end of each cycle, all in one bundle; nothing else of the training changes."""
+    run = train(squares, override(tiny, ["train.keep=snapshots"]), tmp_path / "run")
+    assert same_kept(run, undisturbed[0])
+    first, second = Bundle.read(run.bundle).members
+    assert equal(first, weights_of(run, "snapshots/stage-2-cycle-1.pt"))
+    assert equal(second, weights_of(run, "snapshots/stage-2-cycle-2.pt"))
+    assert not equal(first, second, part="segmentation_head")
+
+
+def test_more_cycles_than_steps_are_refused(squares, tiny, tmp_path):
+    with pytest.raises(RecipeError, match=r"stages\.1\.schedule: 9 cycles do not fit into the 8 steps of 2 epochs"):
+        train(squares, override(tiny, ["train.stages.1.schedule.cycles=9"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_best_epochs_are_kept_and_no_others(undisturbed):
+    run, _ = undisturbed
+    table = pd.read_csv(run.folder / "metrics.csv")
+    ranked = table.sort_values("mean_dice", ascending=False, kind="stable").head(2)
+    other = table.sort_values("global_iou", ascending=False, kind="stable").head(1)
+    expected = {f"stage-{row.stage}-epoch-{row.epoch}.pt" for row in pd.concat([ranked, other]).itertuples()}
+    assert {file.name for file in (run.last.parent / "best").iterdir()} == expected
+    assert len(expected) in (2, 3)
+
+
+def test_plateau_may_watch_the_loss(squares, tiny, tmp_path):
+    """A loss that falls a little each epoch, and a score that stays: the score's plateau cuts, the loss's does not."""
+    rates = {}
+    for watch in ("score", "loss"):
+        schedule = f"{{name: plateau, patience: 0, watch: {watch}}}"
+        stage = f"{{epochs: 3, images_per_epoch: 4, optimizer: {{name: sgd, lr: 1e-3}}, schedule: {schedule}}}"
+        run = train(squares, override(tiny, [f"train.stages=[{stage}]", "train.ema_decay=null"]), tmp_path / watch)
+        table = pd.read_csv(run.folder / "metrics.csv")
+        falls = {"score": -table["mean_dice"], "loss": table["validation_loss"]}[watch].diff()[1:] < 0
+        expected = 1e-3 * 0.1 ** np.cumsum([0, 0, *~falls])[:3]
+        assert table["lr"].to_numpy() == pytest.approx(expected)
+        rates[watch] = expected[-1]
+
+
+# what is refused, and what goes wrong
+
+
+def test_what_the_recipe_alone_says_is_refused_before_any_data_is_read(tiny, tmp_path):
+    """There is no dataset at all."""
+    for change, said in (
+        ("network.encoder=resnet19", "no encoder 'resnet19'; did you mean .*resnet18"),
+        ("data.input_hw=[36, 32]", r"data\.input_hw: \[36, 32\] is not a multiple of 8"),
+        ("train.stages.1.input_hw=[36, 32]", r"train\.stages\.1\.input_hw: \[36, 32\] is not a multiple of 8"),
+        ("network.encoder_weights=gone.pth", r"gone\.pth: no such weights file"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            train(tmp_path / "none", override(tiny, [change]), tmp_path / "run")
+    mean_image = override(tiny, ["data.normalise=mean_image", "train.stages.1.input_hw=[40, 40]"])
+    with pytest.raises(ModelError, match=r"mean_image is an image of data\.input_hw, and goes with no other size"):
+        train(tmp_path / "none", mean_image, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_memory_that_runs_out_within_a_step_is_told(squares, tiny, tmp_path, monkeypatch):
+    """The allocator's own error, as a network too large would bring it about."""
+    monkeypatch.setattr("segsmith.modeling.train.objective", lambda *_: torch.empty(2**60).sum())
+    with pytest.raises(ModelError, match=r"out of memory: train\.batch_size=4 with train\.accumulate=2 is passes of 2"):
+        train(squares, tiny, tmp_path / "run")
+    assert Run(tmp_path / "run").recipe() == tiny
+
+
+def test_a_loss_that_explodes_within_a_run_keeps_the_last_good_checkpoint(squares, tiny, tmp_path, monkeypatch):
+    """From the second epoch on, losses are a million times larger, for so many steps that it is no accident."""
+    long = override(tiny, ["train.stages=[{epochs: 9, images_per_epoch: 16}]", "train.accumulate=1"])
+    told: list[Step] = []
+
+    def exploding(recipe: Recipe, stage: Stage, *rest: Any) -> torch.Tensor:
+        return objective(recipe, stage, *rest) * (1e6 if torch.is_grad_enabled() and len(told) > 5 else 1)
+
+    monkeypatch.setattr("segsmith.modeling.train.objective", exploding)
+    with pytest.raises(ModelError, match=r"the loss became .* in stage 1, epoch 4, step 3"):
+        train(squares, long, tmp_path / "run", watch=told.append)
+    run = Run(tmp_path / "run")
+    failed = json.loads((run.folder / "failed-batch.json").read_text())
+    assert (failed["epoch"], failed["step"], failed["what"]) == (4, 3, "loss")
+    known = set(pd.read_csv(run.folder / "folds.csv", dtype=str)["chip"])
+    assert set(failed["images"]) <= known
+    assert len(failed["images"]) == 4
+    assert load_state(run.last)["position"]["epoch"] == 3
 
 
 @pytest.mark.parametrize(
@@ -546,13 +772,17 @@ def test_a_loss_that_is_no_number(squares, tiny, tmp_path, epochs):
     stage = f"{{epochs: {epochs}, images_per_epoch: 4, optimizer: {{lr: 1e30}}, schedule: {{name: constant}}}}"
     with pytest.raises(ModelError) as caught:
         train(squares, override(tiny, [f"train.stages=[{stage}]"]), tmp_path / "run")
-    assert "the loss became " in str(caught.value)
-    assert "in stage 1, epoch " in str(caught.value)
-    assert "lower train.stages.0.optimizer.lr, or set train.gradient_clip=1" in str(caught.value)
+    said = str(caught.value)
+    assert re.search("the (validation )?loss became (nan|inf) in stage 1, epoch 1, step 1", said)
+    assert "lower train.stages.0.optimizer.lr, or set train.gradient_clip=1" in said
     assert not Run(tmp_path / "run").bundle.exists()
+    failed = json.loads((tmp_path / "run" / "failed-batch.json").read_text())
+    assert len(failed["images"]) == 4
+    assert f"{', '.join(failed['images'][:3])} and 1 more" in said
+    assert not (tmp_path / "run" / "checkpoints" / "last.pt").exists(), "of weights that are no numbers"
 
 
-# normalisation and quantisation
+# images of other kinds, and levels
 
 
 def test_images_of_one_band_padded(make_squares, tiny, tmp_path):
@@ -561,43 +791,12 @@ def test_images_of_one_band_padded(make_squares, tiny, tmp_path):
     changes = [*ONE_EPOCH, "data.fit=pad", "data.normalise=imagenet"]
     bundle = Bundle.read(train(data, override(tiny, changes), tmp_path / "run").bundle)
     assert bundle.mean == (pytest.approx(np.mean(IMAGENET_MEAN)),)
-    assert bundle.network()(torch.zeros(1, 1, 32, 32, dtype=torch.uint8)).shape == (1, 1, 32, 32)
-
-
-def test_normalisation_by_imagenet_or_as_measured(squares, tiny):
-    dataset = Dataset.open(squares)
-    pixels = np.concatenate([dataset.image(n).reshape(-1, 3) for n in range(len(dataset))]) / 255
-    mean, std = normalisation(dataset, tiny)
-    assert mean == pytest.approx(pixels.mean(axis=0).tolist())
-    assert std == pytest.approx(pixels.std(axis=0).tolist())
-    assert normalisation(dataset, override(tiny, ["data.normalise=imagenet"])) == (IMAGENET_MEAN, IMAGENET_STD)
-
-
-def test_a_deviation_of_nothing_does_not_divide_by_nothing(squares, tiny):
-    dataset = Dataset.open(squares)
-    black = replace(dataset, images=dataset.images.assign(band_mean=[[0, 0, 0]] * 24, band_std=[[0, 0, 0]] * 24))
-    assert normalisation(black, tiny) == ((0, 0, 0), (1 / 255,) * 3)
-
-
-def test_bands_that_cannot_be_normalised(squares, make_squares, tiny, tmp_path):
-    imagenet = override(tiny, ["data.normalise=imagenet"])
-    four = Dataset.open(make_squares(tmp_path / "four", bands=4))
-    with pytest.raises(ModelError, match=r"1 or 3 bands, the images have 4; set data\.normalise=measured"):
-        normalisation(four, imagenet)
-    assert len(normalisation(four, tiny)[0]) == 4
-    dataset = Dataset.open(squares)
-    mixed = replace(dataset, images=dataset.images.assign(bands=[1, 3] * 12))
-    with pytest.raises(ModelError, match="images have 1, 3 bands; one training takes images of one kind"):
-        normalisation(mixed, tiny)
-    labels = ingest(dataset.raw, assume_hw=(32, 32))
-    with pytest.raises(ModelError, match="indexed without its images; inspect it with them"):
-        normalisation(labels, tiny)
+    (network,) = bundle.networks()
+    assert network(torch.zeros(1, 1, 32, 32, dtype=torch.uint8))["mask"].shape == (1, 1, 32, 32)
 
 
 def test_probabilities_are_rounded_to_levels():
-    probabilities = np.array([0.0, 0.001, 0.003, 0.4, 0.5, 0.999, 1.0])
-    logits = torch.logit(torch.tensor(probabilities)).float().reshape(1, 1, 1, -1)
-    levels = quantised(logits)
+    levels = quantised(torch.tensor([0.0, 0.001, 0.003, 0.4, 0.5, 0.999, 1.0]).reshape(1, 1, 1, -1))
     assert levels.dtype == np.uint8
     assert levels.shape == (1, 1, 1, 7)
     assert levels.ravel().tolist() == [0, 0, 1, 102, 128, 255, 255]

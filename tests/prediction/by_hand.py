@@ -70,6 +70,8 @@ def decided(probabilities: np.ndarray, level: int, smallest_area: int) -> np.nda
 
 def score(metric: str, predicted: Iterable[np.ndarray], truths: Iterable[np.ndarray]) -> float:
     """A metric over images, from what segsmith.modeling.metrics says it is."""
+    if metric == "global_accuracy":
+        return float(np.mean([mask == truth for mask, truth in zip(predicted, truths, strict=True)]))
     pairs = [(pixels(mask), pixels(truth)) for mask, truth in zip(predicted, truths, strict=True)]
     if metric.startswith("global_"):
         tp = sum(len(mask & truth) for mask, truth in pairs)

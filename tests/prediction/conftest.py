@@ -66,7 +66,7 @@ def make_bundle() -> MakeBundle:
         torch.manual_seed(0)
         built = build_network(recipe.network, 1, (0.5,) * bands, (0.25,) * bands)
         return Bundle(
-            weights=built.state_dict(),
+            members=(built.state_dict(),),
             recipe=recipe,
             mean=(0.5,) * bands,
             std=(0.25,) * bands,

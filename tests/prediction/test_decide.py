@@ -85,10 +85,10 @@ def test_it_is_stored_in_the_bundle_and_beside_it(made):
     after = Bundle.read(made.folder / "bundle.safetensors")
     assert after.decision == decision
     assert json.loads((made.folder / "decision.json").read_text()) == json.loads(json.dumps(asdict(decision)))
-    assert {name: tensor.tolist() for name, tensor in after.weights.items()} == {
-        name: tensor.tolist() for name, tensor in before.weights.items()
+    assert {name: tensor.tolist() for name, tensor in after.members[0].items()} == {
+        name: tensor.tolist() for name, tensor in before.members[0].items()
     }
-    assert replace(after, weights={}, decision=before.decision) == replace(before, weights={})
+    assert replace(after, members=(), decision=before.decision) == replace(before, members=())
 
 
 def test_the_recipe_names_the_metric_and_another_may_stand_in(make_run):
@@ -151,7 +151,7 @@ def test_memory_does_not_grow_with_the_number_of_images():
         search = Search("mean_iou_map", np.array(LEVELS), np.array(AREAS), PARTS)
         counts = np.ones((len(LEVELS), len(AREAS)), np.int64)
         for place in range(images):
-            search.add(place, counts, counts, 1)
+            search.add(place, counts, counts, 1, 100)
         return sum(value.nbytes if isinstance(value, np.ndarray) else 0 for value in vars(search).values())
 
     assert held(1) == held(500) > 0

@@ -49,8 +49,8 @@ def scores_by_hand(predicted: list[np.ndarray], truths: list[np.ndarray]) -> dic
             found[name] = score("mean_dice", *zip(*chosen, strict=True))
     right = sum(int((mask & truth).sum()) for mask, truth in zip(predicted, truths, strict=True))
     marked, true = sum(int(mask.sum()) for mask in predicted), sum(int(truth.sum()) for truth in truths)
-    found["precision"] = right / marked if marked else float(true == 0)
-    found["recall"] = right / true if true else float(marked == 0)
+    found["global_precision"] = right / marked if marked else float(true == 0)
+    found["global_recall"] = right / true if true else float(marked == 0)
     return found
 
 
@@ -64,8 +64,8 @@ def test_every_number_and_what_all_empty_scores(made, held_out):
     assert {found.name: found.all_empty for found in evaluation.scores} == pytest.approx(all_empty)
     assert len(set(expected.values())) >= 8, "numbers that are told apart"
     assert all_empty["dice_empty"] == 1
-    assert all_empty["dice_foreground"] == all_empty["recall"] == 0
-    assert evaluation.score("recall").value == pytest.approx(expected["recall"])
+    assert all_empty["dice_foreground"] == all_empty["global_recall"] == 0
+    assert evaluation.score("global_recall").value == pytest.approx(expected["global_recall"])
 
 
 def test_images_are_of_the_held_out_fold_with_one_decision(made, held_out):
@@ -125,8 +125,8 @@ def test_intervals_hold_their_score_and_are_the_bootstrap_over_images(made, held
     dice = [images["dice"].to_numpy()[rng.integers(0, len(images), len(images))].mean() for _ in range(4000)]
     for name, others in (
         ("mean_dice", dice),
-        ("precision", [right / marked for right, marked, _ in drawn]),
-        ("recall", [right / true for right, _, true in drawn]),
+        ("global_precision", [right / marked for right, marked, _ in drawn]),
+        ("global_recall", [right / true for right, _, true in drawn]),
         ("global_iou", [right / (marked + true - right) for right, marked, true in drawn]),
     ):
         found = evaluation.score(name)
@@ -182,7 +182,7 @@ def test_only_empty_and_no_empty_images(make_run, truth, absent, precision, reca
     evaluation = evaluate(made.folder)
     names = {found.name for found in evaluation.scores}
     assert {"dice_foreground", "dice_empty"} - names == {absent}
-    for name, value in (("precision", precision), ("recall", recall), ("mean_dice", float(not truth))):
+    for name, value in (("global_precision", precision), ("global_recall", recall), ("mean_dice", float(not truth))):
         found = evaluation.score(name)
         assert (found.low, found.value, found.high, found.all_empty) == (value,) * 4
 

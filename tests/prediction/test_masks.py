@@ -45,6 +45,29 @@ def test_every_class_is_decided_alone():
     assert decided(planes, 200, 2).tolist() == [[[True, True, False]], [[False, True, True]]]
 
 
+def test_exclusive_classes_share_no_pixel_and_the_most_probable_has_it():
+    planes = np.array([[[200, 90, 130, 80, 0]], [[100, 110, 130, 0, 70]]], np.uint8)
+    assert decided(planes, 90, 0).tolist() == [[[1, 1, 1, 0, 0]], [[1, 1, 1, 0, 0]]]
+    found = decided(planes, 90, 0, exclusive=True)
+    assert found.tolist() == [[[1, 0, 0, 0, 0]], [[0, 1, 1, 0, 0]]], "of equal ones the later"
+
+
+def test_what_was_too_small_is_background_and_not_the_next_class():
+    planes = np.array([[[100, 100, 100]], [[0, 200, 0]]], np.uint8)
+    assert decided(planes, 90, 2, exclusive=True).sum() == 0, "three objects of one pixel each"
+    assert decided(planes, 90, 2).tolist() == [[[1, 1, 1]], [[0, 0, 0]]]
+
+
+@settings(deadline=None, max_examples=80)
+@given(SHAPES.flatmap(lambda shape: arrays(np.uint8, (3, *shape), elements=VALUES)), st.sampled_from([1, 2, 101, 255]))
+def test_exclusive_is_the_most_probable_of_the_classes_that_reach_the_level(planes, level):
+    found = decided(planes, level, 0, exclusive=True)
+    for row, column in np.ndindex(planes.shape[1:]):
+        reaching = [(value, n) for n, value in enumerate(planes[:, row, column].tolist()) if value >= level]
+        winner = max(reaching)[1] if reaching else None
+        assert found[:, row, column].tolist() == [n == winner for n in range(3)]
+
+
 def test_pixels_that_touch_at_a_corner_are_one_object():
     diagonal = np.eye(5, dtype=np.uint8) * 255
     assert decided(diagonal[None], 255, 5).sum() == 5

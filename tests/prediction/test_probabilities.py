@@ -3,7 +3,9 @@
 import itertools
 import os
 import signal
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,9 @@ from torch import Tensor, nn
 
 from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
+from segsmith.data.ingest_masks import ingest
 from segsmith.errors import DataError, ModelError
+from segsmith.modeling.networks import Outputs
 from segsmith.prediction.probabilities import VIEWS, Predictor, ProbabilityFiles, predict_chips
 
 SQUARE = ("data.input_hw=[32,32]", "predict.batch_size=4")
@@ -25,9 +29,9 @@ class Echo(nn.Module):
         super().__init__()
         self.batches: list[int] = []
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Outputs:
         self.batches.append(len(images))
-        return (images[:, :1].float() - 127.5) / 32
+        return {"mask": (images[:, :1].float() - 127.5) / 32}
 
 
 def echoed(image: np.ndarray) -> np.ndarray:
@@ -41,7 +45,7 @@ def noise(*hw: int, bands: int = 3, seed: int = 0) -> np.ndarray:
 
 def echo(bundle) -> Predictor:
     predictor = Predictor(bundle)
-    predictor.network = Echo()
+    predictor.networks = [Echo()]
     return predictor
 
 
@@ -53,7 +57,7 @@ def test_every_view_is_undone_exactly(make_bundle, flips, count):
     assert found.shape == (1, 32, 32)
     assert found.dtype == np.uint8
     assert (found[0] == echoed(image)).all()
-    assert predictor.network.batches == [1] * count
+    assert predictor.networks[0].batches == [1] * count
 
 
 @pytest.mark.parametrize(
@@ -82,14 +86,31 @@ def test_probabilities_are_averaged_and_not_logits(make_bundle):
     class Moody(Echo):
         """Sure of yes in the first view, of no in the second."""
 
-        def forward(self, images: Tensor) -> Tensor:
+        def forward(self, images: Tensor) -> Outputs:
             self.batches.append(len(images))
-            return torch.full((len(images), 1, *images.shape[2:]), 2.0 if len(self.batches) == 1 else -50.0)
+            return {"mask": torch.full((len(images), 1, *images.shape[2:]), 2.0 if len(self.batches) == 1 else -50.0)}
 
     predictor = Predictor(make_bundle(*SQUARE, "predict.flips=horizontal"))
-    predictor.network = Moody()
+    predictor.networks = [Moody()]
     (found,) = predictor([noise(32, 32)])
     assert (found == round(255 / (1 + np.exp(-2.0)) / 2)).all()
+
+
+def test_probabilities_of_several_networks_are_averaged(make_bundle):
+    """As those of each of them alone, and the decision stays one."""
+    one = make_bundle(*SQUARE)
+    (weights,) = one.members
+    torch.manual_seed(1)
+    other = {
+        name: torch.randn_like(tensor) / 3 if "segmentation_head" in name else tensor
+        for name, tensor in weights.items()
+    }
+    image = noise(40, 24)
+    (first,), (second,), (both,) = (
+        Predictor(replace(one, members=members))([image]) for members in ((weights,), (other,), (weights, other))
+    )
+    assert np.abs(first.astype(int) - second).max() > 20, "the networks see different things"
+    assert np.abs(both - (first.astype(int) + second) / 2).max() <= 1.5, "but for rounding"
 
 
 @pytest.mark.parametrize("hw", [(13, 11), (32, 11), (31, 32), (32, 32)])
@@ -131,7 +152,7 @@ def test_images_stream_in_order_a_batch_at_a_time(make_bundle):
     assert taken == [0, 1, 2, 3], "no more than a batch is held"
     found = [first, *stream]
     assert [number for number, _, _ in found] == list(range(10))
-    assert predictor.network.batches == [4, 4, 2]
+    assert predictor.networks[0].batches == [4, 4, 2]
     for number, image, probabilities in found:
         assert (image == noise(8 + number, 9, seed=number)).all()
         assert (probabilities[0] == echoed(image)).all()
@@ -184,11 +205,26 @@ def test_what_is_there_is_not_made_again(undone, make_bundle):
     files.write(ids[2], kept)
     predictor = echo(make_bundle(*SQUARE, "predict.flips=none"))
     predict_chips(predictor, cut(dataset, predictor.recipe.data), [5, 2, 7], files, "images")
-    assert predictor.network.batches == [2]
+    assert predictor.networks[0].batches == [2]
     assert [image_id for image_id in ids if files.has(image_id)] == [ids[2], ids[5], ids[7]]
     assert (files.read(ids[2]) == kept).all()
     predict_chips(predictor, cut(dataset, predictor.recipe.data), [5, 2, 7], files, "images")
-    assert predictor.network.batches == [2]
+    assert predictor.networks[0].batches == [2]
+
+
+def test_nothing_is_predicted_where_labels_are_left_open(tmp_path, make_bundle):
+    pixels, levels = noise(12, 14), np.zeros((12, 14), np.uint8)
+    levels[2:5, 3:9], levels[3:9, 7:], levels[11] = 1, 255, 2
+    for name, written in (("images", pixels), ("masks", levels)):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "a.png"), written)
+    dataset = ingest(tmp_path)
+    predictor = echo(make_bundle(*SQUARE, "data.fit=pad", "predict.flips=none"))
+    files = ProbabilityFiles(tmp_path / "probabilities", ("ship",))
+    predict_chips(predictor, cut(dataset, predictor.recipe.data), [0], files, "images")
+    expected = np.where(levels == 255, 0, echoed(pixels[:, :, ::-1]))
+    assert np.abs(files.read("a")[0].astype(int) - expected).max() <= 1
+    assert not files.read("a")[0][levels == 255].any()
 
 
 def test_killed_between_two_files_only_whole_ones_are_there(undone, make_bundle):

@@ -1,95 +1,176 @@
-"""Sample -> Sample: flips, moves, colour and noise, described first and applied once.
+"""Sample -> Sample: moves, colour and noise, described first and applied once.
 
-Geometry composes into one affine map and one warp, colour into one table of 256 levels. What is drawn depends on the
-given generator alone, and the draws are the same whatever is switched on, so that turning one change on leaves the
-others as they were.
+Geometry composes into one map, colour into one table and one matrix. What is drawn depends on the given generator
+alone, and the draws are the same whatever is switched on, so that turning one change on leaves the others as they were.
 """
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from segsmith import recipe
+from segsmith.data.colour import ColourMatrix, Table, coloured, hue_matrix, level_table
+from segsmith.data.noise import noisy
+from segsmith.data.warp import Elastic, Matrix, Warp
+from segsmith.errors import DataError
 from segsmith.types import HW, ClassMask, Image, Mask
 
-Matrix = Float[np.ndarray, "3 3"]
+Square = tuple[int, int, int]
+"""Top, left and side, pixels."""
+DRAWS = 20, 20
+"""Numbers drawn for one sample. More are added behind, so that those before stay what they were."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One drawn augmentation. `matrix` maps input to output pixels; `table` maps each of 256 levels."""
+    """One drawn augmentation: what happens, in this order."""
 
-    matrix: Matrix | None
-    table: UInt8[np.ndarray, " 256"] | None
-    blur_sigma: float
-    noise_sigma: float
-    noise_seed: int
-    cutout: tuple[int, int, int] | None
-    """Top, left and side of the blanked square, pixels."""
+    warp: Warp | None = None
+    colours: ColourMatrix | None = None
+    table: Table | None = None
+    blur_sigma: float = 0.0
+    noise_sigma: float = 0.0
+    noise_seed: int = 0
+    cutouts: tuple[Square, ...] = ()
+    zoom: float = 1.0
+    """How much larger things are seen; distortions, which enlarge and shrink, are left out of it."""
+    words: tuple[str, ...] = ()
+    """What was drawn, for people."""
+
+    def apply(
+        self, image: Image, mask: Mask, valid: ClassMask | None, padding: str
+    ) -> tuple[Image, Mask, ClassMask | None]:
+        """The changed image, mask and usable pixels, of the same size. `padding`, as in a recipe, stands where the map
+        looks outside."""
+        if self.warp is not None:
+            image, mask, valid = self.warp.apply(image, mask, valid, padding)
+        image = coloured(image, self.table, self.colours)
+        if self.blur_sigma > 0:
+            image = np.atleast_3d(cv2.GaussianBlur(image, (0, 0), self.blur_sigma))
+        if self.noise_sigma > 0:
+            image = noisy(image, self.noise_sigma, self.noise_seed)
+        if self.cutouts:
+            mean = image.mean(axis=(0, 1)).astype(np.uint8)
+            image = image.copy()
+            for top, left, side in self.cutouts:
+                image[top : top + side, left : left + side] = mean
+        return image, mask, valid
 
 
 def draw_change(options: recipe.Augment, hw: HW, rng: np.random.Generator) -> Change:
     """Draw what happens to one sample of `hw` pixels."""
-    u = rng.random(20)
-    height, width = hw
-    matrix = np.eye(3)
-    if u[0] < options.hflip:
-        matrix = np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1.0]]) @ matrix
-    if u[1] < options.vflip:
-        matrix = np.array([[1, 0, 0], [0, -1, height - 1], [0, 0, 1.0]]) @ matrix
-    if u[2] < options.transpose:
-        matrix = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1.0]]) @ matrix
-    if u[3] < options.affine:
-        angle = np.deg2rad(options.rotate * (2 * u[4] - 1))
-        zoom = (1 + options.scale) ** (2 * u[5] - 1)
-        shift = np.array([width, height]) * options.shift * (2 * u[6:8] - 1)
-        matrix = _about_centre(angle, zoom, shift, hw) @ matrix
-    table = None
+    u, v = (rng.random(count).tolist() for count in DRAWS)
+    words: list[str] = []
+    warp, zoom = _drawn_warp(options, hw, u, v, words)
+    table, colours = None, None
     if u[8] < options.colour:
-        levels = np.arange(256) / 255
         gamma = (1 + options.gamma) ** (2 * u[9] - 1)
         contrast = 1 + options.contrast * (2 * u[10] - 1)
         brightness = options.brightness * (2 * u[11] - 1)
-        table = np.rint(255 * np.clip((levels**gamma - 0.5) * contrast + 0.5 + brightness, 0, 1)).astype(np.uint8)
-    side = max(1, round(options.cutout_size * min(hw)))
-    cutout = (int(u[17] * (height - side + 1)), int(u[18] * (width - side + 1)), side)
+        table = level_table(gamma, contrast, brightness)
+        words.append(f"brightness {brightness:+.2f}, contrast {contrast:.2f}, gamma {gamma:.2f}")
+        if options.hue or options.saturation:
+            turns, saturation = options.hue * (2 * v[0] - 1), 1 + options.saturation * (2 * v[1] - 1)
+            colours = hue_matrix(turns, saturation)
+            words.append(f"hue {360 * turns:+.0f}°, saturation {saturation:.2f}")
+    if v[2] < options.invert:
+        table = 255 - (np.arange(256, dtype=np.uint8) if table is None else table)
+        words.append("inverted")
+    blur_sigma = options.blur_sigma * u[13] if u[12] < options.blur else 0.0
+    noise_sigma = options.noise_sigma * u[15] if u[14] < options.noise else 0.0
+    words += [f"blur {blur_sigma:.1f}"] * (blur_sigma > 0) + [f"noise {noise_sigma:.1f}"] * (noise_sigma > 0)
+    cutouts: tuple[Square, ...] = ()
+    if u[16] < options.cutout:
+        more = np.random.default_rng(int(v[3] * 2**31)).random((options.cutouts - 1, 2))
+        side = max(1, round(options.cutout_size * min(hw)))
+        cutouts = tuple(
+            (int(down * (hw[0] - side + 1)), int(right * (hw[1] - side + 1)), side)
+            for down, right in [(u[17], u[18]), *more.tolist()]
+        )
+        words.append("cutout" if len(cutouts) == 1 else f"{len(cutouts)} cutouts")
     return Change(
-        matrix=None if np.array_equal(matrix, np.eye(3)) else matrix,
+        warp=warp,
+        colours=colours,
         table=table,
-        blur_sigma=options.blur_sigma * u[13] if u[12] < options.blur else 0.0,
-        noise_sigma=options.noise_sigma * u[15] if u[14] < options.noise else 0.0,
+        blur_sigma=blur_sigma,
+        noise_sigma=noise_sigma,
         noise_seed=int(u[19] * 2**31),
-        cutout=cutout if u[16] < options.cutout else None,
+        cutouts=cutouts,
+        zoom=zoom,
+        words=tuple(words),
     )
 
 
-def apply_change(
-    change: Change, image: Image, mask: Mask, valid: ClassMask | None, padding: str
-) -> tuple[Image, Mask, ClassMask | None]:
-    """The changed image, mask and usable pixels, of the same size. `padding` ('reflect' or 'zero') stands where the
-    map looks outside."""
-    if change.matrix is not None:
-        border = cv2.BORDER_REFLECT_101 if padding == "reflect" else cv2.BORDER_CONSTANT
-        image = _warped(image, change.matrix, cv2.INTER_LINEAR, border)
-        planes = np.ascontiguousarray(mask.transpose(1, 2, 0)).view(np.uint8)
-        mask = _warped(planes, change.matrix, cv2.INTER_NEAREST, border).transpose(2, 0, 1).view(bool)
-        if valid is not None:  # a pixel that is mixed from an unusable one is not usable either
-            unusable = (~valid).view(np.uint8)[:, :, None] * np.uint8(255)
-            valid = _warped(unusable, change.matrix, cv2.INTER_LINEAR, border)[:, :, 0] == 0
-    if change.table is not None:
-        image = np.atleast_3d(cv2.LUT(image, change.table))
-    if change.blur_sigma > 0:
-        image = np.atleast_3d(cv2.GaussianBlur(image, (0, 0), change.blur_sigma))
-    if change.noise_sigma > 0:
-        noise = np.random.default_rng(change.noise_seed).standard_normal(image.shape, np.float32)
-        image = np.clip(np.rint(image + change.noise_sigma * noise), 0, 255).astype(np.uint8)
-    if change.cutout is not None:
-        top, left, side = change.cutout
-        image = image.copy()
-        image[top : top + side, left : left + side] = image.mean(axis=(0, 1)).astype(np.uint8)
-    return image, mask, valid
+def flips_only(options: recipe.Augment) -> recipe.Augment:
+    """The same options without any change but flips and transposes, whose draws stay as they were."""
+    off = dict.fromkeys(("affine", "crop", "elastic", "grid", "optical", "colour", "invert", "blur", "noise"), 0.0)
+    return options.model_copy(update=off | {"cutout": 0.0, "cutmix": 0.0})
+
+
+def check_augment(options: recipe.Recipe, bands: int) -> None:
+    """Whether every stage's augmentation can be done to images of `bands` bands.
+
+    Raises DataError naming the option where it cannot.
+    """
+    for number, stage in enumerate(options.train.stages):
+        for name, augment in (("augment", stage.augment), ("augment_last", stage.augment_last)):
+            if augment is None or not augment.colour or bands == 3:
+                continue
+            for option in ("hue", "saturation"):
+                if strength := getattr(augment, option):
+                    raise DataError(
+                        f"train.stages.{number}.{name}.{option}={strength:g} is for images of three bands, these have "
+                        f"{bands}; set it to 0"
+                    )
+
+
+def _drawn_warp(
+    options: recipe.Augment,
+    hw: HW,
+    u: list[float],
+    v: list[float],
+    words: list[str],
+) -> tuple[Warp | None, float]:
+    """How a sample moves, and how much larger it is then seen; None where it stays."""
+    height, width = hw
+    matrix, zoom = np.eye(3), 1.0
+    if u[0] < options.hflip:
+        matrix = np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1.0]]) @ matrix
+        words.append("left-right")
+    if u[1] < options.vflip:
+        matrix = np.array([[1, 0, 0], [0, -1, height - 1], [0, 0, 1.0]]) @ matrix
+        words.append("upside down")
+    if u[2] < options.transpose:
+        matrix = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1.0]]) @ matrix
+        words.append("transposed")
+    if u[3] < options.affine:
+        degrees = options.rotate * (2 * u[4] - 1)
+        zoom = (1 + options.scale) ** (2 * u[5] - 1)
+        shift = np.array([width, height]) * options.shift * (2 * np.array(u[6:8]) - 1)
+        matrix = _about_centre(np.deg2rad(degrees), zoom, shift, hw) @ matrix
+        words.append(f"affine {degrees:+.0f}°, x {zoom:.2f}, shifted {shift[0]:+.0f} {shift[1]:+.0f} px")
+    if v[4] < options.crop:
+        side = 1 - (1 - options.crop_least) * v[5]
+        left, top = v[6] * (1 - side) * width, v[7] * (1 - side) * height
+        matrix = _enlarged(side, left, top) @ matrix
+        zoom /= side
+        words.append(f"crop x {1 / side:.2f}")
+    elastic, cells, lens = None, None, 0.0
+    if v[8] < options.elastic and options.elastic_alpha:
+        elastic = Elastic(options.elastic_alpha, options.elastic_sigma, int(v[9] * 2**31))
+        words.append("elastic")
+    if v[10] < options.grid and options.grid_stretch:
+        draws = np.random.default_rng(int(v[11] * 2**31)).random((2, options.grid_cells))
+        cells = 1 + options.grid_stretch * (2 * draws - 1)
+        words.append("grid")
+    if v[12] < options.optical:
+        lens = options.optical_strength * (2 * v[13] - 1)
+        words.append(f"lens {lens:+.2f}")
+    if elastic is None and cells is None and not lens and np.array_equal(matrix, np.eye(3)):
+        return None, 1.0
+    return Warp(matrix, elastic, cells, lens), zoom
 
 
 def _about_centre(angle: float, zoom: float, shift: Float[np.ndarray, " 2"], hw: HW) -> Matrix:
@@ -104,6 +185,6 @@ def _about_centre(angle: float, zoom: float, shift: Float[np.ndarray, " 2"], hw:
     return np.asarray(centre @ turn @ np.linalg.inv(centre))
 
 
-def _warped(pixels: UInt8[np.ndarray, "h w c"], matrix: Matrix, how: int, border: int) -> UInt8[np.ndarray, "h w c"]:
-    height, width = pixels.shape[:2]
-    return np.atleast_3d(cv2.warpAffine(pixels, matrix[:2], (width, height), flags=how, borderMode=border))
+def _enlarged(side: float, left: float, top: float) -> Matrix:
+    """The part from `left`, `top` (edges, not centres of pixels) and of `side` of the image becomes the whole."""
+    return np.array([[1, 0, (0.5 - left - 0.5 * side)], [0, 1, (0.5 - top - 0.5 * side)], [0, 0, side]]) / side

@@ -1,8 +1,9 @@
 """Samples -> batches. A batch is a pure function of (seed, stage, epoch, step): workers only make it come sooner."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from os import cpu_count
 from typing import Any
 
@@ -16,38 +17,35 @@ from torch.utils.data import Dataset as TorchDataset
 
 from segsmith import recipe
 from segsmith.data.chips import Chips
-from segsmith.data.samples import Sample, augmented, read_sample, with_extra
+from segsmith.data.samples import Sample, read_sample, with_extra
 from segsmith.data.sampling import EpochPlan
+from segsmith.data.stage_samples import Position, StageSamples
 from segsmith.errors import DataError
-
-Position = tuple[int, int, int]
-"""Epoch, position within the epoch, chip number: all that a sample depends on, beside the recipe."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images and truths (0 or 1) of `input_hw` pixels, and the chip numbers they are of."""
+    """Images and truths (0 or 1) of the size the network sees, and the chip numbers they are of."""
 
     images: UInt8[Tensor, "batch bands height width"]
     masks: UInt8[Tensor, "batch classes height width"]
     indices: Int64[Tensor, " batch"]
     valid: UInt8[Tensor, "batch height width"] | None
     """1 where a pixel is usable; None where all are."""
+    scale: Float[Tensor, " batch"]
+    """Log2 of the enlargement each sample is seen at, its chip's and its augmentation's; 0 for an untouched image."""
 
 
 class _Samples(TorchDataset[tuple[int, Sample | DataError]]):
-    def __init__(self, chips: Chips, augment: recipe.Augment | None, seeds: tuple[int, ...]):
-        self.chips, self.augment, self.seeds = chips, augment, seeds
+    def __init__(self, chips: Chips, read: Callable[[Position], Sample]):
+        self.chips, self.read = chips, read
 
     def __getitem__(self, position: Position) -> tuple[int, Sample | DataError]:
-        epoch, place, index = position
+        index = position[2]
         try:
-            sample = read_sample(self.chips, index)
+            sample = self.read(position)
         except DataError as error:  # raised by a worker, it would come with the worker's traceback in its message
             return index, error
-        if self.augment is not None:
-            rng = np.random.default_rng([*self.seeds, epoch, place])
-            sample = augmented(sample, self.augment, self.chips.options, rng)
         extra = self.chips.extra(index)
         return index, with_extra(sample, extra) if len(extra) else sample
 
@@ -57,21 +55,25 @@ class TrainingBatches:
 
     def __init__(self, chips: Chips, stage: recipe.Stage, plan: EpochPlan, workers: int):
         self.plan = plan
+        self.samples = StageSamples(chips, stage, plan)
         self._order: list[list[Position]] = []
-        samples = _Samples(chips, stage.augment, (plan.seed, plan.stage))
-        self._loader = _loader(samples, self._order, workers)
+        self._loader = _loader(_Samples(chips, self.samples.sample), self._order, workers)
 
     def epoch(
         self, epoch: int, first_step: int = 0, harder: Float[np.ndarray, " samples"] | None = None
     ) -> Iterator[Batch]:
         """The batches of an epoch, from `first_step` on, as an undisturbed epoch would give them; `harder` as in
         EpochPlan.draw."""
+        self._order[:] = self.positions(epoch, harder)[first_step:]
+        yield from _whole(self._loader)
+
+    def positions(self, epoch: int, harder: Float[np.ndarray, " samples"] | None = None) -> list[list[Position]]:
+        """What `samples` is asked for, batch by batch."""
         size = self.plan.batch_size
-        self._order[:] = [
+        return [
             [(epoch, step * size + place, int(index)) for place, index in enumerate(batch)]
             for step, batch in enumerate(self.plan.draw(epoch, harder))
-        ][first_step:]
-        yield from _whole(self._loader)
+        ]
 
 
 def chip_batches(chips: Chips, indices: Sequence[int], batch_size: int, workers: int) -> Iterator[Batch]:
@@ -80,13 +82,17 @@ def chip_batches(chips: Chips, indices: Sequence[int], batch_size: int, workers:
         [(0, place, int(index)) for place, index in enumerate(indices[first : first + batch_size], start=first)]
         for first in range(0, len(indices), batch_size)
     ]
-    yield from _whole(_loader(_Samples(chips, None, ()), order, workers))
+    yield from _whole(_loader(_Samples(chips, partial(_plain, chips)), order, workers))
 
 
 def default_workers(on_cpu: bool) -> int:
     """Worker processes for this machine: where the network shares the processors, half of them at most."""
     processors = cpu_count() or 1
     return min(8, processors // 2 if on_cpu else max(1, processors - 1))
+
+
+def _plain(chips: Chips, position: Position) -> Sample:
+    return read_sample(chips, position[2])
 
 
 def _loader(samples: _Samples, order: list[list[Position]], workers: int) -> "DataLoader[Any]":
@@ -125,6 +131,7 @@ def _collated(found: list[tuple[int, Sample | DataError]]) -> Batch | DataError:
         masks=torch.from_numpy(masks),
         indices=torch.tensor([index for index, _ in samples]),
         valid=valid,
+        scale=torch.tensor([sample.scale for _, sample in samples], dtype=torch.float32),
     )
 
 

@@ -26,7 +26,8 @@ def write_chips(chips: Chips, folder: Path, *, file_format: Format = "tif") -> i
 
     GeoTIFFs keep the place on the ground where the image has one, and a mask of the unusable pixels; JPEG takes the
     first three bands. In `ID_mask.png` a pixel is 0 or 255 for one class; for several it is 0 or the number of its
-    class from 1, the last one where they overlap. Raises WriteError if the folder holds anything, or cannot be written.
+    class from 1, the last one where they overlap, and 255 where it is unusable. Raises WriteError if the folder holds
+    anything, or cannot be written.
     """
     if folder.is_dir() and any(folder.iterdir()):
         raise WriteError(f"{folder}: is not empty; choose a new folder")
@@ -38,7 +39,7 @@ def write_chips(chips: Chips, folder: Path, *, file_format: Format = "tif") -> i
                 _write_tif(new / f"{name}.tif", chip, _place(chips, number))
             else:
                 _write_image(new / f"{name}.jpg", cv2.cvtColor(as_rgb(chip.image), cv2.COLOR_RGB2BGR))
-            _write_image(new / f"{name}_mask.png", _numbered(chip.mask))
+            _write_image(new / f"{name}_mask.png", _numbered(chip))
 
         for _ in track(in_threads(write, range(len(chips))), "chips", len(chips)):
             pass
@@ -79,11 +80,12 @@ def _write_image(path: Path, pixels: np.ndarray) -> None:
     path.write_bytes(content.tobytes())
 
 
-def _numbered(mask: np.ndarray) -> np.ndarray:
-    if len(mask) == 1:
-        only: ClassMask = mask[0]
+def _numbered(chip: Chip) -> np.ndarray:
+    if len(chip.mask) == 1:
+        only: ClassMask = chip.mask[0]
         return only.view(np.uint8) * np.uint8(255)
-    numbers = np.zeros(mask.shape[1:], np.uint8)
-    for number, plane in enumerate(mask, start=1):
+    numbers = np.zeros(chip.valid.shape, np.uint8)
+    for number, plane in enumerate(chip.mask, start=1):
         numbers[plane] = number
+    numbers[~chip.valid] = 255
     return numbers

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Bool, Float, Int, UInt8
 
 from segsmith import recipe
@@ -20,6 +21,8 @@ from segsmith.data.windows import Window, cover, scaled_hw
 from segsmith.errors import DataError
 from segsmith.progress import track
 from segsmith.types import HW, Image, Mask
+
+_COLUMNS = ("image", "top", "left", "scale", "objects", "foreground", "judged")
 
 
 class _Facts(NamedTuple):
@@ -93,6 +96,12 @@ class Chips:
             weight=worth[source][self.image],
         )
 
+    def table(self) -> pa.Table:
+        """What `chips_of` makes them of again, one row per chip."""
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        classes = pa.FixedSizeListArray.from_arrays(pa.array(self.present.ravel()), self.present.shape[1])
+        return pa.table(columns | {"present": classes})
+
     def pixels(self, chip: int) -> Image:
         return self.read(chip).image
 
@@ -140,6 +149,20 @@ def cut(dataset: Dataset, options: recipe.Data) -> Chips:
     )
 
 
+def chips_of(table: pa.Table, dataset: Dataset, options: recipe.Data) -> Chips:
+    """The chips that `Chips.table` told of, without reading an image; of the same dataset and options, or they mean
+    nothing."""
+    columns = {name: table[name].to_numpy() for name in _COLUMNS}
+    present = table["present"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return Chips(
+        dataset=dataset,
+        options=options,
+        present=present.reshape(len(table), len(dataset.classes)),
+        extra_levels=_extra(dataset, options),
+        **columns,
+    )
+
+
 def base_scale(dataset: Dataset, image: int, options: recipe.Data) -> float:
     """What an image is enlarged by before its chips are cut: 1, or what brings it to `gsd_m` metres a pixel."""
     if options.gsd_m is None:
@@ -164,7 +187,6 @@ def _whole_images(dataset: Dataset, options: recipe.Data) -> Chips:
     present[dataset.objects["image"], dataset.objects["class"]] = True
     labelled = np.zeros(count, bool)
     labelled[dataset.labelled] = True
-    pixels = table["height"].to_numpy(np.int64) * table["width"].to_numpy(np.int64)
     return Chips(
         dataset=dataset,
         options=options,
@@ -173,7 +195,7 @@ def _whole_images(dataset: Dataset, options: recipe.Data) -> Chips:
         left=np.zeros(count, np.int32),
         scale=np.ones(count),
         objects=table["objects"].to_numpy(np.int32),
-        foreground=(table["foreground"].to_numpy() / np.maximum(1, pixels)).astype(np.float32),
+        foreground=(table["foreground"].to_numpy() / np.maximum(1, dataset.known_pixels)).astype(np.float32),
         present=present,
         extra_levels=_extra(dataset, options),
         judged=labelled,

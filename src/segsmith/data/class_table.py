@@ -2,6 +2,8 @@
 
 class,name            how a class is written in a CSV or in an index mask, and its name
 name,red,green,blue   the colour of a class in colour masks, 0 to 255; `r,g,b` will do
+
+A row named background is no class; one named ignore stands for pixels of masks whose truth is left open.
 """
 
 from pathlib import Path
@@ -13,15 +15,20 @@ from segsmith.errors import DataError
 BACKGROUND = frozenset({"background", "none"})
 """Names that say 'no class', in any case of letters."""
 
+IGNORE = "ignore"
+"""The name, in any case of letters, that says 'left open'."""
+
 Colour = tuple[int, int, int]
 
 
 class ClassTable(NamedTuple):
-    """Names by what the labels say; one of the two is empty. Background stands in neither, but in `background`."""
+    """Names by what the labels say; one of the two is empty. What is no class stands in neither, but in `background`
+    or `ignored`."""
 
     by_key: dict[str, str]
     by_colour: dict[Colour, str]
     background: frozenset[str | Colour]
+    ignored: frozenset[str | Colour]
 
 
 def read_class_table(file: Path) -> ClassTable:
@@ -45,13 +52,15 @@ def read_class_table(file: Path) -> ClassTable:
         if key in found:
             raise DataError(f"{file}, row {row}: {key} already stands for {found[key]}")
         found[key] = name
-    classes = {key: name for key, name in found.items() if name.lower() not in BACKGROUND}
+    ignored = frozenset(key for key, name in found.items() if name.lower() == IGNORE)
+    classes = {key: name for key, name in found.items() if key not in ignored and name.lower() not in BACKGROUND}
     if not classes:
-        raise DataError(f"{file}: names no class beside the background")
+        raise DataError(f"{file}: names no class beside the background and what is ignored")
     return ClassTable(
         {key: name for key, name in classes.items() if isinstance(key, str)},
         {key: name for key, name in classes.items() if not isinstance(key, str)},
-        frozenset(found) - frozenset(classes),
+        frozenset(found) - frozenset(classes) - ignored,
+        ignored,
     )
 
 

@@ -2,7 +2,8 @@
 
 images.parquet    one row per image: id, path, labelled, source, group, size, bands, bytes, objects, foreground pixels,
                   band statistics; images of one group never stand in different folds; of rasters CRS, transform,
-                  metres per pixel, and the values that become level 0 and 255
+                  metres per pixel, and the values that become level 0 and 255; where labels leave pixels open, the
+                  run lengths of those
 objects.parquet   one row per labelled object: image (row number), class, source row, run lengths or polygon
 dataset.json      where the raw files are, the layout they came in, class names, fingerprint
 """
@@ -143,6 +144,8 @@ class Dataset:
         digest.update(self.runs.tobytes())
         for shape in self._shapes:
             digest.update(shape)
+        for runs in self._ignored_runs:
+            digest.update(b"|" + runs.tobytes())
         return digest.hexdigest()
 
     def named(self, classes: Sequence[str] | None) -> "Dataset":
@@ -155,6 +158,20 @@ class Dataset:
                 f"{len(self.classes)} ({', '.join(self.classes)}); name each, or set data.classes to null"
             )
         return replace(self, classes=tuple(classes))
+
+    @cached_property
+    def known_pixels(self) -> Int[np.ndarray, " images"]:
+        """Pixels of each image that are not ignored."""
+        pixels = self._hw.astype(np.int64).prod(axis=1)
+        for index, runs in enumerate(self._ignored_runs):
+            pixels[index] -= runs[:, 1].sum()
+        return np.asarray(pixels)
+
+    @cached_property
+    def _ignored_runs(self) -> list[Int[np.ndarray, "_runs 2"]]:
+        """The pixels of each image that its labels leave open; no entry at all where no image has any."""
+        column: Any = self.images.get("ignored_runs", [])
+        return [np.asarray(runs, np.int32).reshape(-1, 2) for runs in column]
 
     @cached_property
     def _hw(self) -> Int[np.ndarray, "images 2"]:
@@ -201,12 +218,19 @@ class Dataset:
             mask[self._class_ids[o]] |= rle.decode(self.runs[self.offsets[o] : self.offsets[o + 1]], hw)
         return mask
 
+    def ignored(self, index: int) -> ClassMask:
+        """Pixels that the labels of an image leave open: neither of a class nor without; all False for most datasets.
+        Memory is that of the whole image."""
+        hw = self.hw(index)
+        return rle.decode(self._ignored_runs[index], hw) if self._ignored_runs else np.zeros(hw, bool)
+
     def read(self, index: int, window: Window | None = None, scale: float = 1.0) -> Chip:
         """A window of an image, its truth and what of it is usable, on the grid of the image enlarged `scale` times.
 
         Without a window the whole image. Outside the image pixels and truth are 0 and not valid. A pixel is
-        foreground when at least half of what it covers is; of polygons, when its centre lies within. Memory is that
-        of the window for rasters, that of the image for pictures. Raises DataError like `image`.
+        foreground when at least half of what it covers is; of polygons, when its centre lies within; and ignored, so
+        not valid, likewise. Memory is that of the window for rasters, that of the image for pictures. Raises
+        DataError like `image`.
         """
         hw = scaled_hw(self.hw(index), scale)
         wanted = window or whole(hw)
@@ -219,6 +243,9 @@ class Dataset:
         if self._shapes:
             return Chip(image, self._polygon_mask(index, wanted, scale), valid)
         mask = self._scaled_mask(index, hw) if window is None else self._last_masks(index, hw)
+        if self._ignored_runs:
+            ignored = self._scaled_ignored(index, hw) if window is None else self._last_ignored(index, hw)
+            valid = valid & ~_cut(ignored, wanted)
         return Chip(image, _cut(mask.transpose(1, 2, 0), wanted).transpose(2, 0, 1), valid)
 
     def _scaled_image(self, index: int, hw: HW) -> Image:
@@ -226,6 +253,9 @@ class Dataset:
 
     def _scaled_mask(self, index: int, hw: HW) -> Mask:
         return resized_mask(self.mask(index), hw)
+
+    def _scaled_ignored(self, index: int, hw: HW) -> ClassMask:
+        return np.asarray(resized_mask(self.ignored(index)[None], hw)[0])
 
     @cached_property
     def _last_images(self) -> Callable[[int, HW], Image]:
@@ -235,6 +265,10 @@ class Dataset:
     @cached_property
     def _last_masks(self) -> Callable[[int, HW], Mask]:
         return lru_cache(KEPT_IMAGES)(self._scaled_mask)
+
+    @cached_property
+    def _last_ignored(self) -> Callable[[int, HW], ClassMask]:
+        return lru_cache(KEPT_IMAGES)(self._scaled_ignored)
 
     @cached_property
     def _is_raster(self) -> Bool[np.ndarray, " images"]:

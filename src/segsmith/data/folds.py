@@ -117,7 +117,7 @@ def _strata(dataset: Dataset, options: recipe.Folds) -> Int[np.ndarray, " labell
     columns: list[Int[np.ndarray, " labelled"]] = []
     asked = (options.stratify_by,) if isinstance(options.stratify_by, str) else options.stratify_by
     if "coverage" in asked:
-        coverage = table["foreground"] / (table["height"].astype(np.int64) * table["width"])
+        coverage = table["foreground"] / np.maximum(1, dataset.known_pixels[dataset.labelled])
         columns.append(np.ceil(coverage.to_numpy() * 10).astype(np.int64))
     if "objects" in asked:
         columns.append(np.minimum(table["objects"].to_numpy(), MOST_OBJECTS_APART).astype(np.int64))

@@ -63,8 +63,10 @@ def index(
     facts: Sequence[ImageFacts],
     objects: Iterable[LabelledObject],
     notes: Sequence[str],
+    ignored: Sequence[Runs] = (),
 ) -> Dataset:
-    """The dataset of images and labels in the order given; `facts` belong to `images`.
+    """The dataset of images and labels in the order given; `facts` belong to `images`, and `ignored`, the pixels that
+    labels leave open, to the first of them.
 
     Objects per image are counted by rows where the layout says that one row is one object, by connected components
     of each class otherwise. Raises DataError for class names that cannot be told apart or cannot name a folder.
@@ -85,6 +87,10 @@ def index(
     )
     if any(found.shape is not None for found in ordered):
         table["shape"] = [found.shape for found in ordered]
+    open_pixels: dict[str, list[list[int]]] = {}
+    if any(len(found) for found in ignored):
+        unlabelled = len(images) - len(ignored)
+        open_pixels["ignored_runs"] = [*(found.ravel().tolist() for found in ignored), *([] for _ in range(unlabelled))]
     return Dataset(
         raw=raw,
         layout=layout,
@@ -111,6 +117,7 @@ def index(
                 "gsd_m": np.array([f.gsd_m for f in facts], np.float64),
                 "band_low": [list(f.band_low) for f in facts],
                 "band_high": [list(f.band_high) for f in facts],
+                **open_pixels,
             }
         ),
         objects=table,

@@ -5,7 +5,7 @@ beside     x.jpg + x_mask.png in one folder
 one pair   rgb.png + gt.png: one image, one truth
 
 binary     two levels: 0 and any other, or black and white
-index      levels 0 to n: background and classes 1 to n
+index      levels 0 to n: background and classes 1 to n; 255, or what the table of classes names ignore, is left open
 colours    a table of classes says what they mean
 """
 
@@ -26,7 +26,7 @@ from segsmith.data.images import ImageFacts, is_image, read_levels
 from segsmith.data.index import LabelledImage, LabelledObject, in_threads, index, look_at_all
 from segsmith.errors import DataError, listed
 from segsmith.progress import track
-from segsmith.types import ClassMask
+from segsmith.types import ClassMask, Runs
 
 IMAGE_WORDS = ("images", "image", "imgs", "img", "jpegimages", "rgb", "photos", "inputs", "input")
 MASK_WORDS = ("masks", "mask", "labels", "label", "gt", "truth", "ground_truth", "segmentationclass", "annotations")
@@ -36,7 +36,7 @@ LOOKED_FOR = (
 )
 Foreground = Literal["black", "white"]
 IGNORED = 255
-"""The level of index masks that usually marks pixels without a truth."""
+"""The level of index masks that marks pixels whose truth is left open, unless a table of classes says otherwise."""
 MOST_CLASSES = 100
 """An index mask with higher levels is taken for something else."""
 MOST_BETWEEN = 0.05
@@ -70,6 +70,8 @@ class Meaning(NamedTuple):
     classes: tuple[tuple[int, int] | Colour, ...]
     in_colour: bool
     notes: tuple[str, ...]
+    ignored: tuple[tuple[int, int] | Colour, ...] = ()
+    """Levels or colours of pixels whose truth is left open."""
 
 
 def recognise(raw: Path) -> str | None:
@@ -114,7 +116,7 @@ def ingest(
     table = _class_table(raw, classes)
     meaning = _meaning(raw, files, table, foreground, rarer=pairs.form == "pair")
     facts = look_at_all(raw, images)
-    objects = _objects(files, facts, meaning)
+    objects, ignored = _read_masks(files, facts, meaning)
     notes = [*meaning.notes, *cleaned.notes]
     if len(files) < len(images):
         notes.append(f"unlabelled: {len(images) - len(files)} images without a mask")
@@ -124,7 +126,7 @@ def ingest(
         if several
         else Layout("masks", "id", "rle_mask", one_row_per="image", id_has_suffix=False)
     )
-    return index(raw, layout, meaning.names, images, facts, objects, notes)
+    return index(raw, layout, meaning.names, images, facts, objects, notes, ignored)
 
 
 def find_pairs(raw: Path) -> Pairs | None:
@@ -276,12 +278,11 @@ def _of_two_levels(
 
 def _of_numbers(raw: Path, levels: Counter[int], table: ClassTable | None) -> Meaning:
     notes = []
-    if IGNORED in levels and not (table and str(IGNORED) in table.by_key):
-        share = levels.pop(IGNORED) / (sum(levels.values()) or 1)
-        notes.append(
-            f"level {IGNORED} ({share:.2%} of pixels) usually marks pixels to ignore, which is not told apart so far: "
-            "taken as background"
-        )
+    ignored = {int(key) for key in (table.ignored if table else ()) if isinstance(key, str) and key.isdecimal()}
+    if not (table and (str(IGNORED) in table.by_key or str(IGNORED) in table.background)):
+        ignored.add(IGNORED)
+    notes += _ignored_note(Counter({f"level {level}": levels[level] for level in sorted(ignored)}), levels.total())
+    levels = Counter({level: count for level, count in levels.items() if level not in ignored})
     if table:
         known = {int(key): name for key, name in table.by_key.items() if key.isdecimal()}
         nothing = {int(key) for key in table.background if isinstance(key, str) and key.isdecimal()} | {0}
@@ -300,13 +301,24 @@ def _of_numbers(raw: Path, levels: Counter[int], table: ClassTable | None) -> Me
         notes.append(f"index masks: levels 1 to {max(known)} are the classes, 0 is background; --classes names them")
         if absent := [name for level, name in known.items() if level not in levels]:
             notes.append(f"in no mask: class {', '.join(absent)}")
-    bands = tuple((level, level) for level in known)
-    return Meaning(tuple(known.values()), tuple(map(str, known)), bands, False, tuple(notes))
+    bands, open_bands = (tuple((level, level) for level in some) for some in (known, sorted(ignored)))
+    return Meaning(tuple(known.values()), tuple(map(str, known)), bands, False, tuple(notes), open_bands)
+
+
+def _ignored_note(counts: Counter[str], pixels: int) -> list[str]:
+    """What is said of levels or colours whose pixels are left open."""
+    if not counts.total():
+        return []
+    names = " and ".join(name for name, count in counts.items() if count)
+    share = counts.total() / pixels
+    return [f"ignored: {counts.total():,} pixels ({share:.2%}), {names}; they count in no loss and no score"]
 
 
 def _of_colours(raw: Path, total: Counter[int | Colour], table: ClassTable) -> Meaning:
     colours = {level if isinstance(level, tuple) else (level,) * 3: count for level, count in total.items()}
-    unknown = Counter({c: n for c, n in colours.items() if c not in table.by_colour and c not in table.background})
+    ignored = tuple(colour for colour in sorted(table.ignored, key=str) if not isinstance(colour, str))
+    known = {*table.by_colour, *table.background, *ignored}
+    unknown = Counter({colour: count for colour, count in colours.items() if colour not in known})
     if not table.background:  # the one colour that no class has is what is left
         black = (0, 0, 0)
         if black in unknown:
@@ -314,12 +326,15 @@ def _of_colours(raw: Path, total: Counter[int | Colour], table: ClassTable) -> M
     if unknown:
         raise DataError(
             f"{raw}: the table of classes names no colour{'s' if len(unknown) > 1 else ''}:\n"
-            f"{listed(_shares(unknown))}\nadd a row each; a row named background is no class"
+            f"{listed(_shares(unknown))}\nadd a row each; a row named background is no class, "
+            "one named ignore is left open"
         )
     names = tuple(table.by_colour.values())
     absent = [name for colour, name in table.by_colour.items() if colour not in colours]
-    notes = (f"in no mask: class {', '.join(absent)}",) if absent else ()
-    return Meaning(names, tuple(str(n) for n in range(1, len(names) + 1)), tuple(table.by_colour), True, notes)
+    notes = [f"in no mask: class {', '.join(absent)}"] if absent else []
+    notes += _ignored_note(Counter({f"colour {colour}": colours.get(colour, 0) for colour in ignored}), total.total())
+    keys = tuple(str(n) for n in range(1, len(names) + 1))
+    return Meaning(names, keys, tuple(table.by_colour), True, tuple(notes), ignored)
 
 
 def _look(file: Path, in_colour: bool) -> Seen:
@@ -360,35 +375,40 @@ def _packed(levels: Levels) -> Shaped[np.ndarray, "height width"]:
     return np.asarray(wide[:, :, 0] << 16 | wide[:, :, 1] << 8 | wide[:, :, 2])
 
 
-def _objects(files: Sequence[Path], facts: Sequence[ImageFacts], meaning: Meaning) -> list[LabelledObject]:
-    """The pixels of each class of each mask that has any; mask n belongs to image n."""
+def _read_masks(
+    files: Sequence[Path], facts: Sequence[ImageFacts], meaning: Meaning
+) -> tuple[list[LabelledObject], list[Runs]]:
+    """The pixels of each class of each mask that has any, and those each mask leaves open; mask n belongs to image
+    n."""
 
-    def read(number: int) -> list[LabelledObject] | str:
+    def read(number: int) -> tuple[list[LabelledObject], Runs] | str:
         levels = _levels(files[number], meaning.in_colour)
         hw = facts[number].hw
         if levels.shape[:2] != hw:
             height, width = levels.shape[:2]
             return f"{files[number]}: is {height} x {width} pixels, its image {hw[0]} x {hw[1]}"
-        return [
+        objects = [
             LabelledObject(number, class_id, 0, runs)
-            for class_id, mask in enumerate(_planes(levels, meaning))
+            for class_id, mask in enumerate(_planes(levels, meaning.classes))
             if len(runs := rle.encode(mask))
         ]
+        return objects, rle.encode(np.any([np.zeros(hw, bool), *_planes(levels, meaning.ignored)], axis=0))
 
     read_all = list(track(in_threads(read, range(len(files))), "masks", len(files)))
     if problems := [found for found in read_all if isinstance(found, str)]:
         raise DataError(
             f"{len(problems)} of {len(files)} masks do not fit their images:\n{listed(problems)}\ncorrect them"
         )
-    return [one for found in read_all if not isinstance(found, str) for one in found]
+    masks = [found for found in read_all if not isinstance(found, str)]
+    return [one for objects, _ in masks for one in objects], [ignored for _, ignored in masks]
 
 
-def _planes(levels: Levels, meaning: Meaning) -> Iterator[ClassMask]:
-    for of_class in meaning.classes:
-        if not meaning.in_colour:
-            yield np.asarray((levels[:, :, 0] >= of_class[0]) & (levels[:, :, 0] <= of_class[1]))
+def _planes(levels: Levels, wanted: Sequence[tuple[int, int] | Colour]) -> Iterator[ClassMask]:
+    for one in wanted:
+        if len(one) == 2:
+            yield np.asarray((levels[:, :, 0] >= one[0]) & (levels[:, :, 0] <= one[1]))
         else:
-            yield np.asarray((levels == np.array(of_class)).all(axis=2))
+            yield np.asarray((levels == np.array(one)).all(axis=2))
 
 
 def _shares(total: Counter[int] | Counter[Colour] | Counter[int | Colour]) -> list[str]:

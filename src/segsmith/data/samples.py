@@ -1,5 +1,6 @@
 """A chip -> Sample: pixels and truth at the size the network sees, and the way back."""
 
+import math
 from dataclasses import dataclass, replace
 
 import cv2
@@ -7,11 +8,21 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segsmith import recipe
-from segsmith.data.augment import apply_change, draw_change
-from segsmith.data.chips import Chips
+from segsmith.data.augment import Change
+from segsmith.data.chips import Chips, base_scale
 from segsmith.data.images import resized_image, resized_mask
+from segsmith.data.margins import Margins, continued
 from segsmith.errors import DataError
-from segsmith.types import HW, Image, InputClassMask, InputImage, InputMask, InputProbabilities, Mask, Probabilities
+from segsmith.types import (
+    HW,
+    Image,
+    InputClassMask,
+    InputImage,
+    InputMask,
+    InputProbabilities,
+    Mask,
+    Probabilities,
+)
 
 
 @dataclass(frozen=True)
@@ -22,20 +33,40 @@ class Sample:
     mask: InputMask
     valid: InputClassMask | None = None
     """None where every pixel is, the common case."""
+    scale: float = 0.0
+    """Log2 of the enlargement it is seen at: of its chip, beyond what `gsd_m` brings all images to, and by its
+    augmentation."""
 
 
-def read_sample(chips: Chips, chip: int) -> Sample:
-    """A chip and its truth, brought to `input_hw`. Raises DataError for a file that broke, or an image too large to
-    pad."""
-    found, options = chips.read(chip), chips.options
+def of_size(options: recipe.Data, input_hw: HW | None) -> recipe.Data:
+    """The options for a network that sees `input_hw`; None leaves them. What is resized before it is padded grows or
+    shrinks as much as the input does."""
+    if input_hw is None or input_hw == options.input_hw:
+        return options
+    resize_hw = options.resize_hw
+    if resize_hw is not None:
+        height, width = (
+            max(1, round(side * new / old))
+            for side, new, old in zip(resize_hw, input_hw, options.input_hw, strict=True)
+        )
+        resize_hw = height, width
+    return options.model_copy(update={"input_hw": input_hw, "resize_hw": resize_hw})
+
+
+def read_sample(chips: Chips, chip: int, options: recipe.Data | None = None) -> Sample:
+    """A chip and its truth, brought to the `input_hw` of `options`, by default the chips' own. Raises DataError for a
+    file that broke, or an image too large to pad."""
+    options = options or chips.options
+    found = chips.read(chip)
     valid = None if found.valid.all() else fit_mask(found.valid[None], options)[0]
-    return Sample(fit_image(found.image, options), fit_mask(found.mask, options), valid)
+    scale = 0.0 if chips.whole else _log2_scale(chips, chip)
+    return Sample(fit_image(found.image, options), fit_mask(found.mask, options), valid, scale)
 
 
-def augmented(sample: Sample, augment: recipe.Augment, options: recipe.Data, rng: np.random.Generator) -> Sample:
-    """The sample after one augmentation drawn from `rng`."""
-    change = draw_change(augment, options.input_hw, rng)
-    return Sample(*apply_change(change, sample.image, sample.mask, sample.valid, options.padding))
+def changed(sample: Sample, change: Change, options: recipe.Data) -> Sample:
+    """The sample after an augmentation."""
+    image, mask, valid = change.apply(sample.image, sample.mask, sample.valid, options.padding)
+    return Sample(image, mask, valid, sample.scale + math.log2(change.zoom))
 
 
 def with_extra(sample: Sample, levels: UInt8[np.ndarray, " extra"]) -> Sample:
@@ -45,31 +76,45 @@ def with_extra(sample: Sample, levels: UInt8[np.ndarray, " extra"]) -> Sample:
 
 
 def fit_image(image: Image, options: recipe.Data) -> InputImage:
-    """An image brought to `input_hw`: resized (by area when it shrinks), or padded around its centre."""
-    if options.fit == "pad":
-        return _padded(image, options)
-    return resized_image(image, options.input_hw)
+    """An image brought to `input_hw`: resized (by area when it shrinks), or padded around its centre, after a resize
+    to `resize_hw` where that is given."""
+    if options.fit != "pad":
+        return resized_image(image, options.input_hw)
+    resized = resized_image(image, options.resize_hw or _hw(image))
+    margins = _margins(_hw(resized), options.input_hw)
+    if options.padding == "biharmonic":
+        return continued(resized, margins)
+    return np.pad(resized, (*margins, (0, 0)), mode="constant" if options.padding == "zero" else "reflect")
 
 
 def fit_mask(mask: Mask, options: recipe.Data) -> InputMask:
-    """A mask brought to `input_hw` as its image is; a pixel is foreground when at least half of what it covers is."""
-    if options.fit == "pad":
-        planes = np.ascontiguousarray(mask.transpose(1, 2, 0)).view(np.uint8)
-        return _padded(planes, options).transpose(2, 0, 1).view(bool)
-    return resized_mask(mask, options.input_hw)
+    """A mask brought to `input_hw` as its image is; a pixel is foreground when at least half of what it covers is.
+    Beside an image that goes on smoothly, the outermost pixels of its mask go on."""
+    if options.fit != "pad":
+        return resized_mask(mask, options.input_hw)
+    resized = resized_mask(mask, options.resize_hw or _hw(mask[0]))
+    margins = ((0, 0), *_margins(_hw(resized[0]), options.input_hw))
+    modes = {"zero": "constant", "reflect": "reflect", "biharmonic": "edge"}
+    return np.pad(resized, margins, mode=modes[options.padding])  # type: ignore[call-overload, no-any-return]
 
 
 def unfit_probabilities(probabilities: InputProbabilities, hw: HW, options: recipe.Data) -> Probabilities:
-    """Probabilities of `input_hw` cut or resized back to an image of `hw` pixels: the way back of fit_image."""
+    """Probabilities of `input_hw` brought back to an image of `hw` pixels: the way back of fit_image, which cuts
+    margins off first and then resizes (linearly)."""
     if options.fit == "pad":
-        (top, _), (left, _) = _margins(hw, options.input_hw)
-        return probabilities[:, top : top + hw[0], left : left + hw[1]]
-    if hw == options.input_hw:
+        height, width = options.resize_hw or hw
+        (top, _), (left, _) = _margins((height, width), options.input_hw)
+        probabilities = probabilities[:, top : top + height, left : left + width]
+    if probabilities.shape[1:] == hw:
         return probabilities
     return np.stack([cv2.resize(plane, hw[::-1], interpolation=cv2.INTER_LINEAR) for plane in probabilities])
 
 
-def _margins(hw: HW, input_hw: HW) -> tuple[tuple[int, int], tuple[int, int]]:
+def _hw(pixels: np.ndarray) -> HW:
+    return pixels.shape[0], pixels.shape[1]
+
+
+def _margins(hw: HW, input_hw: HW) -> Margins:
     if hw[0] > input_hw[0] or hw[1] > input_hw[1]:
         raise DataError(
             f"an image of {hw[0]} x {hw[1]} pixels cannot be padded to data.input_hw {input_hw[0]} x {input_hw[1]}; "
@@ -79,8 +124,6 @@ def _margins(hw: HW, input_hw: HW) -> tuple[tuple[int, int], tuple[int, int]]:
     return (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)
 
 
-def _padded(pixels: UInt8[np.ndarray, "h w c"], options: recipe.Data) -> UInt8[np.ndarray, "input_h input_w c"]:
-    margins = (*_margins(pixels.shape[:2], options.input_hw), (0, 0))
-    if options.padding == "zero":
-        return np.pad(pixels, margins)
-    return np.pad(pixels, margins, mode="reflect")
+def _log2_scale(chips: Chips, chip: int) -> float:
+    brought = base_scale(chips.dataset, int(chips.image[chip]), chips.options)
+    return math.log2(float(chips.scale[chip]) / brought)

@@ -14,13 +14,17 @@ from segsmith import recipe
 from segsmith.data.chips import Chips, base_scale
 from segsmith.data.folds import make_folds, stratified_folds
 from segsmith.errors import DataError
+from segsmith.progress import track
 
 PARTS = ("training", "validation", "held_out", "unused")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Chip numbers of each part, ascending, and the fold of every chip; -1 for one that lies in no fold or several."""
+    """Chip numbers of each part, ascending, and the fold of every chip; -1 for one that lies in no fold or several.
+
+    Only where a recipe learns its images by heart does a chip stand in two parts.
+    """
 
     training: Int[np.ndarray, " training"]
     validation: Int[np.ndarray, " validation"]
@@ -28,19 +32,26 @@ class Split:
     fold: Int[np.ndarray, " chips"]
 
     def part(self) -> list[str]:
-        """The name of each chip's part."""
-        parts = np.full(len(self.fold), "unused", dtype=object)
+        """The name of each chip's part; of two, with a plus between them."""
+        names: list[list[str]] = [[] for _ in range(len(self.fold))]
         for name in PARTS[:3]:
-            parts[getattr(self, name)] = name
-        return list(parts)
+            for chip in getattr(self, name).tolist():
+                names[chip].append(name)
+        return ["+".join(of_chip) or PARTS[3] for of_chip in names]
 
 
 def split(chips: Chips, options: recipe.Folds, seed: int) -> Split:
-    """Which chips train, validate, and are held out, as the recipe's folds say.
+    """Which chips train, validate, and are held out, as the recipe's folds say; with `by_heart` all train and, where
+    they are judged, validate.
 
     Chips of a source that is not fully trusted train where they may, and are never judged. Raises DataError where
     there are too few images, or too few blocks, for the folds, or nothing is left to train or validate on.
     """
+    judged = chips.judged & (trust(chips) >= 1)
+    if options.by_heart:
+        labelled = np.isin(chips.image, chips.dataset.labelled)
+        fold = np.where(labelled, options.validation, -1).astype(np.int8)
+        return _checked(labelled, judged, np.zeros(len(chips), bool), fold)
     kept_away = [fold for fold in (options.validation, options.held_out) if fold is not None]
     if chips.whole or options.split == "images":
         fold = make_folds(chips.dataset, options, seed)[chips.image]
@@ -48,16 +59,20 @@ def split(chips: Chips, options: recipe.Folds, seed: int) -> Split:
     else:
         fold, touched = _by_blocks(chips, options, seed)
         trains = ~touched[:, kept_away].any(axis=1)
-    judged = chips.judged & (trust(chips) >= 1)
-    for name, chosen in (("trained", trains), ("validated", judged & (fold == options.validation))):
+    held_out = np.zeros(len(chips), bool) if options.held_out is None else judged & (fold == options.held_out)
+    return _checked(trains, judged & (fold == options.validation), held_out, fold)
+
+
+def _checked(
+    trains: Bool[np.ndarray, " chips"],
+    validates: Bool[np.ndarray, " chips"],
+    held_out: Bool[np.ndarray, " chips"],
+    fold: Int[np.ndarray, " chips"],
+) -> Split:
+    for name, chosen in (("trained", trains), ("validated", validates)):
         if not chosen.any():
             raise DataError(f"no chip is left to be {name} on; set folds.guard or folds.block lower, or add images")
-    return Split(
-        training=np.flatnonzero(trains),
-        validation=np.flatnonzero(judged & (fold == options.validation)),
-        held_out=np.flatnonzero(judged & (fold == (-2 if options.held_out is None else options.held_out))),
-        fold=fold,
-    )
+    return Split(np.flatnonzero(trains), np.flatnonzero(validates), np.flatnonzero(held_out), fold)
 
 
 def trust(chips: Chips) -> Float[np.ndarray, " chips"]:
@@ -92,7 +107,8 @@ def _by_blocks(
         return [(image, row, column) for row in range(low[0], high[0]) for column in range(low[1], high[1])]
 
     shares: dict[tuple[int, int, int], list[float]] = {}
-    for chip in np.flatnonzero(chips.judged).tolist():
+    judged = np.flatnonzero(chips.judged).tolist()
+    for chip in track(judged, "blocks", len(judged)):
         for block in blocks(chip, 0):
             shares.setdefault(block, []).append(float(chips.foreground[chip]))
     if len(shares) < options.count:
@@ -107,7 +123,7 @@ def _by_blocks(
     fold_of = dict(zip(keys, dealt.tolist(), strict=True))
     fold = np.full(len(chips), -1, np.int8)
     touched = np.zeros((len(chips), options.count), bool)
-    for chip in range(len(chips)):
+    for chip in track(range(len(chips)), "folds", len(chips)):
         within = {fold_of.get(block, -1) for block in blocks(chip, 0)}
         if len(within) == 1:
             fold[chip] = within.pop()

@@ -129,7 +129,7 @@ def _areas(dataset: Dataset) -> list[Markup]:
 
 def _coverage(dataset: Dataset) -> Markup:
     labelled = dataset.images.iloc[dataset.labelled]
-    coverage = 100 * (labelled["foreground"] / (labelled["height"].astype(np.int64) * labelled["width"])).to_numpy()
+    coverage = 100 * labelled["foreground"].to_numpy() / np.maximum(1, dataset.known_pixels[dataset.labelled])
     return histogram(
         *binned(coverage[coverage > 0]),
         title="Foreground share of images that have any",

@@ -16,6 +16,10 @@ HIT: Rgb = (86, 180, 233)
 FALSE_ALARM: Rgb = (213, 94, 0)
 MISSED: Rgb = (240, 228, 66)
 TRUTH: Rgb = MISSED  # what the truth alone holds is what the prediction missed
+CLASSES: tuple[Rgb, ...] = (
+    TRUTH, HIT, FALSE_ALARM, (0, 158, 115), (204, 121, 167), (230, 159, 0), (0, 114, 178), (255, 255, 255),
+)  # fmt: skip
+"""Of outlines that tell classes apart; the ninth class begins anew."""
 
 
 def image_uri(image: Picture, *, max_side: int = 960, enlarge: int = 1) -> str:
@@ -48,6 +52,15 @@ def outlined(image: Picture, mask: ClassMask, colour: Rgb = TRUTH) -> Picture:
     edge[width_px:-width_px, width_px:-width_px] = False
     drawn = image.copy()
     drawn[(grown & ~mask) | (mask & edge)] = colour
+    return drawn
+
+
+def hatched(image: Picture, where: ClassMask) -> Picture:
+    """A copy of the RGB image with thin slanting lines, dark beside light, over the pixels of a mask."""
+    slant = np.add.outer(np.arange(image.shape[0]), np.arange(image.shape[1])) % max(8, max(where.shape) // 48)
+    drawn = image.copy()
+    for place, level in ((0, 255), (1, 0)):
+        drawn[where & (slant == place)] = level
     return drawn
 
 

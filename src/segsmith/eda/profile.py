@@ -64,7 +64,7 @@ def profile(dataset: Dataset, findings: Sequence[Finding] = ()) -> Profile:
     """Measure a dataset from its index alone; no image is opened again. `findings` are counted as they come."""
     images = dataset.images
     labelled = images.iloc[dataset.labelled]
-    pixels = labelled["height"].astype(np.int64) * labelled["width"]
+    pixels = np.maximum(1, dataset.known_pixels[dataset.labelled])
     filled = labelled["foreground"] > 0
     counts = labelled["objects"].value_counts().sort_index()
     sizes = (images["height"].astype(str) + "x" + images["width"].astype(str)).value_counts()
@@ -116,7 +116,7 @@ def _co_occurrence(dataset: Dataset) -> dict[str, dict[str, int]]:
 
 def _sources(dataset: Dataset) -> dict[str, dict[str, int]]:
     table = dataset.images[["source", "labelled", "objects", "foreground"]]
-    pixels = dataset.images["height"].astype(np.int64) * dataset.images["width"] * table["labelled"]
+    pixels = dataset.known_pixels * table["labelled"]
     counted = table.assign(images=1, empty=table["labelled"] & (table["foreground"] == 0), labelled_pixels=pixels)
     columns = ["images", "labelled", "empty", "objects", "foreground", "labelled_pixels"]
     sums = counted.groupby("source", sort=False)[columns].sum()

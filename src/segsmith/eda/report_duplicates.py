@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segsmith.data.dataset import Dataset
-from segsmith.data.duplicates import SYMMETRIES, Duplicates, Pair
+from segsmith.data.duplicates import Duplicates, Pair
 from segsmith.data.examine import Examination
+from segsmith.data.fitting import SYMMETRIES
 from segsmith.data.groups import Groups
 from segsmith.data.images import as_rgb
 from segsmith.data.mosaics import Mosaic, Mosaics, rebuilt

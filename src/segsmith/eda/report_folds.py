@@ -48,7 +48,7 @@ def _large(dataset: Dataset) -> bool:
 def _side_by_side(dataset: Dataset, folds: Int[np.ndarray, " images"], count: int) -> list[str]:
     present = classes_present(dataset)
     table_of = dataset.images
-    pixels = table_of["height"].to_numpy(np.int64) * table_of["width"].to_numpy(np.int64)
+    pixels = dataset.known_pixels
     foreground, objects = table_of["foreground"].to_numpy(), table_of["objects"].to_numpy()
     rows, coverage, classes = [], [], []
     for fold in range(count):

@@ -1,4 +1,4 @@
-"""What prediction needs, in one safetensors file: weights, recipe, bands, classes, layout, normalisation, decision."""
+"""What prediction needs, in one safetensors file: weights of one network or several, and what stands around them."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -16,7 +16,10 @@ from segsmith.files import write_bytes
 from segsmith.modeling.networks import Network, build_network
 from segsmith.recipe import Metric, Recipe
 
-FORMAT = "2"
+FORMAT = "3"
+"""Since 3 a bundle holds the weights of each of its networks under 'NUMBER.'; before, those of one without a prefix."""
+
+Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trained network's weights and all that stands around them."""
+    """The weights of a trained network, or of several whose probabilities are averaged, and all that stands around
+    them. Only weights differ between the networks."""
 
-    weights: dict[str, Tensor]
+    members: tuple[Weights, ...]
     recipe: Recipe
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -61,14 +65,23 @@ class Bundle:
     """The ranges of the columns named in data.extra."""
     decision: Decision = Decision()
 
-    def network(self) -> Network:
-        """The network with its weights, in evaluation mode. Raises ModelError if they do not fit the recipe."""
-        mean_image = self.weights["mean_image"][0] if "mean_image" in self.weights else None
+    def networks(self) -> list[Network]:
+        """The networks with their weights, in evaluation mode. Raises ModelError if they do not fit the recipe."""
+        return [self._network(weights) for weights in self.members]
+
+    def _network(self, weights: Weights) -> Network:
+        mean_image = weights["mean_image"][0] if "mean_image" in weights else None
         network = build_network(
-            self.recipe.network, len(self.classes), self.mean, self.std, weights=False, mean_image=mean_image
+            self.recipe.network,
+            len(self.classes),
+            self.mean,
+            self.std,
+            exclusive=self.recipe.data.exclusive,
+            weights=False,
+            mean_image=mean_image,
         )
         try:
-            network.load_state_dict(self.weights)
+            network.load_state_dict(weights)
         except RuntimeError as error:
             raise ModelError(f"the bundle's weights do not fit its recipe: {error}") from None
         return network.eval()
@@ -85,7 +98,11 @@ class Bundle:
             "extra": self.extra,
             "decision": asdict(self.decision),
         }
-        tensors = {name: tensor.contiguous() for name, tensor in self.weights.items()}
+        tensors = {
+            f"{number}.{name}": tensor.contiguous()
+            for number, weights in enumerate(self.members)
+            for name, tensor in weights.items()
+        }
         write_bytes(path, safetensors.torch.save(tensors, {"segsmith": FORMAT, "facts": json.dumps(facts)}))
 
     @staticmethod
@@ -94,25 +111,40 @@ class Bundle:
         try:
             with safetensors.safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
-                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except FileNotFoundError:
             raise ModelError(f"{path}: no such bundle; train writes bundle.safetensors into its run folder") from None
         except (OSError, safetensors.SafetensorError) as error:
             raise ModelError(f"{path}: does not read as a bundle ({error})") from None
-        if metadata.get("segsmith") != FORMAT:
-            raise ModelError(f"{path}: safetensors, but no segsmith bundle of format {FORMAT}")
+        found = metadata.get("segsmith")
+        if found is None:
+            raise ModelError(f"{path}: safetensors, but no segsmith bundle")
+        if found != FORMAT:
+            raise ModelError(
+                f"{path}: a bundle of format {found}, and this version of segsmith reads format {FORMAT}; train again, "
+                "or use the version that wrote it"
+            )
         try:
-            return _from_facts(json.loads(metadata["facts"]), weights)
+            return _from_facts(json.loads(metadata["facts"]), _members(tensors))
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: written by another version of segsmith ({error!r}); train again") from None
 
 
-def _from_facts(facts: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
+def _members(tensors: Weights) -> tuple[Weights, ...]:
+    """The tensors of a file by network. Raises ValueError for one without a number."""
+    members: dict[int, Weights] = {}
+    for name, tensor in tensors.items():
+        number, _, rest = name.partition(".")
+        members.setdefault(int(number), {})[rest] = tensor
+    return tuple(members[number] for number in sorted(members))
+
+
+def _from_facts(facts: dict[str, Any], members: tuple[Weights, ...]) -> Bundle:
     decision = facts["decision"]
     decision |= {name: tuple(decision[name]) for name in ("levels", "areas")}
     decision |= {name: tuple(map(tuple, decision[name])) for name in ("surface", "parts")}
     return Bundle(
-        weights=weights,
+        members=members,
         recipe=Recipe.model_validate(facts["recipe"]),
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),

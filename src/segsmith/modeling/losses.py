@@ -1,8 +1,11 @@
-"""Logits and truth -> one number. Each loss says what it does when an image, or a whole batch, has no foreground.
+"""Logits and truth -> one number: the sum a recipe names; how hard each image is, and how much each pixel counts.
 
-All are computed in float32 whatever the network ran in, and mean over the batch, so that weights keep their meaning
-when the batch size changes.
+cross_entropies, overlaps and lovasz say what each loss does when truth, prediction or both are empty. All are computed
+in float32 whatever the network ran in, and mean over the batch, so that weights keep their meaning when the batch size
+changes.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +13,19 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 from segsmith import recipe
-
-Logits = Float[Tensor, "batch classes height width"]
-Truth = Float[Tensor, "batch classes height width"]
-Weight = Float[Tensor, "batch 1 height width"]
-Scalar = Float[Tensor, ""]
-
-LEFT_OUT = 1e4
-TINY = 1e-6
+from segsmith.errors import ModelError
+from segsmith.modeling.cross_entropies import (
+    PixelWeight,
+    binary_cross_entropy,
+    binary_divergence,
+    binary_focal_loss,
+    cross_entropy,
+    divergence,
+    focal_loss,
+)
+from segsmith.modeling.lovasz import lovasz_hinge, lovasz_softmax
+from segsmith.modeling.overlaps import dice_loss, jaccard_loss, tversky_loss
+from segsmith.modeling.targets import TINY, Logits, Scalar, Truth, Weight, filled, outline_weight, with_background
 
 
 def weighted_loss(
@@ -25,27 +33,41 @@ def weighted_loss(
     logits: Logits,
     truth: Num[Tensor, "batch classes height width"],
     weight: Weight | None = None,
+    *,
+    exclusive: bool = False,
 ) -> Scalar:
     """The weighted sum the recipe names. Truth holds 0..1 (0 background); `weight` says how much each pixel counts, 0
-    where it is not usable, and None that all count 1."""
+    where it is not usable, and None that all count 1.
+
+    Logits have one channel per class, or, where classes are `exclusive`, one more, the background, first; of two
+    classes that claim one pixel the later one then has it. Dice, Jaccard and Tversky leave the background out, unless
+    the recipe's class_weights give it a weight.
+    """
     logits, truth = logits.float(), truth.float()
-    total = logits.new_zeros(())
-    if options.bce:
-        total = total + options.bce * binary_cross_entropy(logits, truth, options.positive_weight, weight)
-    if options.dice:
-        total = total + options.dice * dice_loss(logits, truth, weight=weight)
-    if options.focal:
-        total = total + options.focal * focal_loss(logits, truth, options.focal_gamma, options.positive_weight, weight)
+    target = with_background(truth) if exclusive else truth
+    total = _of_pixels(options, logits, target, weight, exclusive)
+    if options.dice or options.jaccard or options.tversky or options.lovasz_softmax:
+        probabilities = logits.softmax(1) if exclusive else logits.sigmoid()
+        total = total + _of_overlaps(options, probabilities, target, weight, exclusive)
     if options.lovasz:
-        total = total + options.lovasz * lovasz_hinge(logits, truth, weight)
+        total = total + options.lovasz * lovasz_hinge(
+            logits,
+            target,
+            weight,
+            slope=options.lovasz_slope,
+            symmetric=options.lovasz_symmetric,
+            class_weights=options.class_weights,
+        )
     return total
 
 
 def image_losses(
-    logits: Logits, truth: Num[Tensor, "batch classes height width"], weight: Weight | None = None
+    probabilities: Float[Tensor, "batch classes height width"],
+    truth: Num[Tensor, "batch classes height width"],
+    weight: Weight | None = None,
 ) -> Float[Tensor, " batch"]:
     """How hard each image is: its mean cross-entropy over the pixels that count, without gradient; 0 where none do."""
-    losses = F.binary_cross_entropy_with_logits(logits.detach().float(), truth.float(), reduction="none")
+    losses = F.binary_cross_entropy(probabilities.detach().float(), truth.float(), reduction="none")
     counted = torch.ones_like(losses) if weight is None else (weight > 0).expand_as(losses).float()
     return (losses * counted).sum((1, 2, 3)) / counted.sum((1, 2, 3)).clamp_min(TINY)
 
@@ -60,76 +82,94 @@ def pixel_weight(
     return weight if valid is None else weight * valid.to(like.device)[:, None]
 
 
-def binary_cross_entropy(
-    logits: Logits, truth: Truth, positive_weight: float = 1.0, weight: Weight | None = None
+def check_losses(options: recipe.Recipe, classes: Sequence[str]) -> None:
+    """Raise ModelError unless every class_weights of the recipe has a number for each class, background first where
+    they exclude each other, and not only zeros."""
+    expected = ["background", *classes] if options.data.exclusive else list(classes)
+    named = [(f"train.stages.{number}.loss", stage.loss) for number, stage in enumerate(options.train.stages)]
+    named += [(f"network.heads.{name}.loss", head.loss) for name, head in options.network.heads.items() if head.loss]
+    for where, loss in named:
+        weights = loss.class_weights
+        if weights is not None and len(weights) != len(expected):
+            raise ModelError(
+                f"{where}.class_weights: {len(weights)} numbers {list(weights)}, but there are {len(expected)} to "
+                f"weigh: {', '.join(expected)}; give one for each, in this order"
+            )
+        if weights is not None and not any(weights):
+            raise ModelError(f"{where}.class_weights: all are 0; give one of {', '.join(expected)} a weight")
+
+
+def _of_pixels(options: recipe.Loss, logits: Logits, target: Truth, weight: Weight | None, exclusive: bool) -> Scalar:
+    """The losses taken pixel by pixel, of those the sum has."""
+    total, of_class = logits.new_zeros(()), options.class_weights
+    outlined: PixelWeight | None = weight
+    if options.boundary and (options.bce or options.cross_entropy or options.focal):
+        near = outline_weight(target, weight, options.boundary, options.boundary_px)
+        near = near.amax(1, keepdim=True) if exclusive else near
+        outlined = near if weight is None else near * weight
+    if options.bce:
+        total = total + options.bce * binary_cross_entropy(
+            logits,
+            target,
+            _on_images(options.bce_images, target, weight, outlined),
+            positive_weight=options.positive_weight,
+            class_weights=of_class,
+            top_k=options.top_k,
+        )
+    if options.cross_entropy:
+        total = total + options.cross_entropy * cross_entropy(
+            logits, target, outlined, class_weights=of_class, top_k=options.top_k
+        )
+    if options.focal:
+        total = total + options.focal * (focal_loss if exclusive else binary_focal_loss)(
+            logits,
+            target,
+            outlined,
+            gamma=options.focal_gamma,
+            positive_weight=options.positive_weight,
+            class_weights=of_class,
+            top_k=options.top_k,
+        )
+    if options.kl:
+        total = total + options.kl * (divergence if exclusive else binary_divergence)(
+            logits, target, weight, class_weights=of_class
+        )
+    return total
+
+
+def _of_overlaps(
+    options: recipe.Loss, probabilities: Logits, target: Truth, weight: Weight | None, exclusive: bool
 ) -> Scalar:
-    """Mean over pixels. An empty image counts as any other: each of its pixels is pushed towards background."""
-    positive = logits.new_tensor(positive_weight)
-    if weight is None:
-        return F.binary_cross_entropy_with_logits(logits, truth, pos_weight=positive)
-    return _mean(F.binary_cross_entropy_with_logits(logits, truth, pos_weight=positive, reduction="none"), weight)
+    """The losses taken of areas, of those the sum has; but for the Lovasz hinge, which is one of logits."""
+    total, of_class = probabilities.new_zeros(()), options.class_weights
+    if options.lovasz_softmax:
+        total = total + options.lovasz_softmax * lovasz_softmax(probabilities, target, weight, class_weights=of_class)
+    if exclusive and of_class is None:
+        probabilities, target = probabilities[:, 1:], target[:, 1:]
+    if options.dice:
+        total = total + options.dice * dice_loss(
+            probabilities, target, weight, over=options.over, class_weights=of_class
+        )
+    if options.jaccard:
+        total = total + options.jaccard * jaccard_loss(
+            probabilities, target, weight, over=options.over, class_weights=of_class
+        )
+    if options.tversky:
+        total = total + options.tversky * tversky_loss(
+            probabilities,
+            target,
+            weight,
+            alpha=options.tversky_alpha,
+            beta=options.tversky_beta,
+            over=options.over,
+            class_weights=of_class,
+        )
+    return total
 
 
-def focal_loss(
-    logits: Logits, truth: Truth, gamma: float = 2.0, positive_weight: float = 1.0, weight: Weight | None = None
-) -> Scalar:
-    """Cross-entropy times (1 - probability of the truth) ** gamma, mean over pixels (Lin et al. 2017, arXiv
-    1708.02002).
-
-    An empty image counts as any other; once its pixels are easy they weigh almost nothing.
-    """
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    miss = torch.sigmoid(logits) * (1 - truth) + torch.sigmoid(-logits) * truth
-    miss = miss.clamp_min(torch.finfo(miss.dtype).tiny)  # the slope of 0 ** gamma is infinite for a gamma under 1
-    return _mean((1 + (positive_weight - 1) * truth) * miss**gamma * cross_entropy, weight)
-
-
-def dice_loss(logits: Logits, truth: Truth, smooth: float = 1.0, weight: Weight | None = None) -> Scalar:
-    """1 - soft Dice per class over the pixels of the whole batch, mean over classes (Milletari et al. 2016, arXiv
-    1606.04797).
-
-    Foreground predicted on an empty image is punished, since its pixels stand in the batch's denominator; in a batch
-    without any foreground the loss is sum(p) / (sum(p) + smooth), so false positives are punished there too. 0 when
-    both are empty.
-    """
-    probability = torch.sigmoid(logits)
-    axes = (0, 2, 3)
-    counted = 1.0 if weight is None else weight
-    overlap, total = (counted * probability * truth).sum(axes), (counted * (probability + truth)).sum(axes)
-    return (1 - (2 * overlap + smooth) / (total + smooth)).mean()
-
-
-def lovasz_hinge(logits: Logits, truth: Truth, weight: Weight | None = None) -> Scalar:
-    """Lovasz extension of the Jaccard loss per image and class, on elu(hinge) + 1 in place of relu(hinge), mean over
-    both.
-
-    Berman et al. 2018, arXiv 1705.08790; elu + 1 as the salt contest's teams used it: the gradient does not vanish on
-    pixels that are right. On an empty image it is elu(1 + largest logit) + 1: the most confident false positive is
-    punished, alone. A pixel of weight 0 is left out; an image counts as much as the heaviest of its pixels.
-    """
-    batch, classes = logits.shape[:2]
-    if weight is not None:
-        unusable = weight.expand_as(logits) == 0
-        logits = logits.masked_fill(unusable, -LEFT_OUT)  # background beyond doubt adds nothing
-        truth = truth.masked_fill(unusable, 0)
-    scores, labels = logits.reshape(batch * classes, -1), truth.reshape(batch * classes, -1)
-    errors = 1 - scores * (2 * labels - 1)
-    ordered, order = errors.sort(dim=1, descending=True)
-    labels = labels.gather(1, order)
-    foreground = labels.sum(1, keepdim=True)
-    intersection = foreground - labels.cumsum(1)
-    union = foreground + (1 - labels).cumsum(1)
-    jaccard = 1 - intersection / union
-    steps = torch.cat([jaccard[:, :1], jaccard[:, 1:] - jaccard[:, :-1]], dim=1)
-    losses = ((F.elu(ordered) + 1) * steps).sum(1)
-    if weight is None:
-        return losses.mean()
-    of_image = weight.amax(dim=(1, 2, 3)).repeat_interleave(classes)
-    return (losses * of_image).sum() / of_image.sum().clamp_min(TINY)
-
-
-def _mean(losses: Logits, weight: Weight | None) -> Scalar:
-    if weight is None:
-        return losses.mean()
-    counted = weight.expand_as(losses)
-    return (losses * counted).sum() / counted.sum().clamp_min(TINY)
+def _on_images(which: str, truth: Truth, weight: Weight | None, counted: PixelWeight | None) -> PixelWeight | None:
+    """What pixels count, `counted`, with those of images that are not `which` (all, empty, filled) left out."""
+    if which == "all":
+        return counted
+    chosen = (filled(truth, weight).any(1) == (which == "filled")).to(truth).view(-1, 1, 1, 1)
+    return chosen.expand(-1, 1, *truth.shape[2:]) if counted is None else counted * chosen

@@ -3,8 +3,11 @@
 recipe.yaml          as resolved; running it again gives the same weights
 run.json             dataset folder and fingerprint, hardware, versions
 folds.csv            fold and part of every chip: of whole images, or of windows of large ones
+chips.parquet        where each chip lies and what it holds, so that only training's beginning reads them all
 metrics.csv          one row per epoch;  tensorboard/  the same for TensorBoard
-checkpoints/         last.pt, best.pt, and stage-S-epoch-E.pt for those kept for good
+averaged.csv         one row per mean of weights (swa), scored likewise
+checkpoints/         last.pt, to go on from; weights alone: best/, snapshots/, averaged/, and those kept for good
+failed-batch.json    images of the batch at which the loss exploded
 bundle.safetensors   what prediction needs
 probabilities/       of the images decide and evaluate looked at, as 8-bit PNG
 decision.json  scores.json  images.csv  report.html
@@ -20,21 +23,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import torch
 
-from segsmith.data.chips import Chips
+from segsmith.data.chips import Chips, chips_of, cut
 from segsmith.data.dataset import Dataset
 from segsmith.data.split import Split
 from segsmith.errors import RunError, WriteError, listed
 from segsmith.files import write_bytes, write_text
-from segsmith.recipe import Recipe
+from segsmith.recipe import Data, Recipe
 from segsmith.recipe_files import load_recipe, to_yaml
 
 FREE = frozenset({"train.workers", "train.checkpoint_minutes", "train.keep_every"})
 """Options that do not change the weights, so that a run may be continued with others."""
 
 _WRITTEN_FIRST = frozenset(
-    {".lock", "folds.csv", "run.json", ".folds.csv.partial", ".run.json.partial", ".recipe.yaml.partial"}
+    {".lock", ".recipe.yaml.partial"}
+    | {name for file in ("chips.parquet", "folds.csv", "run.json") for name in (file, f".{file}.partial")}
 )
 
 
@@ -56,9 +61,21 @@ class Run:
     def last(self) -> Path:
         return self.folder / "checkpoints" / "last.pt"
 
-    @property
-    def best(self) -> Path:
-        return self.folder / "checkpoints" / "best.pt"
+    def best_weights(self, stage: int, epoch: int) -> Path:
+        """Weights of an epoch that is among the best; like all that follow, stages, epochs, cycles are from 1."""
+        return self.last.parent / "best" / f"stage-{stage}-epoch-{epoch}.pt"
+
+    def snapshot(self, stage: int, cycle: int) -> Path:
+        """Weights at the end of a cycle."""
+        return self.last.parent / "snapshots" / f"stage-{stage}-cycle-{cycle}.pt"
+
+    def averaged(self, stage: int) -> Path:
+        """The mean of a stage's weights (swa)."""
+        return self.last.parent / "averaged" / f"stage-{stage}.pt"
+
+    def kept_for_good(self, stage: int, epoch: int) -> Path:
+        """Weights of one of every keep_every epochs."""
+        return self.last.parent / f"stage-{stage}-epoch-{epoch}.pt"
 
     def recipe(self) -> Recipe:
         """The recipe of the run. Raises RunError if the folder holds no run."""
@@ -84,10 +101,23 @@ class Run:
             )
         return dataset.named(recipe.data.classes)
 
+    def chips(self) -> Chips:
+        """The chips of the run, read from what it kept of them. Raises like `recipe` and `dataset`."""
+        return self.chips_for(self.dataset(), self.recipe().data)
+
+    def chips_for(self, dataset: Dataset, options: Data) -> Chips:
+        """What `cut` gives, without reading the images if a run is here and began with the same dataset and options.
+        Raises like `cut`."""
+        file = self.folder / "chips.parquet"
+        begun = (self.folder / "recipe.yaml").is_file() and file.is_file()
+        if begun and self.facts()["fingerprint"] == dataset.fingerprint and self.recipe().data == options:
+            return chips_of(pq.read_table(file), dataset, options)
+        return cut(dataset, options)
+
     def part(self, chips: Chips, name: str) -> list[int]:
         """Chip numbers of 'training', 'validation' or 'held_out', ascending, as the run began with."""
         table = pd.read_csv(self.folder / "folds.csv", dtype={"chip": str})
-        chosen = set(table.loc[table["part"] == name, "chip"])
+        chosen = set(table.loc[[name in parts.split("+") for parts in table["part"]], "chip"])
         return [chip for chip in range(len(chips)) if chips.id(chip) in chosen]
 
     def check_free(self) -> None:
@@ -107,6 +137,9 @@ class Run:
         ids = [chips.id(chip) for chip in range(len(chips))]
         folds = pd.DataFrame({"chip": ids, "fold": parts.fold, "part": parts.part()})[labelled]
         write_text(self.folder / "folds.csv", folds.to_csv(index=False))
+        table = io.BytesIO()
+        pq.write_table(chips.table(), table, compression="zstd")
+        write_bytes(self.folder / "chips.parquet", table.getvalue())
         known = {"dataset": str(dataset_folder.resolve()), "fingerprint": dataset.fingerprint, **facts}
         write_text(self.folder / "run.json", json.dumps(known, indent=2))
         write_text(

@@ -5,51 +5,66 @@ a run that was stopped, at any instant and by whatever, goes on from its last ch
 """
 
 import copy
-import csv
 import hashlib
-import io
+import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from lightning.fabric import Fabric
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
-from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
-from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
+from segsmith.data.augment import check_augment
 from segsmith.data.batches import Batch, TrainingBatches, chip_batches, default_workers
-from segsmith.data.chips import Chips, cut
+from segsmith.data.chips import Chips
 from segsmith.data.dataset import Dataset
-from segsmith.data.extra import extra_levels, extra_ranges
-from segsmith.data.samples import read_sample, unfit_probabilities
+from segsmith.data.extra import extra_ranges
+from segsmith.data.samples import unfit_probabilities
 from segsmith.data.sampling import EpochPlan, hard_weights, plan_epochs
 from segsmith.data.split import split, trust
-from segsmith.eda.profile import band_statistics
-from segsmith.errors import ModelError, SegsmithError
-from segsmith.files import write_error, write_text
-from segsmith.modeling.bundle import Bundle
+from segsmith.errors import ModelError, RecipeError, SegsmithError
+from segsmith.files import write_text
+from segsmith.modeling.averaging import averaged_after, equal_mean, follow, measure_norms, running_average
+from segsmith.modeling.bundle import Bundle, Weights
+from segsmith.modeling.checkpoints import best_epochs, drop_others, epochs_to_keep, epochs_without_better
+from segsmith.modeling.encoders import check_encoder
 from segsmith.modeling.hardware import choose_hardware
-from segsmith.modeling.losses import image_losses, pixel_weight, weighted_loss
+from segsmith.modeling.logbook import Logbook, Row, write_rows
+from segsmith.modeling.losses import check_losses, image_losses, pixel_weight
 from segsmith.modeling.metrics import LevelScores
-from segsmith.modeling.networks import IMAGENET_MEAN, IMAGENET_STD, build_network, check_input_hw
-from segsmith.modeling.optim import build_optimizer, learning_rate, plateau_factor, set_learning_rate
+from segsmith.modeling.networks import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Outputs,
+    build_network,
+    check_input_hw,
+)
+from segsmith.modeling.normalisation import mean_image, normalisation
+from segsmith.modeling.objective import class_probabilities, most_probable, objective, quantised
+from segsmith.modeling.optim import (
+    build_optimizer,
+    cycle_ends,
+    encoder_of,
+    learning_rate,
+    plateau_factor,
+    set_learning_rate,
+)
 from segsmith.modeling.run import Run, load_state, save_state
-from segsmith.progress import track
-from segsmith.recipe import Recipe
-
-Row = dict[str, float | int | str]
-"""One epoch: what stands in one row of metrics.csv."""
+from segsmith.modeling.targets import Scalar
+from segsmith.modeling.trouble import LossHistory, memory_told
+from segsmith.modeling.weights import read_weights
+from segsmith.recipe import Recipe, Stage
 
 
 class TrainingStopped(SegsmithError):  # noqa: N818 (it is no error)
@@ -81,8 +96,9 @@ class Position:
     step: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
-    best: float | None = None
     rows: list[Row] = field(default_factory=list)
+    averages: list[Row] = field(default_factory=list)
+    """What the means of weights scored."""
 
 
 def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], None] = lambda step: None) -> Run:
@@ -90,8 +106,11 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
 
     A run of the same recipe and dataset is continued, a finished one returned as it is. Raises RecipeError, DataError,
     ModelError before anything is written; RunError if the folder holds something else; WriteError for a full disk,
-    after which the run can be continued; TrainingStopped after SIGINT or SIGTERM, with the state saved.
+    after which the run can be continued; ModelError when the loss explodes, with the last good checkpoint kept and the
+    batch's images in failed-batch.json, or when memory runs out; TrainingStopped after SIGINT or SIGTERM, with the
+    state saved.
     """
+    check_recipe(recipe)
     data = Dataset.open(dataset).named(recipe.data.classes)
     training = _Training(data, recipe, Run(run), watch)
     training.run.check_free()
@@ -103,7 +122,8 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
         }
         training.run.begin(dataset, training.chips, training.split, recipe, facts)
         if not training.run.bundle.exists():
-            training.go()
+            with memory_told(recipe, training.workers):
+                training.go()
     return training.run
 
 
@@ -112,26 +132,42 @@ class _Training:
 
     def __init__(self, dataset: Dataset, recipe: Recipe, run: Run, watch: Callable[[Step], None]):
         self.dataset, self.recipe, self.run, self.watch = dataset, recipe, run, watch
+        check_losses(recipe, dataset.classes)
         self.hardware = choose_hardware(recipe.train)
-        self.chips = cut(dataset, recipe.data)
+        self.chips = run.chips_for(dataset, recipe.data)
         self.split = split(self.chips, recipe.folds, recipe.seed)
         self.trust = torch.from_numpy(trust(self.chips))
         self.plans = _plans(self.chips, recipe, self.split.training)
         mean, std = normalisation(dataset, recipe)
+        check_augment(recipe, len(mean) - len(recipe.data.extra))
+        image = mean_image(self.chips, self.split.training, mean) if recipe.data.normalise == "mean_image" else None
         torch.manual_seed(_counted(recipe.seed, "weights"))
-        mean_image = (
-            _mean_image(self.chips, self.split.training, mean) if recipe.data.normalise == "mean_image" else None
+        self.network = build_network(
+            recipe.network,
+            len(dataset.classes),
+            mean,
+            std,
+            exclusive=recipe.data.exclusive,
+            mean_image=image,
         )
-        self.network = build_network(recipe.network, len(dataset.classes), mean, std, mean_image=mean_image)
-        check_input_hw(self.network, recipe.data.input_hw)
+        self.learning = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.mean, self.std = mean, std
         self.metric = recipe.train.select_by or recipe.decide.metric
+        self.other_metrics = [metric for metric in dict.fromkeys(recipe.train.keep_best_by) if metric != self.metric]
         workers = recipe.train.workers
         self.workers = default_workers(self.hardware.device.type == "cpu") if workers is None else workers
         self.at = Position()
         # of each chip, averaged over the times it was drawn: as the epoch began, and now
         self.losses = torch.full((2, len(self.chips)), math.nan)
-        self.optimizer: Any = None  # each stage has its own
+        self.batch: Batch | None = None  # the last one, for when it made the loss explode
+        # each stage has its own
+        self.optimizer: Any = None
+        self.frozen: nn.Module | None = None
+        self.ema: AveragedModel | None = None
+        self.swa: AveragedModel | None = None
+        self.history = LossHistory()
+
+    # the loop: stages, epochs, steps
 
     def go(self) -> None:
         """From where the run stands to its end."""
@@ -139,37 +175,44 @@ class _Training:
         precision = "bf16-mixed" if self.hardware.precision == "bf16" else "32-true"
         self.fabric = Fabric(accelerator=self.hardware.device.type, devices=1, precision=precision)  # type: ignore[arg-type]
         self.module = self.fabric.setup_module(self.network)
-        self.averaged = self._fresh_average()
-        restored = self._restore()
-        stages = self.recipe.train.stages
-        board = _Board(self.run.folder / "tensorboard")
+        state = self._last_state()
+        logbook = Logbook(self.run.folder)
         with _asked_to_stop() as asked:
-            self._write_metrics(board, self.at.rows)  # all anew: the kill may have come before they were written
-            while self.at.stage < len(stages):
-                stage, plan = stages[self.at.stage], self.plans[self.at.stage]
-                self._enter_stage(restored)
-                batches = TrainingBatches(self.chips, stage, plan, self.workers)
-                while self.at.epoch < stage.epochs:
+            logbook.write(self.at.rows, new=len(self.at.rows))
+            while True:
+                self._enter_stage(state)
+                batches = TrainingBatches(self.chips, self.stage, self.plan, self.workers)
+                while not self._stage_is_over():
                     self._epoch(batches, asked)
-                    self._write_metrics(board, self.at.rows[-1:])
-                if self.at.stage == len(stages) - 1:
+                    logbook.write(self.at.rows, new=1)
+                self._leave_stage(batches)
+                if self.at.stage + 1 == len(self.plans):
                     break
-                self.at.stage, self.at.epoch, restored = self.at.stage + 1, 0, None
+                self.at.stage, self.at.epoch, state = self.at.stage + 1, 0, None
         self._write_bundle()
+
+    @property
+    def stage(self) -> Stage:
+        return self.recipe.train.stages[self.at.stage]
+
+    @property
+    def plan(self) -> EpochPlan:
+        return self.plans[self.at.stage]
 
     def _epoch(self, batches: TrainingBatches, asked: list[int]) -> None:
         """The rest of the present epoch, its validation, and the checkpoint after it."""
-        at, plan = self.at, batches.plan
+        at, plan = self.at, self.plan
         saved = began = time.monotonic()
         first = at.step
         if at.step == 0:
             self.losses[0] = self.losses[1]  # what an epoch draws is settled when it begins
-        hard = self.recipe.train.stages[at.stage].hard
+        hard = self.stage.hard
         harder = None if hard is None else hard_weights(self.losses[0].double().numpy(), hard)
         for batch in batches.epoch(at.epoch, at.step, harder):
             loss = self._step(batch)
             at.loss_sum += loss
             at.step += 1
+            self._after_step()
             now = time.monotonic()
             self._tell(loss, (at.step - first) * plan.batch_size / (now - began), epoch_is_over=False)
             if asked or now - saved > 60 * self.recipe.train.checkpoint_minutes:
@@ -182,19 +225,74 @@ class _Training:
                     )
                 at.seconds, saved = before, now
         at.seconds += time.monotonic() - began
-        self._check_finite(at.loss_sum)
-        row = self._end_of_epoch(plan)
-        self._check_finite(float(row["validation_loss"]))
-        better = at.best is None or float(row[self.metric]) > at.best
+        row = self._end_of_epoch()
         at.rows.append(row)
         at.epoch, at.step, at.loss_sum, at.seconds = at.epoch + 1, 0, 0.0, 0.0
-        if better:
-            at.best = float(row[self.metric])
-            save_state(self.run.best, self._kept().state_dict())
-        if self.recipe.train.keep_every and at.epoch % self.recipe.train.keep_every == 0:
-            save_state(self.run.last.with_name(f"stage-{at.stage + 1}-epoch-{at.epoch}.pt"), self._kept().state_dict())
-        self._save_last()
+        self._keep_weights()
         self._tell(float(row["loss"]), float(row["images_per_second"]), epoch_is_over=True)
+
+    def _step(self, batch: Batch) -> float:
+        """One optimiser step, in as many passes as `accumulate` says; the loss of the batch."""
+        options, self.batch = self.recipe.train, batch
+        torch.manual_seed(_counted(self.recipe.seed, self.at.stage, self.at.epoch, self.at.step))  # for dropout
+        set_learning_rate(self.optimizer, self._learning_rate(self.at.step))
+        self.module.train()
+        if self.frozen is not None:
+            self.frozen.eval()
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for piece in _pieces(batch, options.accumulate):
+            outputs = self.module(piece.images.to(self.fabric.device, non_blocking=True))
+            loss, truth, weight = self._judge(piece, outputs)
+            if self.stage.hard is not None:
+                self._remember(piece, image_losses(class_probabilities(self.recipe, outputs), truth, weight))
+            loss = loss * (len(piece.indices) / len(batch.indices))
+            self.fabric.backward(loss)
+            total += float(loss.detach())
+        largest = math.inf if options.gradient_clip is None else options.gradient_clip
+        norm = self.fabric.clip_gradients(
+            self.module, self.optimizer, max_norm=largest, error_if_nonfinite=False
+        )  # without a largest norm, only to look at it
+        if self.history.exploded(total):
+            self._fail("loss", total)
+        if norm is not None and not bool(norm.isfinite()):
+            self._fail("gradient's norm", float(norm))
+        self.optimizer.step()
+        if self.ema is not None and options.ema_decay is not None:
+            follow(self.ema, self.network, options.ema_decay)
+        return total
+
+    def _after_step(self) -> None:
+        """Take the weights into the mean, and keep them as a snapshot, where it is time."""
+        steps = self.stage.epochs * self.plan.batches
+        done = self.at.epoch * self.plan.batches + self.at.step
+        if self.swa is not None and done in averaged_after(self.stage, steps):
+            self.swa.update_parameters(self.network)
+        ends = cycle_ends(self.stage.schedule, steps)
+        if self.stage.snapshots and done in ends:
+            save_state(self.run.snapshot(self.at.stage + 1, 1 + ends.index(done)), self._kept().state_dict())
+
+    def _judge(self, batch: Batch, outputs: Outputs) -> tuple[Scalar, Tensor, Tensor | None]:
+        """The loss of a batch, and the truth and the pixels' weights it was taken with."""
+        weight = pixel_weight(batch.valid, self.trust[batch.indices], outputs["mask"])
+        truth = batch.masks.to(self.hardware.device, non_blocking=True)
+        return objective(self.recipe, self.stage, outputs, truth, weight, batch.scale.exp2()), truth, weight
+
+    def _learning_rate(self, step: int) -> float:
+        """Of a step of the present epoch."""
+        watched, sign = ("validation_loss", -1) if self.stage.schedule.watch == "loss" else (self.metric, 1)
+        done = self.at.epoch * self.plan.batches + step
+        lr = learning_rate(self.stage, done, self.stage.epochs * self.plan.batches)
+        return lr * plateau_factor(self.stage.schedule, [sign * score for score in self._of_stage(watched)])
+
+    def _of_stage(self, column: str) -> list[float]:
+        """A column of the rows of the stage's epochs so far."""
+        return [float(row[column]) for row in self.at.rows if row["stage"] == self.at.stage + 1]
+
+    def _stage_is_over(self) -> bool:
+        patience = self.stage.stop_after
+        waited = epochs_without_better(self._of_stage(self.metric))
+        return self.at.epoch == self.stage.epochs or (patience is not None and waited >= patience)
 
     def _remember(self, batch: Batch, losses: Float[Tensor, " batch"]) -> None:
         """Average the losses of the batch's images with those they had before."""
@@ -202,146 +300,172 @@ class _Training:
             before = float(self.losses[1, chip])
             self.losses[1, chip] = loss if math.isnan(before) else (before + loss) / 2
 
-    def _check_finite(self, loss: float) -> None:
-        at = self.at
-        if not math.isfinite(loss):
-            raise ModelError(
-                f"the loss became {loss} in stage {at.stage + 1}, epoch {at.epoch + 1}: lower "
-                f"train.stages.{at.stage}.optimizer.lr, or set train.gradient_clip=1"
-            )
+    # epochs are scored
 
-    def _step(self, batch: Batch) -> float:
-        """One optimiser step."""
-        at, options = self.at, self.recipe.train
-        stage, plan = options.stages[at.stage], self.plans[at.stage]
-        torch.manual_seed(_counted(self.recipe.seed, at.stage, at.epoch, at.step))  # dropout is counted, too
-        scores = [float(row[self.metric]) for row in at.rows if row["stage"] == at.stage + 1]
-        lr = learning_rate(stage, at.epoch * plan.batches + at.step, stage.epochs * plan.batches)
-        set_learning_rate(self.optimizer, lr * plateau_factor(stage.schedule, scores))
-        self.module.train()
-        logits = self.module(batch.images.to(self.fabric.device, non_blocking=True))
-        weight = pixel_weight(batch.valid, self.trust[batch.indices], logits)
-        loss = weighted_loss(stage.loss, logits, batch.masks.to(self.fabric.device, non_blocking=True), weight)
-        if stage.hard is not None:
-            self._remember(batch, image_losses(logits, batch.masks.to(logits.device), weight))
-        self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
-        if options.gradient_clip is not None:
-            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=options.gradient_clip)
-        self.optimizer.step()
-        if self.averaged is not None:
-            # a young average forgets faster, as in TensorFlow's ExponentialMovingAverage
-            updates = int(self.averaged.n_averaged)
-            self.averaged.multi_avg_fn = get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
-                min(options.ema_decay or 0, (1 + updates) / (10 + updates))
-            )
-            self.averaged.update_parameters(self.network)
-        return float(loss.detach())
-
-    def _end_of_epoch(self, plan: EpochPlan) -> Row:
-        """Score the validation fold; the row for metrics.csv."""
-        at = self.at
-        scores, loss = self._validate()
-        by_level = scores.scores(self.metric)[1:]
-        level = 1 + int(np.argmax(by_level))
+    def _end_of_epoch(self) -> Row:
+        """Score the validation fold with the weights that would be kept; the row for metrics.csv."""
+        at, plan = self.at, self.plan
+        lr = self._learning_rate(plan.batches - 1)
+        scores = self._validate(self._kept())
+        others: Row = {name: scores.pop(name) for name in self.other_metrics}
         return {
             "stage": at.stage + 1,
             "epoch": at.epoch + 1,
             "images": plan.images,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": lr,
             "loss": at.loss_sum / plan.batches,
+            **scores,
+            "seconds": at.seconds,
+            "images_per_second": plan.images / at.seconds,
+            "averaged": 0 if self.swa is None else int(self.swa.n_averaged),
+            **others,
+        }
+
+    @torch.inference_mode()
+    def _validate(self, network: nn.Module) -> Row:
+        """Mean loss of the validation fold, and its scores at the images' own size and the best threshold."""
+        network.eval()
+        scores, loss = LevelScores(len(self.dataset.classes)), 0.0
+        size = self.recipe.predict.batch_size
+        for batch in chip_batches(self.chips, self.split.validation.tolist(), size, self.workers):
+            with self.hardware.autocast():
+                outputs = network(batch.images.to(self.hardware.device))
+            loss += len(batch.indices) * float(self._judge(batch, outputs)[0])
+            levels = quantised(class_probabilities(self.recipe, outputs))
+            for index, of_chip in zip(batch.indices.tolist(), levels, strict=True):
+                chip = self.chips.read(index)
+                fitted = unfit_probabilities(of_chip, self.chips.hw(index), self.recipe.data)
+                if self.recipe.data.exclusive:
+                    fitted = most_probable(fitted)
+                for number, (of_class, true_of_class) in enumerate(zip(fitted, chip.mask, strict=True)):
+                    scores.add(of_class, true_of_class, chip.valid, of_class=number)
+        loss /= len(self.split.validation)
+        if not math.isfinite(loss):
+            self._fail("validation loss", loss)
+        by_level = scores.scores(self.metric)[1:]
+        level = 1 + int(np.argmax(by_level))
+        return {
             "validation_loss": loss,
             self.metric: float(by_level[level - 1]),
             "threshold": level / 255,
             "dice_foreground": float(scores.dice(foreground=True)[level]),
             "dice_empty": float(scores.dice(foreground=False)[level]),
-            "seconds": at.seconds,
-            "images_per_second": plan.images / at.seconds,
+            **{name: float(scores.scores(name)[1:].max()) for name in self.other_metrics},
         }
 
-    @torch.inference_mode()
-    def _validate(self) -> tuple[LevelScores, float]:
-        """Scores at the images' own size and mean loss of the validation fold, for the weights that would be kept."""
-        network = self._kept().eval()
-        stage, scores, loss = self.recipe.train.stages[self.at.stage], LevelScores(), 0.0
-        size = self.recipe.predict.batch_size
-        for batch in chip_batches(self.chips, self.split.validation.tolist(), size, self.workers):
-            with self.hardware.autocast():
-                logits = network(batch.images.to(self.hardware.device)).float()
-            weight = pixel_weight(batch.valid, self.trust[batch.indices], logits)
-            loss += len(batch.indices) * float(weighted_loss(stage.loss, logits, batch.masks.to(logits.device), weight))
-            for index, probabilities in zip(batch.indices.tolist(), quantised(logits), strict=True):
-                chip = self.chips.read(index)
-                fitted = unfit_probabilities(probabilities, self.chips.hw(index), self.recipe.data) * chip.valid
-                for of_class, true_of_class in zip(fitted, chip.mask & chip.valid, strict=True):
-                    scores.add(of_class, true_of_class)
-        return scores, loss / len(self.split.validation)
-
     def _kept(self) -> nn.Module:
-        """The weights that are validated and bundled: averaged once there is an average."""
-        if self.averaged is not None and int(self.averaged.n_averaged):
-            return self.averaged.module
+        """The weights that are validated and kept: the running average once there is one."""
+        if self.ema is not None and int(self.ema.n_averaged):
+            return self.ema.module
         return self.network
 
-    def _fresh_average(self) -> AveragedModel | None:
-        return AveragedModel(self.network, use_buffers=True) if self.recipe.train.ema_decay else None
+    # stages
 
-    def _enter_stage(self, restored: dict[str, Any] | None) -> None:
-        """Weights and optimiser at the start of a stage, or as a checkpoint within it left them."""
-        stage = self.recipe.train.stages[self.at.stage]
-        if restored is None and self.at.stage > 0:
-            if stage.start_from == "best":
-                self.network.load_state_dict(load_state(self.run.best))
-            else:
-                self.network.load_state_dict(copy.deepcopy(self._kept().state_dict()))
-            self.averaged = self._fresh_average()
-        self.optimizer = self.fabric.setup_optimizers(build_optimizer(self.network, stage.optimizer))
-        if restored is not None:
-            self.optimizer.load_state_dict(restored["optimizer"])
+    def _enter_stage(self, state: dict[str, Any] | None) -> None:
+        """Weights, averages and optimiser at the start of a stage, or as a checkpoint within it left them."""
+        if state is not None:
+            self.network.load_state_dict(state["network"])
         elif self.at.stage > 0:
-            self._save_last()  # best.pt, which the stage began from, may be replaced before its first checkpoint
+            self.network.load_state_dict(self._weights_to_start_from())
+        self.history = LossHistory()
+        self.ema = running_average(self.network) if self.recipe.train.ema_decay else None
+        self.swa = equal_mean(self.network) if self.stage.swa else None
+        for parameter in self.learning:
+            parameter.requires_grad_(True)  # the stage before may have frozen it
+        self.frozen = encoder_of(self.network) if self.stage.optimizer.encoder_lr == 0 else None
+        optimizer = build_optimizer(self.network, self.stage.optimizer, self.recipe.data.input_hw)
+        self.optimizer = self.fabric.setup_optimizers(optimizer)
+        if state is not None:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.history = LossHistory(**state["history"])
+            for average, saved in ((self.ema, state["ema"]), (self.swa, state["swa"])):
+                if average is not None:
+                    average.load_state_dict(saved)
 
-    def _restore(self) -> dict[str, Any] | None:
-        """The last checkpoint, if there is one, with network and position already set to it."""
+    def _weights_to_start_from(self) -> Weights:
+        if self.stage.start_from == "averaged":
+            return load_state(self.run.averaged(self.at.stage))
+        if self.stage.start_from == "last":
+            return copy.deepcopy(self._kept().state_dict())
+        return load_state(self.run.best_weights(*best_epochs(self.at.rows, self.metric, 1)[0]))
+
+    def _leave_stage(self, batches: TrainingBatches) -> None:
+        """Make a network of the mean of the stage's weights, and score it."""
+        if self.swa is None:
+            return
+        epoch, passes = self.stage.epochs, self.recipe.train.accumulate
+        torch.manual_seed(_counted(self.recipe.seed, self.at.stage, epoch))
+        network = self.swa.module
+        drawn = batches.epoch(epoch)  # one more than it was trained for
+        with self.hardware.autocast():
+            images = (piece.images.to(self.hardware.device) for batch in drawn for piece in _pieces(batch, passes))
+            measure_norms(network, images, None if self.frozen is None else encoder_of(network))
+        scores = self._validate(network)
+        save_state(self.run.averaged(self.at.stage + 1), network.state_dict())
+        self.at.averages.append(
+            {"stage": self.at.stage + 1, "averaged": int(self.swa.n_averaged), "images": self.plan.images, **scores}
+        )
+        write_rows(self.run.folder / "averaged.csv", self.at.averages)
+
+    # files
+
+    def _keep_weights(self) -> None:
+        """After an epoch: write its weights if it is among the best, and the checkpoint; remove what no longer is."""
+        at, options = self.at, self.recipe.train
+        kept = epochs_to_keep(at.rows, self.metric, options.keep_best, self.other_metrics)
+        if (at.stage + 1, at.epoch) in kept:
+            save_state(self.run.best_weights(at.stage + 1, at.epoch), self._kept().state_dict())
+        if options.keep_every and at.epoch % options.keep_every == 0:
+            save_state(self.run.kept_for_good(at.stage + 1, at.epoch), self._kept().state_dict())
+        self._save_last()
+        drop_others(self.run, kept)  # last: until there is a checkpoint, training may go back to what was best before
+
+    def _last_state(self) -> dict[str, Any] | None:
+        """The last checkpoint, if there is one, with the position already set to it."""
         if not self.run.last.exists():
             return None
         state = load_state(self.run.last)
         self.at = Position(**state["position"])
-        self.network.load_state_dict(state["network"])
         self.losses = state["losses"]
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
         return state
 
     def _save_last(self) -> None:
+        """Write the checkpoint that training goes on from; never one of weights that are no numbers any more."""
+        weights = self.network.state_dict()
+        if not _all_finite(weights):
+            self._fail("largest weight", math.inf)
         save_state(
             self.run.last,
             {
                 "position": asdict(self.at),
-                "network": self.network.state_dict(),
-                "averaged": self.averaged.state_dict() if self.averaged is not None else None,
+                "network": weights,
+                "ema": self.ema.state_dict() if self.ema is not None else None,
+                "swa": self.swa.state_dict() if self.swa is not None else None,
                 "optimizer": self.optimizer.state_dict(),
                 "losses": self.losses,
+                "history": asdict(self.history),
             },
         )
 
-    def _write_metrics(self, board: "_Board", new: list[Row]) -> None:
-        """Write metrics.csv with every epoch so far, and the last ones, `new`, for TensorBoard."""
-        if not new:
-            return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.at.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.at.rows)
-        write_text(self.run.folder / "metrics.csv", text.getvalue())
-        board.write(1 + len(self.at.rows) - len(new), new)
+    def _fail(self, what: str, value: float) -> NoReturn:
+        """Give up, naming the images of the last batch, which are saved."""
+        at = self.at
+        ids = [] if self.batch is None else [self.chips.id(chip) for chip in self.batch.indices.tolist()]
+        file = self.run.folder / "failed-batch.json"
+        step = min(at.step + 1, self.plan.batches)  # all are done when it is validated
+        where = {"stage": at.stage + 1, "epoch": at.epoch + 1, "step": step}
+        write_text(file, json.dumps({**where, "what": what, "value": str(value), "images": ids}, indent=2))
+        images = f"{', '.join(ids[:3])}{f' and {len(ids) - 3} more' if len(ids) > 3 else ''}"
+        raise ModelError(
+            f"the {what} became {value:g} in stage {at.stage + 1}, epoch {at.epoch + 1}, step {step}: look at "
+            f"the images of the last batch ({images}; all in {file}), and in a new run lower "
+            f"train.stages.{at.stage}.optimizer.lr, or set train.gradient_clip=1"
+        )
 
     def _write_bundle(self) -> None:
-        weights: dict[str, Tensor] = (
-            load_state(self.run.best) if self.recipe.train.keep == "best" else self._kept().state_dict()
-        )
+        members = [{name: tensor.cpu() for name, tensor in weights.items()} for weights in self._bundled()]
         Bundle(
-            weights={name: tensor.cpu() for name, tensor in weights.items()},
+            members=tuple(members),
             recipe=self.recipe,
             extra=extra_ranges(self.dataset.images, self.recipe.data.extra),
             mean=self.mean,
@@ -350,6 +474,20 @@ class _Training:
             layout=self.dataset.layout,
             fingerprint=self.dataset.fingerprint,
         ).write(self.run.bundle)
+
+    def _bundled(self) -> list[Weights]:
+        """The weights of each network that goes into the bundle."""
+        stages = list(enumerate(self.recipe.train.stages, start=1))
+        match self.recipe.train.keep:
+            case "last":
+                return [self._kept().state_dict()]
+            case "averaged":
+                return [load_state(self.run.averaged(len(stages)))]
+            case "snapshots":
+                cycles = [(n, cycle) for n, s in stages if s.snapshots for cycle in range(1, s.schedule.cycles + 1)]
+                return [load_state(self.run.snapshot(stage, cycle)) for stage, cycle in cycles]
+            case _:
+                return [load_state(self.run.best_weights(*best_epochs(self.at.rows, self.metric, 1)[0]))]
 
     def _tell(self, loss: float, images_per_second: float, *, epoch_is_over: bool) -> None:
         at, stages = self.at, self.recipe.train.stages
@@ -371,90 +509,59 @@ class _Training:
         )
 
 
-class _Board:
-    """Epochs for TensorBoard, in a file that grows, since it reads on where it stopped; what older files say is hidden.
-
-    Its own writer works in a thread, and tells of a full disk by that thread's traceback.
-    """
-
-    def __init__(self, folder: Path):
-        self.file = folder / f"events.out.tfevents.{time.time_ns()}"
-
-    def write(self, first: int, rows: list[Row]) -> None:
-        """Append the rows of epoch `first` and those after it. Raises WriteError."""
-        events = []
-        if not self.file.exists():
-            events.append(Event(file_version="brain.Event:2"))
-            events.append(Event(step=1, session_log=SessionLog(status=SessionLog.START)))
-        for epoch, row in enumerate(rows, start=first):
-            named = {name: float(value) for name, value in row.items() if name not in ("stage", "epoch")}
-            values = [Summary.Value(tag=name, simple_value=value) for name, value in named.items()]
-            events.append(Event(step=epoch, summary=Summary(value=values)))
-        records = io.BytesIO()
-        for event in events:
-            event.wall_time = time.time()
-            RecordWriter(records).write(event.SerializeToString())
-        try:
-            self.file.parent.mkdir(exist_ok=True)
-            with self.file.open("ab") as file:
-                file.write(records.getvalue())
-        except OSError as error:
-            raise write_error(error, self.file) from error
-
-
-def quantised(logits: Tensor) -> np.ndarray:
-    """Probabilities of logits as 0..255, rounded; (batch, classes, height, width) on the CPU."""
-    return (torch.sigmoid(logits) * 255).round().to(torch.uint8).cpu().numpy()
-
-
-def normalisation(dataset: Dataset, recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation per channel of images scaled to 0..1, as the recipe asks: bands, then the columns of
-    `data.extra`. Raises ModelError where that cannot be."""
-    bands = set(dataset.images["bands"])
-    if len(bands) > 1 or bands == {0}:
-        raise ModelError(
-            "the dataset was indexed without its images; inspect it with them"
-            if bands == {0}
-            else f"images have {', '.join(map(str, sorted(bands)))} bands; one training takes images of one kind"
-        )
-    count = bands.pop()
-    mean, std = _of_bands(dataset, recipe, count)
-    levels = extra_levels(dataset.images, recipe.data.extra, extra_ranges(dataset.images, recipe.data.extra)) / 255
-    return (*mean, *levels.mean(axis=0).tolist()), (*std, *levels.std(axis=0).tolist())
-
-
-def _of_bands(dataset: Dataset, recipe: Recipe, count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if recipe.data.normalise == "imagenet":
-        if count == 3:
-            return IMAGENET_MEAN, IMAGENET_STD
-        if count == 1:
-            return (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,)
-        raise ModelError(
-            f"data.normalise=imagenet goes with 1 or 3 bands, the images have {count}; set data.normalise=measured"
-        )
-    mean, std = band_statistics(dataset)
-    return tuple(value / 255 for value in mean), tuple(max(value, 1.0) / 255 for value in std)
-
-
-def _mean_image(
-    chips: Chips, training: Int[np.ndarray, " training"], mean: Sequence[float]
-) -> Float[Tensor, "bands height width"]:
-    """The mean of all training images at the size the network sees, on the scale 0..1, less the mean of each band."""
-    total = np.zeros((*chips.options.input_hw, len(mean) - len(chips.options.extra)))
-    for chip in track(training.tolist(), "mean image", len(training)):
-        total += read_sample(chips, chip).image
-    image = np.pad(total / (255 * len(training)), ((0, 0), (0, 0), (0, len(chips.options.extra))))
-    bands = total.shape[2]
-    image[:, :, :bands] -= np.array(mean[:bands])
-    return torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32))
+def check_recipe(recipe: Recipe) -> None:
+    """Raise ModelError for what can be told to be wrong from the recipe alone, before any data is read."""
+    options, weights = recipe.network, recipe.network.encoder_weights
+    check_encoder(options.encoder)
+    if weights not in (None, "imagenet"):
+        read_weights(Path(str(weights)))
+    classes = len(recipe.data.classes or ("object",))
+    network = build_network(options, classes, IMAGENET_MEAN, IMAGENET_STD, weights=False)
+    check_input_hw(network, recipe.data.input_hw)
+    for number, stage in enumerate(recipe.train.stages):
+        if stage.input_hw is not None and stage.input_hw != recipe.data.input_hw:
+            if recipe.data.normalise == "mean_image":
+                raise ModelError(
+                    f"train.stages.{number}.input_hw: data.normalise=mean_image is an image of data.input_hw, and "
+                    "goes with no other size; set data.normalise=measured"
+                )
+            check_input_hw(network, stage.input_hw, f"train.stages.{number}.input_hw")
+        rates = (stage.optimizer.encoder_lr, stage.optimizer.layer_decay)
+        if rates != (1, 1) and encoder_of(network) is None:
+            raise ModelError(
+                f"train.stages.{number}.optimizer: encoder_lr and layer_decay are for networks with an encoder, which "
+                f"{options.architecture} has not; leave them at 1"
+            )
 
 
 def _plans(chips: Chips, recipe: Recipe, training: Int[np.ndarray, " training"]) -> list[EpochPlan]:
-    strata = chips.strata()
-    return [
-        plan_epochs(training, strata, number, stage, recipe.train.batch_size, recipe.seed)
-        for number, stage in enumerate(recipe.train.stages)
-    ]
+    """Of each stage. Raises RecipeError for a schedule of more cycles than the stage has steps for."""
+    strata, plans = chips.strata(), []
+    for number, stage in enumerate(recipe.train.stages):
+        plan = plan_epochs(training, strata, number, stage, recipe.train.batch_size, recipe.seed)
+        steps = stage.epochs * plan.batches
+        ends = [0, *cycle_ends(stage.schedule, steps)]
+        if any(end <= before for before, end in pairwise(ends)):
+            raise RecipeError(
+                f"train.stages.{number}.schedule: {stage.schedule.cycles} cycles do not fit into the {steps} steps of "
+                f"{stage.epochs} epochs; lower cycles, growth or warmup, or raise epochs"
+            )
+        plans.append(plan)
+    return plans
+
+
+def _pieces(batch: Batch, count: int) -> Iterator[Batch]:
+    """A batch in so many pieces of equal size, to within one image; in fewer if it has fewer images."""
+    images = len(batch.indices)
+    count = min(count, images)
+    for number in range(count):
+        part = slice(images * number // count, images * (number + 1) // count)
+        values = {column.name: getattr(batch, column.name) for column in fields(batch)}
+        yield replace(batch, **{name: value[part] for name, value in values.items() if value is not None})
+
+
+def _all_finite(state: dict[str, Tensor]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in state.values())
 
 
 def _counted(*counts: int | str) -> int:

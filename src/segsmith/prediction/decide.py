@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from segsmith.data.chips import cut
 from segsmith.errors import RunError
 from segsmith.files import write_text
 from segsmith.modeling.bundle import Bundle, Decision
 from segsmith.modeling.metrics import Counts, image_scores
+from segsmith.modeling.objective import most_probable
 from segsmith.modeling.run import Run
 from segsmith.prediction.masks import count_areas
 from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
@@ -36,7 +36,7 @@ def decide(run: Path, *, metric: Metric | None = None) -> Decision:
     """
     opened = Run(run)
     recipe = opened.recipe()
-    chips = cut(opened.dataset(), recipe.data)
+    chips = opened.chips()
     if not opened.bundle.exists():
         raise RunError(f"{run}: its training is not finished; the same train command continues it")
     metric = metric or recipe.decide.metric
@@ -49,9 +49,12 @@ def decide(run: Path, *, metric: Metric | None = None) -> Decision:
         areas = np.array(sorted(recipe.decide.areas or areas_to_try(chips.hw(validation[0]))))
         search = Search(metric, levels, areas, recipe.decide.parts)
         for place, index in enumerate(validation):
-            for plane, truth in zip(files.read(chips.id(index)), chips.truth(index), strict=True):
+            chip, planes = chips.read(index), files.read(chips.id(index))
+            if recipe.data.exclusive:
+                planes = most_probable(planes)  # as masks.decided does, at whatever level
+            for plane, truth in zip(planes, chip.mask & chip.valid, strict=True):
                 tp, predicted = count_areas(plane, truth, levels, areas)
-                search.add(place, tp, predicted, int(truth.sum()))
+                search.add(place, tp, predicted, int(truth.sum()), int(chip.valid.sum()))
         decision = search.decision()
         replace(bundle, decision=decision).write(opened.bundle)
         write_text(opened.folder / "decision.json", json.dumps(asdict(decision), indent=2))
@@ -78,17 +81,23 @@ class Search:
         self.metric, self.levels, self.areas = metric, levels, areas
         shape = (parts, len(levels), len(areas))
         self._scores = np.zeros(shape)
-        self._pixels = np.zeros((3, *shape), np.int64)
+        self._pixels = np.zeros((4, *shape), np.int64)
         self._images = np.zeros(parts, np.int64)
 
     def add(
-        self, place: int, tp: Int[np.ndarray, "levels areas"], predicted: Int[np.ndarray, "levels areas"], truth: int
+        self,
+        place: int,
+        tp: Int[np.ndarray, "levels areas"],
+        predicted: Int[np.ndarray, "levels areas"],
+        truth: int,
+        pixels: int,
     ) -> None:
-        """Count one class of the image at `place` of the validation fold; `truth` is its foreground pixels."""
+        """Count one class of the image at `place` of the validation fold: `truth` is its foreground pixels, `pixels`
+        all that are usable."""
         part = validation_part(place, len(self._images))
-        counts = Counts(tp, predicted, np.array(truth))
+        counts = Counts(tp, predicted, np.array(truth), np.array(pixels))
         self._scores[part] += image_scores(self.metric, counts)
-        self._pixels[:, part] += np.stack(np.broadcast_arrays(tp, predicted, truth))
+        self._pixels[:, part] += np.stack(np.broadcast_arrays(tp, predicted, truth, pixels))
         self._images[part] += 1
 
     def surface(self, parts: Int[np.ndarray, " some"]) -> Grid:

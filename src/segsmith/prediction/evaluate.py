@@ -1,25 +1,23 @@
 """Run -> scores of its validation or held-out images, each beside what predicting all empty would score."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
-from segsmith.data.chips import Chips, cut
+from segsmith.data.chips import Chips
 from segsmith.errors import RunError
 from segsmith.files import write_text
 from segsmith.modeling.bundle import Bundle, Decision
-from segsmith.modeling.metrics import METRICS, Counts, image_scores, score
+from segsmith.modeling.metrics import FIGURES, Counts, Figure, image_scores, score
 from segsmith.modeling.run import Run
 from segsmith.prediction.decide import validation_part
 from segsmith.prediction.masks import decided
 from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
-from segsmith.recipe import Metric
 
 RESAMPLES = 1000
 Part = Literal["validation", "held_out"]
@@ -45,6 +43,8 @@ class Evaluation:
 
     part: Part
     cross_fitted: bool
+    by_heart: bool
+    """Whether these images were trained on."""
     decision: Decision
     scores: tuple[Score, ...]
     images: pd.DataFrame
@@ -67,7 +67,7 @@ def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
     """
     opened = Run(run)
     recipe = opened.recipe()
-    chips = cut(opened.dataset(), recipe.data)
+    chips = opened.chips()
     part: Part = on or ("validation" if recipe.folds.held_out is None else "held_out")
     if part == "held_out" and recipe.folds.held_out is None:
         raise RunError(f"{run}: has no held-out fold; train with folds.held_out=N, or evaluate on validation")
@@ -82,7 +82,8 @@ def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
         predict_chips(Predictor(bundle), chips, indices, files, f"{part} images")
         cross_fitted = part == "validation" and len(bundle.decision.parts) > 1
         table = _score_images(chips, indices, files, bundle.decision, cross_fitted)
-        evaluation = Evaluation(part, cross_fitted, bundle.decision, _scores(table, recipe.seed), table)
+        scores = _scores(table, bundle.classes, recipe.seed)
+        evaluation = Evaluation(part, cross_fitted, recipe.folds.by_heart, bundle.decision, scores, table)
         write_text(opened.folder / "scores.json", json.dumps(_plain(evaluation), indent=2))
         write_text(opened.folder / "images.csv", table.to_csv(index=False))
     return evaluation
@@ -97,15 +98,17 @@ def _score_images(
         cell = (decision.level, decision.smallest_area)
         if cross_fitted:
             cell = decision.parts[validation_part(place, len(decision.parts))]
-        predicted, truth = decided(files.read(image_id), *cell), chips.truth(index)
-        for name, of_class, true in zip(chips.dataset.classes, predicted, truth, strict=True):
-            counts = Counts(*(np.array(mask.sum()) for mask in (of_class & true, of_class, true)))
+        chip = chips.read(index)
+        predicted = decided(files.read(image_id), *cell, exclusive=chips.options.exclusive)
+        for name, of_class, true in zip(chips.dataset.classes, predicted, chip.mask & chip.valid, strict=True):
+            counts = Counts(*(np.array(mask.sum()) for mask in (of_class & true, of_class, true, chip.valid)))
             rows.append(
                 {
                     "image_id": image_id,
                     "class": name,
                     "row": index,
                     "objects": int(chips.objects[index]),
+                    "usable_pixels": int(counts.pixels),
                     "true_pixels": int(counts.truth),
                     "predicted_pixels": int(counts.predicted),
                     "right_pixels": int(counts.tp),
@@ -122,49 +125,41 @@ def _score_images(
     return table.iloc[order].reset_index(drop=True)
 
 
-def _scores(table: pd.DataFrame, seed: int) -> tuple[Score, ...]:
-    """Every metric, and Dice split by whether there is foreground, precision and recall; the bootstrap is counted
-    from the seed."""
-    counts = table[["right_pixels", "predicted_pixels", "true_pixels"]].to_numpy(np.int64).T
+def _scores(table: pd.DataFrame, classes: tuple[str, ...], seed: int) -> tuple[Score, ...]:
+    """Every figure, and Dice of what has foreground and what is empty, for each class as well where there are several;
+    the bootstrap is counted from the seed."""
+    counts = table[["right_pixels", "predicted_pixels", "true_pixels", "usable_pixels"]].to_numpy(np.int64).T
     rows_of_image = list(table.groupby("row", sort=False).indices.values())  # resampled together
+    # which rows of the table a score is made of, by its name
+    named: list[tuple[str, Figure, Bool[np.ndarray, " rows"]]] = [
+        (figure, figure, np.ones(len(table), bool)) for figure in FIGURES
+    ]
     has_foreground = counts[2] > 0
-    named: list[tuple[str, Callable[[Int[np.ndarray, "3 _"]], float]]] = [
-        (metric, _scorer(metric)) for metric in METRICS
-    ]
-    named += [
-        ("dice_foreground", lambda c: _mean_dice(c[:, c[2] > 0])),
-        ("dice_empty", lambda c: _mean_dice(c[:, c[2] == 0])),
-        ("precision", lambda c: _share(c[0].sum(), c[1].sum(), c[2].sum())),
-        ("recall", lambda c: _share(c[0].sum(), c[2].sum(), c[1].sum())),
-    ]
-    empty = counts * np.array([[0], [0], [1]])
+    for suffix, chosen in [("", np.ones(len(table), bool))] + [
+        (f":{name}", (table["class"] == name).to_numpy()) for name in classes if len(classes) > 1
+    ]:
+        named += [
+            (f"dice_foreground{suffix}", "mean_dice", chosen & has_foreground),
+            (f"dice_empty{suffix}", "mean_dice", chosen & ~has_foreground),
+        ]
     rng = np.random.default_rng([seed, 0xB007])
     rows_of = np.array(sorted(rows_of_image, key=min))
     drawn = [rows_of[rng.integers(0, len(rows_of), len(rows_of))].ravel() for _ in range(RESAMPLES)]
     scores = []
-    for name, function in named:
-        if (name == "dice_foreground" and not has_foreground.any()) or (name == "dice_empty" and has_foreground.all()):
+    for name, figure, chosen in named:
+        if not chosen.any():
             continue
-        spread = np.array([function(counts[:, chosen]) for chosen in drawn])
+        spread = np.array([_score(figure, counts[:, rows[chosen[rows]]]) for rows in drawn])
         low, high = np.nanpercentile(spread, [2.5, 97.5])
-        scores.append(Score(name, function(counts), float(low), float(high), function(empty)))
+        kept = counts[:, chosen]
+        all_empty = _score(figure, kept * np.array([[0], [0], [1], [1]]))
+        scores.append(Score(name, _score(figure, kept), float(low), float(high), all_empty))
     return tuple(scores)
 
 
-def _scorer(metric: Metric) -> Callable[[Int[np.ndarray, "3 _"]], float]:
-    return lambda counts: float(score(metric, Counts(*counts)))
-
-
-def _mean_dice(counts: Int[np.ndarray, "3 _"]) -> float:
+def _score(figure: Figure, counts: Int[np.ndarray, "4 _"]) -> float:
     """NaN for no images."""
-    return float(score("mean_dice", Counts(*counts))) if counts.shape[1] else float("nan")
-
-
-def _share(right: np.integer[Any], of: np.integer[Any], other: np.integer[Any]) -> float:
-    """right / of; for an empty denominator 1 if the other side is empty as well, else 0."""
-    if of:
-        return float(right / of)
-    return 0.0 if other else 1.0
+    return float(score(figure, Counts(*counts))) if counts.shape[1] else float("nan")
 
 
 def _plain(evaluation: Evaluation) -> dict[str, object]:

@@ -5,14 +5,21 @@ import numpy as np
 from jaxtyping import Int
 
 from segsmith.data import rle
+from segsmith.modeling.objective import most_probable
 from segsmith.types import ClassMask, ClassProbabilities, Mask, Probabilities, Runs
 
 CONNECTIVITY = 8
 """Pixels that touch at a corner belong to one object."""
 
 
-def decided(probabilities: Probabilities, level: int, smallest_area: int) -> Mask:
-    """Foreground where `probability >= level` (of 0..255), without objects of fewer than `smallest_area` pixels."""
+def decided(probabilities: Probabilities, level: int, smallest_area: int, *, exclusive: bool = False) -> Mask:
+    """Foreground where `probability >= level` (of 0..255), without objects of fewer than `smallest_area` pixels.
+
+    `exclusive` gives each pixel to one class at most: of those at or above the level to the most probable, of equal
+    ones to the later, as in the truth. A pixel of an object that is too small is background then, not the next class.
+    """
+    if exclusive:
+        probabilities = most_probable(probabilities)
     return np.stack([_without_small(plane >= level, smallest_area) for plane in probabilities])
 
 

@@ -95,7 +95,12 @@ def predict(
         predictor = Predictor(opened)
         stream = predictor.stream(_read(files, image_ids, predictor.bands, extra))
         for image_id, image, probabilities in track(stream, "images", len(image_ids)):
-            mask = decided(probabilities, opened.decision.level, opened.decision.smallest_area)
+            mask = decided(
+                probabilities,
+                opened.decision.level,
+                opened.decision.smallest_area,
+                exclusive=opened.recipe.data.exclusive,
+            )
             sizes[image_id] = (mask.shape[1], mask.shape[2])
             with_foreground += bool(mask.any())
             stem = files[image_id].stem

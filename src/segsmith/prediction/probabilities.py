@@ -1,7 +1,7 @@
 """Bundle + images -> probabilities of 0..255 at each image's own size, in memory or as PNG files."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from segsmith.errors import DataError, ModelError
 from segsmith.files import write_bytes
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import choose_hardware
+from segsmith.modeling.objective import class_probabilities, quantised
 from segsmith.progress import track
 from segsmith.types import ClassMask, Image, InputImage, Probabilities
 
@@ -43,13 +44,14 @@ ImageProbabilities = list[UInt8[np.ndarray, "classes _height _width"]]
 
 
 class Predictor:
-    """A bundle's network on this machine's hardware; the mean over the recipe's flips is taken of probabilities."""
+    """A bundle's networks on this machine's hardware; the mean over them and the recipe's flips is taken of
+    probabilities."""
 
     def __init__(self, bundle: Bundle):
         self.recipe = bundle.recipe
         self.bands = len(bundle.mean) - len(bundle.extra)
         self.hardware = choose_hardware(bundle.recipe.train)
-        self.network = bundle.network().to(self.hardware.device)
+        self.networks = [network.to(self.hardware.device) for network in bundle.networks()]
 
     def __call__(self, images: Images, extra: Sequence[Levels] | None = None) -> ImageProbabilities:
         """Probabilities of each image, (classes, its height, its width); `extra` are the levels of its further
@@ -111,7 +113,7 @@ class Predictor:
     def _probabilities(
         self, images: Sequence[InputImage], extra: Sequence[Levels]
     ) -> Float[Tensor, "batch classes input_height input_width"]:
-        """Of images at the size the network sees, the mean over the recipe's views."""
+        """Of images at the size the networks see, the mean over them and the recipe's views."""
         pixels = np.stack(images)
         planes = np.stack(extra)[:, None, None, :]
         planes = np.broadcast_to(planes, (*pixels.shape[:3], planes.shape[-1]))
@@ -122,11 +124,11 @@ class Predictor:
     def _mean_of_views(self, batch: Tensor) -> Tensor:
         views = VIEWS[self.recipe.predict.flips]
         total: Tensor | float = 0.0
-        for view in views:
+        for network, view in product(self.networks, views):
             with self.hardware.autocast():
-                logits = self.network(_seen(batch, view))
-            total = total + _unseen(torch.sigmoid(logits.float()), view)
-        return torch.as_tensor(total / len(views))
+                outputs = network(_seen(batch, view))
+            total = total + _unseen(class_probabilities(self.recipe, outputs), view)
+        return torch.as_tensor(total / (len(views) * len(self.networks)))
 
 
 class ProbabilityFiles:
@@ -160,11 +162,6 @@ def predict_chips(predictor: Predictor, chips: Chips, indices: list[int], files:
 
     for (index, valid), _, probabilities in track(predictor.stream(read()), what, len(missing)):
         files.write(chips.id(index), probabilities * valid)
-
-
-def quantised(probabilities: Tensor) -> UInt8[np.ndarray, "..."]:
-    """Probabilities of 0..1 as 0..255, rounded, on the CPU."""
-    return np.asarray((probabilities * 255).round().to(torch.uint8).cpu().numpy())
 
 
 def png(plane: np.ndarray) -> bytes:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from segsmith.data.chips import Chips, cut
+from segsmith.data.chips import Chips
 from segsmith.data.images import as_rgb
 from segsmith.eda.charts import Interval, Line, heat_map, interval_chart, line_chart
 from segsmith.eda.page import Section, chart_grid, code_block, figure_grid, legend, render_page, table
@@ -32,24 +32,34 @@ METRIC_NAMES: dict[str, str] = {
     "global_iou": "IoU, all pixels",
     "dice_foreground": "Dice, images with foreground",
     "dice_empty": "Dice, images without",
-    "precision": "Precision, all pixels",
-    "recall": "Recall, all pixels",
+    "global_accuracy": "Accuracy, all pixels",
+    "global_precision": "Precision, all pixels",
+    "global_recall": "Recall, all pixels",
 }
+
+
+def score_name(name: str) -> str:
+    """What a score is called; `dice_empty:rust` is that of one class."""
+    figure, _, of_class = name.partition(":")
+    return METRIC_NAMES[figure] + (f" of {of_class}" if of_class else "")
 
 
 def write_report(run: Path, evaluation: Evaluation) -> Path:
     """Write the report of an evaluated run into its folder, whole or not at all; returns its path. Raises
     WriteError."""
     opened = Run(run)
-    recipe, dataset, facts = opened.recipe(), opened.dataset(), opened.facts()
-    chips = cut(dataset, recipe.data)
+    recipe, chips, facts = opened.recipe(), opened.chips(), opened.facts()
+    dataset = chips.dataset
     epochs = pd.read_csv(opened.folder / "metrics.csv")
     chosen = evaluation.score(evaluation.decision.metric or "mean_dice")
-    held = "validation fold" if evaluation.part == "validation" else "held-out fold"
+    held = (
+        f"the {'validation' if evaluation.part == 'validation' else 'held-out'} fold, none of which it was trained on"
+    )
+    seen = "learnt by heart: it was trained on all of them, and the scores say nothing of others"
     page = render_page(
         f"Run report: {recipe.name}",
         f"{recipe.network.architecture} {recipe.network.encoder} on {dataset.raw.name}, "
-        f"scored on {evaluation.count:,} images of the {held}, none of which it was trained on",
+        f"scored on {evaluation.count:,} images " + (seen if evaluation.by_heart else f"of {held}"),
         [
             (METRIC_NAMES[chosen.name], f"{chosen.value:.4f}"),
             ("95 % interval", f"{chosen.low:.3f} to {chosen.high:.3f}"),
@@ -87,7 +97,7 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
 
 def _scores(evaluation: Evaluation) -> list[str]:
     rows = [
-        [METRIC_NAMES[s.name], f"{s.value:.4f}", f"{s.low:.4f} to {s.high:.4f}", f"{s.all_empty:.4f}", _skill(s)]
+        [score_name(s.name), f"{s.value:.4f}", f"{s.low:.4f} to {s.high:.4f}", f"{s.all_empty:.4f}", _skill(s)]
         for s in evaluation.scores
     ]
     how = (
@@ -102,7 +112,7 @@ def _scores(evaluation: Evaluation) -> list[str]:
         else ""
     )
     headers = ["metric", "score", "95 % interval", "all empty", "skill over all empty"]
-    intervals = [Interval(METRIC_NAMES[s.name], s.value, s.low, s.high, s.all_empty) for s in evaluation.scores]
+    intervals = [Interval(score_name(s.name), s.value, s.low, s.high, s.all_empty) for s in evaluation.scores]
     return [
         f"{how}{each} Intervals are bootstrapped over images. Skill is the share of what all empty leaves to win.",
         table(headers, rows, numeric=[1, 2, 3, 4]),
@@ -196,7 +206,12 @@ def _pictures(run: Run, chips: Chips, evaluation: Evaluation) -> list[Section]:
         items = []
         for row in rows.to_dict("records"):
             class_id = chips.dataset.classes.index(row["class"])
-            prediction = decided(files.read(row["image_id"]), row["level"], row["smallest_area"])[class_id]
+            prediction = decided(
+                files.read(row["image_id"]),
+                row["level"],
+                row["smallest_area"],
+                exclusive=chips.options.exclusive,
+            )[class_id]
             image, truth = as_rgb(chips.pixels(row["row"])), chips.truth(row["row"])[class_id]
             drawn = triptych(image, truth, prediction)
             small = max(truth.shape) <= 128
