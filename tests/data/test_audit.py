@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from patches import COUNT, SIDE, Patches
 
+from segsmith.data.agreement import LEAST
 from segsmith.data.audit import Neighbours, audit, decades, missing_classes
 from segsmith.data.findings import Finding
 from segsmith.data.ingest import ingest
@@ -129,6 +130,17 @@ def test_a_transposed_mask_is_found_and_stands_above_what_is_well(raw):
     (found,) = [one for one in found_in(raw) if one.image_id == "p006"]
     assert found.kind in ("mask-transposed", "mask-disagrees")
     assert found.row == 8, "the row of train.csv, header included"
+
+
+def test_of_many_masks_those_alone_are_transposed_that_belong_so(tmp_path):
+    """However many there are, none is named for fitting a little better turned than the rest do."""
+    raw = Patches(tmp_path / "raw", LEAST + 40)
+    raw.masks["p101"] = raw.masks["p101"].T.copy()
+    findings = found_in(raw)
+    assert [one.image_id for one in findings if one.kind == "mask-transposed"] == ["p101"]
+    (found,) = (one for one in findings if one.image_id == "p101")
+    assert "read along the rows" in found.reason
+    assert findings[0] == found
 
 
 def test_masks_all_read_along_the_wrong_axis_are_one_finding(raw):

@@ -51,8 +51,6 @@ SHIFT_SEVERITY = 0.9
 FIRST_MASK = 2.0
 """Decades from which on a mask may be another image's, or transposed: fewer, and one added, since such a mask is wrong
 throughout."""
-UNLIKELY = 0.5
-"""What it counts against a mask that may be turned that it does not belong as it is: a share of its log odds."""
 TORN = 4.0
 """How many log odds it counts against a mask that all its sides break off at its neighbours."""
 
@@ -233,24 +231,25 @@ def _odd_masks(
     held = np.where(judged[:, None], belongs, np.nanmedian(belongs[:, 0])) if judged.any() else np.clip(outlines, -1, 1)
     torn = np.array([np.mean(breaks[n], axis=0) if n in breaks else np.zeros(1 + len(TURNS)) for n in masks])
     fit = held - TORN * torn
-    gains = fit[:, 1:] - fit[:, :1] - UNLIKELY * held[:, :1] * judged[:, None]
+    gains = fit[:, 1:] - fit[:, :1]
     shows = np.array([_name(dataset, number) not in shows_nothing for number in masks])
     if judged.any():
         # Log odds of a judge who may be wrong have no tail to go on: only how many masks fit worse is told.
         doubt = _shared(-fit[:, 0], shows)
-        gains[:, 1:] -= log(10)  # run lengths are read along the wrong axis more often than masks are flipped
-        gains[(fit[:, 1:] <= 0) | (gains <= 0)] = -np.inf  # what does not belong when turned is wrong in another way
-        turned = np.where(gains == gains.max(axis=1, keepdims=True), _shared(gains.max(axis=1), shows)[:, None], 0.0)
         doubtful = shows & (doubt >= FIRST_MASK) & (fit[:, 0] < 0)
-        better_turned = shows[:, None] & (turned >= FIRST_MASK) & np.isfinite(gains)
         added = 1.0
+        # One mask as it is and turned is another matter: the ratio of its odds is what is asked, and however good the
+        # other masks are, no list is filled. What belongs no way is wrong in another way.
+        turned = np.where(fit[:, 1:] > 0, gains / log(10), 0.0)
+        enough = least_decades(len(numbers))
     else:
         doubt = decades(-fit[:, 0], everything, 0.5)
-        turned = np.stack([decades(gain, everything, 0.5) for gain in gains.T], axis=1)
-        turned[:, 1:] -= 1
         doubtful = shows & (doubt >= least_decades(len(numbers)))
-        better_turned = shows[:, None] & (turned >= FIRST_MASK)
         added = 0.0
+        turned = 1 + np.stack([decades(gain, everything, 0.5) for gain in gains.T], axis=1)
+        enough = FIRST_MASK + 1
+    turned[:, 1:] -= 1  # run lengths are read along the wrong axis more often than masks are flipped
+    better_turned = shows[:, None] & (turned >= enough)
     straight = np.array([mask.straight for mask in masks.values()])
     forms = Counter(mask.form for mask in masks.values())
     sizes = np.array([mask.pixels for mask in masks.values()])
@@ -288,7 +287,7 @@ def _odd_masks(
             )
             if judged[place]:
                 reason += f"; log odds that it belongs are {held[place, 0]:.1f} and {held[place, best + 1]:.1f}"
-            yield _finding(dataset, "mask-transposed", _severity(float(turned[place, best]) + 1), number, reason)
+            yield _finding(dataset, "mask-transposed", _severity(float(turned[place, best])), number, reason)
         if doubtful[place]:
             reason = (
                 f"the mask's outline lies on slopes {outlines[place, 0]:.2f} deviations above the image's mean, in "
