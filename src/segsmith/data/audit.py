@@ -239,8 +239,10 @@ def _odd_masks(
         doubtful = shows & (doubt >= FIRST_MASK) & (fit[:, 0] < 0)
         added = 1.0
         # One mask as it is and turned is another matter: the ratio of its odds is what is asked, and however good the
-        # other masks are, no list is filled. What belongs no way is wrong in another way.
-        turned = np.where(fit[:, 1:] > 0, gains / log(10), 0.0)
+        # other masks are, no list is filled. What belongs no way is wrong in another way, and a judge who may be wrong
+        # is not believed where the image's slopes say the opposite.
+        better = (fit[:, 1:] > 0) & (outlines[:, 1:] > outlines[:, :1])
+        turned = np.where(better, gains / log(10), 0.0)
         enough = least_decades(len(numbers))
     else:
         doubt = decades(-fit[:, 0], everything, 0.5)
