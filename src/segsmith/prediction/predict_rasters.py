@@ -194,7 +194,7 @@ def _predict(opened: Bundle, predictor: Predictor, job: _Job, work: Path, result
     seams = SeamMeter(sweep.rows, job.facts.hw)
     masks = StripFiles(work / "masks", job.facts, sweep.edges)
     usable, foreground = 0, np.zeros(len(opened.classes), np.int64)
-    for number, mask, valid in decided_strips(opened, probabilities, seams, _smallest_area(opened, job)):
+    for number, mask, valid in decided_strips(opened, probabilities, seams, job.scale):
         masks.write(number, np.where(valid, mask.view(np.uint8), np.uint8(NODATA)))
         usable += int(valid.sum())
         foreground += mask.sum(axis=(1, 2))
@@ -222,13 +222,15 @@ def _predict(opened: Bundle, predictor: Predictor, job: _Job, work: Path, result
 
 
 def decided_strips(
-    opened: Bundle, probabilities: StripFiles, seams: SeamMeter, smallest_area: int
+    opened: Bundle, probabilities: StripFiles, seams: SeamMeter, scale: float
 ) -> Iterator[tuple[int, Mask, ClassMask]]:
-    """The number of each strip, its mask by the bundle's decision, and which pixels are usable, in two passes.
+    """The number of each strip, its mask by the bundle's decision, and which pixels are usable, in two passes over a
+    raster that is enlarged `scale` times for the networks.
 
     The mask is what `masks.decided` makes of the whole raster: an object is as large as in all strips together.
     """
     objects = [ObjectsInStrips() for _ in opened.classes]
+    smallest_area = _smallest_area(opened, scale)
 
     def over_threshold(number: int) -> tuple[UInt8[np.ndarray, "classes _rows _width"], Mask, ClassMask]:
         *planes, known = probabilities.read(number)
@@ -247,10 +249,10 @@ def decided_strips(
         yield number, np.stack(kept), valid
 
 
-def _smallest_area(opened: Bundle, job: _Job) -> int:
+def _smallest_area(opened: Bundle, scale: float) -> int:
     """The decision's smallest area in pixels of the raster: it was tuned on pixels of chips, or of whole images."""
     tuned_at = 1.0 if opened.recipe.data.fit == "chip" else opened.sight.enlarged
-    return ceil(opened.decision.smallest_area / (job.scale / tuned_at) ** 2 - 1e-9)
+    return ceil(opened.decision.smallest_area / (scale / tuned_at) ** 2 - 1e-9)
 
 
 def _told(job: _Job) -> dict[str, object]:
