@@ -1,6 +1,7 @@
 """A bundle and rasters -> probabilities and masks in their place on the ground, a folder that is whole or not there."""
 
 import json
+import resource
 import shutil
 import signal
 from dataclasses import replace
@@ -272,6 +273,24 @@ def test_an_earlier_prediction_is_replaced_and_nothing_else(tmp_path, bundle):
     with pytest.raises(WriteError, match=r"holds thesis\.txt"):
         predict_rasters(bundle, raster, tmp_path / "out")
     assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("limit", [1000, 9000])
+def test_a_full_disk(tmp_path, bundle, limit):
+    """For a strip, or for a file made of all strips, there is no room; with room, the same command goes on."""
+    raster = save(tmp_path / "a.tif", noise(250, 400))
+    predict_rasters(bundle, raster, tmp_path / "unharmed")
+
+    def refused() -> str:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        with pytest.raises(WriteError) as caught:
+            predict_rasters(bundle, raster, tmp_path / "out")
+        return str(caught.value)
+
+    assert "cannot be written" in in_child(refused)
+    assert not (tmp_path / "out").exists()
+    predict_rasters(bundle, raster, tmp_path / "out")
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "unharmed")
 
 
 # What is refused

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
+from rasterio.windows import Window
 
 from segsmith.data.rasters import CACHE_MB, RasterFacts
 from segsmith.errors import WriteError
@@ -72,19 +73,48 @@ class StripFiles:
         """Write all strips as one Cloud-Optimised GeoTIFF with the raster's place, whole or not at all.
 
         `bands` names the planes that become bands. Without `nodata` the plane behind them is the file's mask: 0 where
-        nothing is known. Overviews are made by `resampling`. Memory does not grow with the raster. Raises WriteError.
+        nothing is known. Overviews are made by `resampling`. What was written is read back and compared: GDAL says
+        nothing of some disks that are full. Memory does not grow with the raster's height. Raises WriteError.
         """
         mosaic = self.folder / "mosaic.vrt"
         write_text(mosaic, self._mosaic(bands, nodata))
         try:
-            with replacing(path) as partial, rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_TIFF_INTERNAL_MASK=True):
+            with replacing(path) as partial, rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
                 rasterio.shutil.copy(
-                    mosaic, partial, driver="COG", compress="deflate", predictor="yes", resampling=resampling,
+                    mosaic,
+                    partial,
+                    driver="COG",
+                    compress="deflate",
+                    predictor="yes",
+                    resampling=resampling,
                     bigtiff="if_safer",
-                )  # fmt: skip
+                )
+                if not self._same(partial, masked=nodata is None):
+                    raise WriteError(
+                        f"{path}: does not read back as written; is there room on the disk, and is it sound? The same "
+                        "command goes on"
+                    )
         except (RasterioError, CPLE_BaseError) as error:
             reason = " ".join(str(error.__cause__ or error).split())
             raise WriteError(f"{path}: cannot be written: {reason}") from error
+
+    def _same(self, path: Path, *, masked: bool) -> bool:
+        """Whether a GeoTIFF holds what the strips do, and overviews that read."""
+        with rasterio.open(path, driver="GTiff") as file:
+            for number in self.numbers:
+                top, bottom = self.edges[number : number + 2]
+                window = Window(0, top, file.width, bottom - top)
+                there = file.read(window=window)
+                if masked:
+                    there = np.concatenate([there, file.read_masks(1, window=window)[None]])
+                if not np.array_equal(there, self.read(number)):
+                    return False
+            overviews = len(file.overviews(1))
+        for level in range(overviews):
+            with rasterio.open(path, driver="GTiff", overview_level=level) as file:
+                for _, window in file.block_windows(1):
+                    file.read(window=window)
+        return True
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06}.tif"
