@@ -47,7 +47,7 @@ def check_encoder(name: str) -> None:
 
 @torch.enable_grad()
 def drop_unused(encoder: nn.Module, bands: int) -> None:
-    """Take away the modules whose weights none of the encoder's features depends on: stages beyond its depth, and layers
+    """Take away the modules whose weights none of the encoder's features depends on: stages beyond its depth, layers
     that lead to a classifier. Its features stay the same, bit for bit.
 
     An encoder that takes one size alone, which is not the blank image's, stays as it is.
