@@ -14,6 +14,7 @@ from segsmith.eda.page import Section, chart_grid, code_block, figure_grid, lege
 from segsmith.eda.pictures import image_uri, panels
 from segsmith.files import write_text
 from segsmith.modeling.bundle import Decision
+from segsmith.modeling.combinations import WITHOUT_ENCODER
 from segsmith.modeling.run import Run
 from segsmith.prediction.evaluate import Evaluation, Score
 from segsmith.prediction.masks import decided
@@ -26,7 +27,7 @@ SHOWN = 12
 
 STEPS_DRAWN, MEANS_DRAWN = 240, 40
 """Runs of steps whose lowest and highest loss are drawn, and whose mean is, at the most."""
-PALE = "var(--series-5, #9aa0a6)"
+PALE = "var(--rule, #c9ced6)"
 
 METRIC_NAMES: dict[str, str] = {
     "mean_dice": "Dice, mean per image",
@@ -60,10 +61,13 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
     held = (
         f"the {'validation' if evaluation.part == 'validation' else 'held-out'} fold, none of which it was trained on"
     )
+    network = recipe.network.architecture
+    if network not in WITHOUT_ENCODER:
+        network += f" {recipe.network.encoder}"
     seen = "learnt by heart: it was trained on all of them, and the scores say nothing of others"
     page = render_page(
         f"Run report: {recipe.name}",
-        f"{recipe.network.architecture} {recipe.network.encoder} on {dataset.raw.name}, "
+        f"{network} on {dataset.raw.name}, "
         f"scored on {evaluation.count:,} images " + (seen if evaluation.by_heart else f"of {held}"),
         [
             (METRIC_NAMES[chosen.name], f"{chosen.value:.4f}"),
@@ -150,10 +154,11 @@ def _learning(epochs: pd.DataFrame, steps: pd.DataFrame, recipe: Recipe) -> list
     for title, column in (("with it", "dice_foreground"), ("without it", "dice_empty")) if classes else ():
         of_each = {of_class: f"{column}:{of_class}" for of_class in classes}
         charts.append(chart(f"Validation Dice by class, images {title}", "Dice", **of_each))
+    judged = "all images, which it is trained on" if recipe.folds.by_heart else "the validation fold"
     charts.append(chart("Learning rate", "learning rate", last_step="lr"))
     return [
-        "All but the losses are of the validation fold, with the weights that would be kept, at the threshold that "
-        f"is best for {METRIC_NAMES[metric]} in each epoch.",
+        f"All but the training loss is of {judged}, with the weights that would be kept; scores are at the threshold "
+        f"that was best in each epoch for: {METRIC_NAMES[metric]}.",
         chart_grid(charts),
     ]
 
