@@ -536,6 +536,11 @@ def check_recipe(recipe: Recipe) -> None:
     options, weights = recipe.network, recipe.network.encoder_weights
     check_encoder(options.encoder)
     if weights not in (None, "imagenet"):
+        if not Path(str(weights)).exists():
+            raise ModelError(
+                f"network.encoder_weights: {weights}: no such weights file; give a .safetensors or .pth file, imagenet "
+                "or null"
+            )
         read_weights(Path(str(weights)))
     classes = len(recipe.data.classes or ("object",))
     network = build_network(options, classes, IMAGENET_MEAN, IMAGENET_STD, weights=False)
