@@ -47,7 +47,9 @@ METRIC_NAMES: dict[str, str] = {
 def score_name(name: str) -> str:
     """What a score is called; `dice_empty:rust` is that of one class."""
     figure, _, of_class = name.partition(":")
-    return METRIC_NAMES[figure] + (f" of {of_class}" if of_class else "")
+    if not of_class:
+        return METRIC_NAMES[figure]
+    return f"Dice of {of_class}, images {'without it' if figure == 'dice_empty' else 'with it'}"
 
 
 def write_report(run: Path, evaluation: Evaluation) -> Path:
