@@ -732,7 +732,7 @@ def test_a_loss_that_explodes_within_a_run_keeps_the_last_good_checkpoint(square
     ("objects", "said"),
     [
         ((0,) * 12, "all 12 labelled images are empty: there is nothing to learn; check the labels"),
-        ((1,), "1 labelled images cannot be split into 3 folds; add images or set folds.count lower"),
+        ((1,), "1 labelled image cannot be split into 3 folds; add images or set folds.count lower"),
         ((1, 0), "2 labelled images cannot be split into 3 folds"),
         (
             (0, 1) * 6,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Num, UInt8
 
 from segsmith.recipe import Metric
 
@@ -30,8 +30,8 @@ FIGURES: tuple[Figure, ...] = (*METRICS, "global_precision", "global_recall")
 MEANS: tuple[Metric, ...] = ("mean_dice", "mean_iou", "mean_iou_map")
 LEVELS = 256
 
-Numbers = Int[np.ndarray, "..."] | np.integer[Any]
-"""Numpy makes a number of an array without axes."""
+Numbers = Num[np.ndarray, "..."] | np.number[Any]
+"""Whole, or weighted sums where images weigh differently. Numpy makes a number of an array without axes."""
 
 
 @dataclass(frozen=True)

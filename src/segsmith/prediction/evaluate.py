@@ -82,7 +82,7 @@ def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
         predict_chips(Predictor(bundle), chips, indices, files, f"{part} images")
         cross_fitted = part == "validation" and len(bundle.decision.parts) > 1
         table = _score_images(chips, indices, files, bundle.decision, cross_fitted)
-        scores = _scores(table, bundle.classes, recipe.seed)
+        scores = scores_of(table, bundle.classes, recipe.seed)
         evaluation = Evaluation(part, cross_fitted, recipe.folds.by_heart, bundle.decision, scores, table)
         write_text(opened.folder / "scores.json", json.dumps(_plain(evaluation), indent=2))
         write_text(opened.folder / "images.csv", table.to_csv(index=False))
@@ -125,9 +125,13 @@ def _score_images(
     return table.iloc[order].reset_index(drop=True)
 
 
-def _scores(table: pd.DataFrame, classes: tuple[str, ...], seed: int) -> tuple[Score, ...]:
+def scores_of(table: pd.DataFrame, classes: tuple[str, ...], seed: int) -> tuple[Score, ...]:
     """Every figure, and Dice of what has foreground and what is empty, for each class as well where there are several;
-    the bootstrap is counted from the seed."""
+    the bootstrap, over images, is counted from the seed.
+
+    `table` has a row per image and class: `row` (shared by the rows of an image, each of which has as many), `class`,
+    and the counts `right_pixels`, `predicted_pixels`, `true_pixels`, `usable_pixels`.
+    """
     counts = table[["right_pixels", "predicted_pixels", "true_pixels", "usable_pixels"]].to_numpy(np.int64).T
     rows_of_image = list(table.groupby("row", sort=False).indices.values())  # resampled together
     # which rows of the table a score is made of, by its name

@@ -1,0 +1,43 @@
+"""Predicted and true objects of an image -> how well they match."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from segsmith.types import HW, Runs
+
+IOU_THRESHOLDS = np.arange(50, 100, 5)
+"""In percent: 50, 55 .. 95, in whole numbers so that a threshold is met exactly."""
+
+
+def f2_of_image(predicted: Sequence[Runs], truth: Sequence[Runs], hw: HW) -> float:
+    """F2 over IoU thresholds 0.50, 0.55 .. 0.95, the mean (the Airbus ship contest's score of an image).
+
+    A pair of a predicted and a true object is a hit where its IoU exceeds the threshold; F2 = 5 hits / (5 hits +
+    4 missed + false). 1 where there are no objects at all, 0 where only one side has some. Objects of one side must not
+    share pixels; then no object is in two hits, and no matching is to be searched for.
+    """
+    if not predicted and not truth:
+        return 1.0
+    if not predicted or not truth:
+        return 0.0
+    of_prediction, of_truth = _painted(predicted, hw), _painted(truth, hw)
+    shape = (len(predicted) + 1, len(truth) + 1)
+    shared = np.bincount(of_prediction * shape[1] + of_truth, minlength=shape[0] * shape[1]).reshape(shape)
+    union = shared.sum(axis=1)[1:, None] + shared.sum(axis=0)[None, 1:] - shared[1:, 1:]
+    hits = (100 * shared[1:, 1:, None] > IOU_THRESHOLDS * union[:, :, None]).sum(axis=(0, 1))
+    return float(_f2(hits, len(predicted), len(truth)).mean())
+
+
+def _painted(objects: Sequence[Runs], hw: HW) -> np.ndarray:
+    """The number of the object at each pixel, down the columns, 0 for none."""
+    numbers = np.zeros(hw[0] * hw[1], np.int64)
+    for number, runs in enumerate(objects, start=1):
+        for start, length in runs.tolist():
+            numbers[start : start + length] = number
+    return numbers
+
+
+def _f2(hits: np.ndarray, predicted: int, truth: int) -> Float[np.ndarray, " thresholds"]:
+    return np.asarray(5 * hits / (5 * hits + 4 * (truth - hits) + (predicted - hits)))
