@@ -63,14 +63,15 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
     held = (
         f"the {'validation' if evaluation.part == 'validation' else 'held-out'} fold, none of which it was trained on"
     )
-    network = recipe.network.architecture
+    pieces = "chips" if recipe.data.fit == "chip" else "images"
+    network: str = recipe.network.architecture
     if network not in WITHOUT_ENCODER:
         network += f" {recipe.network.encoder}"
     seen = "learnt by heart: it was trained on all of them, and the scores say nothing of others"
     page = render_page(
         f"Run report: {recipe.name}",
         f"{network} on {dataset.raw.name}, "
-        f"scored on {evaluation.count:,} images " + (seen if evaluation.by_heart else f"of {held}"),
+        f"scored on {evaluation.count:,} {pieces} " + (seen if evaluation.by_heart else f"of {held}"),
         [
             (METRIC_NAMES[chosen.name], f"{chosen.value:.4f}"),
             ("95 % interval", f"{chosen.low:.3f} to {chosen.high:.3f}"),
@@ -90,7 +91,7 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
                         ["", ""],
                         [
                             ["dataset", f"{dataset.raw.name}, fingerprint {dataset.fingerprint}"],
-                            ["images trained on", f"{len(opened.part(chips, 'training')):,}"],
+                            [f"{pieces} trained on", f"{len(opened.part(chips, 'training')):,}"],
                             ["hardware", f"{facts['hardware']}, {facts['precision']}"],
                             ["time", _duration(float(epochs["seconds"].sum()))],
                             ["images per second", f"{epochs['images'].sum() / epochs['seconds'].sum():.1f}"],
@@ -138,7 +139,7 @@ def _skill(found: Score) -> str:
 
 def _learning(epochs: pd.DataFrame, steps: pd.DataFrame, recipe: Recipe) -> list[str]:
     metric: Metric = recipe.train.select_by or recipe.decide.metric
-    classes = [column.partition(":")[2] for column in epochs if column.startswith("dice:")]
+    classes = [str(column).removeprefix("dice:") for column in epochs if str(column).startswith("dice:")]
 
     def chart(title: str, y_label: str, **columns: str) -> Markup:
         x = np.arange(1, len(epochs) + 1)
@@ -172,10 +173,10 @@ def _step_chart(steps: pd.DataFrame) -> Markup:
     drawn = np.unique(
         [place for run in _runs(x - 1, few) for place in (run[loss[run].argmin()], run[loss[run].argmax()])]
     )
-    means = [(x[run].mean(), loss[run].mean()) for run in _runs(x - 1, more)]
+    middles, means = zip(*((x[run].mean(), loss[run].mean()) for run in _runs(x - 1, more)), strict=True)
     lines = [
         Line("each step", x[drawn], loss[drawn], colour=PALE),
-        Line(f"mean of {more} steps", *np.array(means).T, colour=SERIES[0]),
+        Line(f"mean of {more} steps", middles, means, colour=SERIES[0]),
     ]
     marks = _stage_starts(steps)
     return line_chart(lines, title="Loss of each step", x_label="step", y_label="loss", verticals=marks)
