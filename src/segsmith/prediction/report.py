@@ -49,7 +49,7 @@ def score_name(name: str) -> str:
     figure, _, of_class = name.partition(":")
     if not of_class:
         return METRIC_NAMES[figure]
-    return f"Dice of {of_class}, images {'without it' if figure == 'dice_empty' else 'with it'}"
+    return f"Dice of class {of_class}, images {'without it' if figure == 'dice_empty' else 'with it'}"
 
 
 def write_report(run: Path, evaluation: Evaluation) -> Path:
@@ -260,11 +260,11 @@ def _pictures(run: Run, chips: Chips, evaluation: Evaluation) -> list[Section]:
             drawn = panels(image, truth, prediction)
             small = max(truth.shape) <= 128
             pixels = f"{row['true_pixels']:,} px true, {row['predicted_pixels']:,} predicted"
-            what = f"{row['image_id']}, {row['class']}" if len(chips.dataset.classes) > 1 else row["image_id"]
+            what = f"{row['image_id']}, class {row['class']}" if len(chips.dataset.classes) > 1 else row["image_id"]
             caption = f"{what}: Dice {row['dice']:.3f}, {pixels}"
             items.append((image_uri(drawn, max_side=1100, enlarge=2 if small else 1), caption))
-        what = "Image, truth, prediction in red, and where they differ; wide images one below the other."
-        sections.append(Section(title, [what, legend(), figure_grid(items, min_px=330)]))
+        shown_are = "Image, truth, prediction in red, and where they differ."
+        sections.append(Section(title, [shown_are, legend(), figure_grid(items, min_px=330)]))
     return sections
 
 
