@@ -233,14 +233,16 @@ def _pictures(run: Run, chips: Chips, evaluation: Evaluation) -> list[Section]:
     images = evaluation.images
     filled, empty = images[images["true_pixels"] > 0], images[images["true_pixels"] == 0]
     shown = min(SHOWN, max(1, len(filled) // 3))
-    rest = filled.iloc[shown:]  # no image in two groups
-    between = rest.iloc[: max(0, len(rest) - shown)]
+    worst = _classes_in_turn(filled).head(shown)
+    rest = filled.drop(worst.index)  # no image in two groups
+    best = _classes_in_turn(rest.iloc[::-1]).head(shown)
+    between = rest.drop(best.index)
     middle = (len(between) - shown) // 2
     groups = [
-        ("Worst images", filled.head(shown)),
+        ("Worst images", worst),
         ("False alarms on empty images", empty[empty["predicted_pixels"] > 0].head(SHOWN)),
         ("Typical images", between.iloc[max(0, middle) : max(0, middle) + shown]),
-        ("Best images", rest.tail(shown).iloc[::-1]),
+        ("Best images", best),
     ]
     files = ProbabilityFiles(run.probabilities, chips.dataset.classes)
     sections = []
@@ -266,6 +268,11 @@ def _pictures(run: Run, chips: Chips, evaluation: Evaluation) -> list[Section]:
         shown_are = "Image, truth, prediction in red, and where they differ."
         sections.append(Section(title, [shown_are, legend(), figure_grid(items, min_px=330)]))
     return sections
+
+
+def _classes_in_turn(images: pd.DataFrame) -> pd.DataFrame:
+    """The first of each class, the second of each, and so on: one that was never learnt does not crowd out others."""
+    return images.iloc[np.argsort(images.groupby("class").cumcount(), kind="stable")]
 
 
 def _duration(seconds: float) -> str:
