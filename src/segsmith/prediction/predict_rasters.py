@@ -109,7 +109,7 @@ def predict_rasters(
     _check_free(out)
     paths = find_rasters(rasters)
     if not paths:
-        raise DataError(f"{rasters}: no GeoTIFF below it says where it lies (a CRS); give a raster by its name")
+        raise DataError(f"{rasters}: no such raster, nor a folder with GeoTIFFs that say where they lie (a CRS)")
     jobs = _look(opened, paths, scale, numbers)
     predictor = Predictor(opened)
     told = {"segsmith": version("segsmith"), "bundle": _digest(file), "device": predictor.hardware.name}
@@ -134,7 +134,8 @@ def predict_rasters(
 
 def find_rasters(given: Path | str) -> list[Path | str]:
     """A raster by its name, or below a folder every GeoTIFF that says where it lies, in the order of their paths; none
-    where a folder holds plain images alone. Raises DataError for two of one name, and for what is not there."""
+    where a folder is not there or holds plain images alone. Raises DataError for two of one name, and for an address
+    that GDAL names otherwise."""
     if str(given).startswith(REMOTE):
         return [str(given)]
     if "://" in str(given):
@@ -142,8 +143,6 @@ def find_rasters(given: Path | str) -> list[Path | str]:
     path = Path(given)
     if path.is_file():
         return [path]
-    if not path.is_dir():
-        raise DataError(f"{path}: no such folder of images")
     images = [file for file in sorted(path.rglob("*")) if file.is_file() and is_raster(file)]
     placed = [file for file in images if has_place(file)]
     if not placed:
