@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from segsmith.prediction.decide import decide
     from segsmith.prediction.evaluate import evaluate
     from segsmith.prediction.predict import predict
+    from segsmith.prediction.predict_rasters import predict_rasters
     from segsmith.recipe import Recipe
     from segsmith.recipe_files import load_recipe
 
 __all__ = [
     "Dataset", "Recipe", "check", "compare", "decide", "demo", "evaluate", "inspect", "load_recipe", "plan", "predict",
-    "preview", "profile", "train",
+    "predict_rasters", "preview", "profile", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
@@ -55,6 +56,7 @@ _HOMES = {
     "load_recipe": "recipe_files",
     "plan": "modeling.plan",
     "predict": "prediction.predict",
+    "predict_rasters": "prediction.predict_rasters",
     "preview": "eda.preview",
     "profile": "eda.profile",
     "train": "modeling.train",

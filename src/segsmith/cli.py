@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from segsmith.modeling.train import Step
     from segsmith.prediction.evaluate import Evaluation, Score
+    from segsmith.prediction.predict_rasters import RasterPrediction
     from segsmith.types import HW
 
 
@@ -133,9 +134,10 @@ def inspect(
     if len(profile.classes) > 1:
         out.print("  classes " + ", ".join(f"{name}: {of['images']:,} images" for name, of in profile.classes.items()))
     out.print(
-        f"  {profile.labelled:,} labelled images, "
+        f"  {profile.labelled:,} labelled image{'' if profile.labelled == 1 else 's'}, "
         f"{profile.empty:,} empty ({profile.empty / max(1, profile.labelled):.1%}), "
-        f"{profile.objects:,} objects, {profile.foreground_share:.2%} of pixels are foreground"
+        f"{profile.objects:,} object{'' if profile.objects == 1 else 's'}, "
+        f"{profile.foreground_share:.2%} of pixels are foreground"
     )
     sizes = sorted(profile.sizes.items(), key=lambda item: -item[1])
     more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""
@@ -315,8 +317,19 @@ def compare(
 @app.command()
 def predict(
     bundle: Annotated[Path, typer.Argument(help="Bundle file, or run folder.", show_default=False)],
-    images: Annotated[Path, typer.Argument(help="Folder of images.", show_default=False)],
+    images: Annotated[
+        str,  # a path would lose a slash of /vsicurl/https://...
+        typer.Argument(
+            metavar="RASTER|FOLDER",
+            help="Folder of images or of GeoTIFFs, or one raster: a file, or /vsi... as GDAL names what is remote.",
+            show_default=False,
+        ),
+    ],
     to: Annotated[Path, typer.Option(help="Folder to write; whole or not at all.")] = Path("prediction"),
+    scale: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Rasters: enlargement, in place of what their metres a pixel ask for."),
+    ] = None,
     sample_submission: Annotated[
         Path | None, typer.Option(help="CSV that fixes which images are predicted, and the order of rows.")
     ] = None,
@@ -324,11 +337,17 @@ def predict(
     masks: Annotated[bool, typer.Option(help="Write mask PNGs.")] = True,
     overlays: Annotated[bool, typer.Option(help="Write images with their outlines.")] = True,
 ) -> None:
-    """Predict a folder of images; write what is handed in."""
+    """Predict a folder of images, or rasters of any size; write what is handed in."""
     from segsmith.prediction.predict import predict as run_prediction
+    from segsmith.prediction.predict_rasters import find_rasters, predict_rasters
 
+    if sample_submission is None and find_rasters(images):
+        for raster in predict_rasters(bundle, images, to, scale=scale, numbers=numbers):
+            _print_raster(raster)
+        out.print(f"probabilities and masks: {to}")
+        return
     done = run_prediction(
-        bundle, images, to, sample_submission=sample_submission, numbers=numbers, masks=masks, overlays=overlays
+        bundle, Path(images), to, sample_submission=sample_submission, numbers=numbers, masks=masks, overlays=overlays
     )
     out.print(f"{done.images:,} images, {done.with_foreground:,} with foreground, {done.rows:,} rows")
     out.print(f"read back and checked: {done.folder / 'submission.csv'}")
@@ -459,6 +478,15 @@ def _print_scores(evaluation: "Evaluation") -> None:
     out.print(_score_table(f"{evaluation.count:,} images {which}, {how}", evaluation.scores))
     worst = evaluation.images.head(3)
     out.print("worst: " + ", ".join(f"{row.image_id} (Dice {row.dice:.3f})" for row in worst.itertuples()))
+
+
+def _print_raster(done: "RasterPrediction") -> None:
+    height, width = done.hw
+    out.print(f"{done.raster}: {height:,} x {width:,} pixels, enlarged {done.scale:.3g} times", style="bold")
+    seam = "" if done.seam is None else f", {done.seam:.2f} times as steep on their edges as elsewhere"
+    out.print(f"  {done.chips:,} chips, {done.blank:,} without a usable pixel left out{seam}")
+    for name, pixels in done.foreground_pixels.items():
+        out.print(f"  {name}: {pixels / max(1, done.usable_pixels):.2%} of {done.usable_pixels:,} usable pixels")
 
 
 def _score_table(title: str, scores: "Sequence[Score]") -> "Table":

@@ -1,13 +1,14 @@
 """Bytes -> files that are whole or not there: written beside their place, then moved onto it."""
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from segsmith.errors import WriteError
+from segsmith.errors import RunError, WriteError
 
 
 @contextmanager
@@ -42,20 +43,45 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     folder = folder.resolve()
     if folder == Path.cwd():
         raise WriteError(f"{folder}: is the folder you stand in, and would be replaced; name a new one")
-    partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
+    partial = folder.with_name(f".{folder.name}.partial")
     try:
-        for left_over in (partial, old):
-            shutil.rmtree(left_over, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
-        if folder.exists():
-            folder.replace(old)
-        partial.replace(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        put_in_place(partial, folder)
     except OSError as error:
         raise write_error(error, folder) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def put_in_place(new: Path, folder: Path) -> None:
+    """Move a folder that is whole to where `folder` is to stand, and remove what stood there. Raises OSError."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.replace(old)
+    new.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def held(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder, made if it is not there, against other processes. Raises RunError when another one holds it,
+    WriteError when it cannot be made; `what` says what it is to be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise WriteError(f"{folder}: cannot be used as a {what}: {error.strerror}") from error
+    with file:
+        try:  # lockf, not flock: loader workers that outlive a killed process must not go on holding its lock
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise RunError(
+                f"{folder}: another process is at work here; wait for it, or choose another folder"
+            ) from None
+        yield
 
 
 def write_bytes(path: Path, content: bytes) -> None:

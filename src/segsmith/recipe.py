@@ -144,6 +144,14 @@ class Head(Section):
     )
     share: Amount = Field(1.0, description="mask: its share in the probabilities, beside 1 of the first mask.")
 
+    @model_validator(mode="after")
+    def _options_fit(self) -> "Head":
+        masks = {"loss": ("mask", "deep"), "images": ("mask", "deep"), "share": ("mask",)}
+        for name, kinds in masks.items():
+            if self.kind not in kinds and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is for kind {' or '.join(kinds)}, and means nothing to kind {self.kind}")
+        return self
+
 
 class Network(Section):
     architecture: Literal[
@@ -461,6 +469,14 @@ class Predict(Section):
         "horizontal", description="Views averaged: 1, 2, 4 flips, or all 8 with transposes (square input)."
     )
     batch_size: Count = Field(16, description="Images of one forward pass.")
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = Field(
+        0.5, description="chip: share of its side that a chip has in common with the next one; their mean is weighted."
+    )
+
+    def stride_hw(self, chip_hw: tuple[int, int]) -> tuple[int, int]:
+        """Pixels from one chip to the next, down and across."""
+        height, width = chip_hw
+        return max(1, round(height * (1 - self.overlap))), max(1, round(width * (1 - self.overlap)))
 
 
 class Recipe(Section):
@@ -518,7 +534,8 @@ class Recipe(Section):
             if stage.input_hw and self.data.fit == "chip":
                 raise ValueError(f"{where}.input_hw: chips are cut at data.input_hw in every stage")
             if stage.start_from == "averaged" and not averaged:
-                raise ValueError(f"{where}.start_from=averaged, but the stage before it has no swa")
+                before = "the stage before it has no swa" if number else "there is no stage before it"
+                raise ValueError(f"{where}.start_from=averaged, but {before}")
             if stage.snapshots and stage.schedule.name not in ("cosine", "cyclic"):
                 raise ValueError(f"{where}.snapshots needs a schedule of cycles, not {stage.schedule.name}")
             averaged = stage.swa is not None

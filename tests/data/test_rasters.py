@@ -1,6 +1,7 @@
 """Windows of rasters: equal to the whole, faithful to what is valid, refused with a reason."""
 
 import os
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from math import cos, radians
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,9 +20,11 @@ from segsmith.data.rasters import (
     EIGHT_BIT,
     Levels,
     common_levels,
+    has_place,
     inspect_raster,
     measure_levels,
     raster_shape,
+    read_valid,
     read_window,
 )  # fmt: skip
 from segsmith.data.windows import Window, scaled_hw, whole
@@ -325,3 +329,39 @@ def test_what_gdal_warns_of_stays_off_the_terminal(tmp_path, capfd):
     inspect_raster(path)
     read_window(path, Window(0, 0, 3, 3))
     assert capfd.readouterr() == ("", "")
+
+
+# Beyond GeoTIFF files
+
+
+def test_what_gdal_names_is_read_without_a_file(holed, tmp_path):
+    """An archive; and a format other than GeoTIFF, told by its content."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.write(holed, "within.tif")
+    name = f"/vsizip/{tmp_path}/x.zip/within.tif"
+    facts, plain = inspect_raster(name), inspect_raster(holed)
+    assert facts.file_bytes == 0
+    assert (facts.hw, facts.crs, facts.transform) == (plain.hw, plain.crs, plain.transform)
+    for found, expected in zip(read_window(name, whole((45, 70))), read_window(holed, whole((45, 70))), strict=True):
+        assert (found == expected).all()
+    with rasterio.open(holed) as file:
+        rasterio.shutil.copy(file, tmp_path / "x.jp2", driver="JP2OpenJPEG", quality=100, reversible=True)
+    assert raster_shape(tmp_path / "x.jp2") == (45, 70, 3)
+
+
+def test_what_gdal_names_and_does_not_find_is_said():
+    with pytest.raises(DataError, match=r"/vsizip/none\.zip/a\.tif: does not read as a GeoTIFF"):
+        inspect_raster("/vsizip/none.zip/a.tif")
+    with pytest.raises(DataError, match=r"/vsizip/none\.zip/a\.jp2: does not read as a raster"):
+        inspect_raster("/vsizip/none.zip/a.jp2")
+
+
+def test_valid_pixels_alone(holed):
+    window = Window(5, 20, 30, 40)
+    assert (read_valid(holed, window) == read_window(holed, window)[1]).all()
+    assert 0 < read_valid(holed, window).sum() < 30 * 40
+
+
+def test_whether_a_raster_says_where_it_lies(holed, tmp_path):
+    assert has_place(holed)
+    assert not has_place(write(tmp_path / "x.tif", np.zeros((1, 20, 30), np.uint8), crs=None))

@@ -11,6 +11,8 @@ import safetensors.torch
 import torch
 
 from segsmith.data.dataset import Layout
+from segsmith.data.rasters import Levels
+from segsmith.data.sight import Sight
 from segsmith.errors import ModelError
 from segsmith.modeling.bundle import Bundle, Decision
 from segsmith.modeling.networks import build_network
@@ -60,7 +62,8 @@ def rewritten(file: Path, **metadata: str) -> None:
 
 @pytest.mark.parametrize("decision", [Decision(), DECISION, replace(DECISION, cross_fitted_score=None)])
 def test_what_is_written_is_read(bundle, tmp_path, decision):
-    written = replace(bundle, decision=decision)
+    sight = Sight(0.5, (0.1, 0.3), (Levels((1.0, 2.0, 3.0), (90.0, 91.0, 92.0)), Levels((0.0,) * 3, (1.0,) * 3)))
+    written = replace(bundle, decision=decision, sight=sight)
     written.write(tmp_path / "bundle.safetensors")
     read = Bundle.read(tmp_path / "bundle.safetensors")
 

@@ -1,4 +1,8 @@
-"""GeoTIFF of any size -> its facts, and windows of it at any scale as 8-bit levels, in memory of the window."""
+"""Raster of any size -> its facts, and windows of it at any scale as 8-bit levels, in memory of the window.
+
+A raster is a GeoTIFF by its suffix .tif or .tiff; whatever else GDAL reads may be given by name, also a remote one
+(`/vsicurl/https://...`, `/vsizip/...`).
+"""
 
 import os
 import threading
@@ -29,6 +33,10 @@ from segsmith.types import HW
 SUFFIXES = frozenset({".tif", ".tiff"})
 DTYPES = ("uint8", "uint16", "int16", "float32", "float64")
 MOST_BANDS = 12
+REMOTE = "/vsi"
+"""How the names of GDAL's virtual files begin."""
+CACHE_MB = 64
+"""Decoded blocks that GDAL keeps; else a twentieth of all memory."""
 QUANTILES = np.unique(np.concatenate([np.linspace(0, 1, 41), np.linspace(0, 0.02, 9), np.linspace(0.98, 1, 9)]))
 RANGE = (0.005, 0.995)
 """Shares of the valid pixels of a source at or below level 0 and level 255."""
@@ -81,8 +89,8 @@ def is_raster(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def inspect_raster(path: Path) -> RasterFacts:
-    """The facts of a GeoTIFF, without reading all its pixels.
+def inspect_raster(path: Path | str) -> RasterFacts:
+    """The facts of a raster, without reading all its pixels; a remote one is given as a text, of 0 bytes.
 
     Raises DataError for a file that is missing or broken, and for bands of other number or type than 1 to 12 of uint8,
     uint16, int16, float32 or float64, or with a colour table.
@@ -108,7 +116,7 @@ def inspect_raster(path: Path) -> RasterFacts:
             transform=tuple(file.transform)[:6],
             gsd_m=_ground_metres(file),
             nodata=file.nodata,
-            file_bytes=path.stat().st_size,
+            file_bytes=0 if _is_remote(path) else Path(path).stat().st_size,
             quantiles=() if dtype == "uint8" else _quantiles(file),
         )
 
@@ -160,7 +168,7 @@ def measure_levels(path: Path, levels: Levels) -> LevelFacts:
 
 
 def read_window(
-    path: Path, window: Window, scale: float = 1.0, levels: Levels = EIGHT_BIT
+    path: Path | str, window: Window, scale: float = 1.0, levels: Levels = EIGHT_BIT
 ) -> tuple[UInt8[np.ndarray, "height width bands"], Bool[np.ndarray, "height width"]]:
     """Levels of a window on the grid of the raster enlarged `scale` times, and which pixels are valid.
 
@@ -191,6 +199,19 @@ def read_window(
                 )
                 image[here], valid[here] = resampled(*part, rows, columns)
     return image, valid
+
+
+def read_valid(path: Path | str, window: Window) -> Bool[np.ndarray, "height width"]:
+    """Which pixels of a window of the raster at its own size are valid, as in `read_window`. The window lies inside
+    the raster; memory is that of its pixels. Raises DataError for a file that does not read."""
+    with _reading(path) as file:
+        return _read_values(file, window)[1]
+
+
+def has_place(path: Path) -> bool:
+    """Whether an image file is a GeoTIFF that says where it lies. Raises DataError if it does not open."""
+    with _reading(path) as file:
+        return file.crs is not None
 
 
 def raster_shape(path: Path) -> tuple[int, int, int]:
@@ -306,14 +327,15 @@ class _OpenFiles(threading.local):
         self.files: OrderedDict[tuple[str, int, int], Any] = OrderedDict()
         self.inherited: list[Any] = []
 
-    def get(self, path: Path) -> Any:
+    def get(self, path: Path | str) -> Any:
         if self.process != os.getpid():
             self.inherited.append(self.files)  # never closed here: they are the parent's
             self.process, self.files = os.getpid(), OrderedDict()
-        state = path.stat()
-        key = str(path), state.st_size, state.st_mtime_ns
+        state = None if _is_remote(path) else Path(path).stat()
+        key = (str(path), state.st_size, state.st_mtime_ns) if state else (str(path), 0, 0)
         if key not in self.files:
-            self.files[key] = rasterio.open(path, driver="GTiff", sharing=False)
+            driver = "GTiff" if is_raster(Path(path)) else None  # nothing else hides behind the suffix of a GeoTIFF
+            self.files[key] = rasterio.open(path, driver=driver, sharing=False)
             if len(self.files) > _OPEN_FILES:
                 self.files.popitem(last=False)[1].close()
         self.files.move_to_end(key)
@@ -324,12 +346,12 @@ _open_files = _OpenFiles()
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[Any]:
+def _reading(path: Path | str) -> Iterator[Any]:
     """The open file; what GDAL says stays out of the terminal, and what it raises comes as DataError."""
     try:
         with rasterio.Env(
             GDAL_DISABLE_READDIR_ON_OPEN="TRUE",
-            GDAL_CACHEMAX=64,  # megabytes; else a twentieth of all memory
+            GDAL_CACHEMAX=CACHE_MB,
             GDAL_PAM_ENABLED="NO",  # nothing is ever written beside the raw files
         ):
             yield _open_files.get(path)
@@ -337,4 +359,9 @@ def _reading(path: Path) -> Iterator[Any]:
         raise DataError(f"{path}: no such file") from None
     except (RasterioError, CPLE_BaseError, OSError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
-        raise DataError(f"{path}: does not read as a GeoTIFF ({reason}); get a whole copy of it") from None
+        kind = "GeoTIFF" if is_raster(Path(path)) else "raster"
+        raise DataError(f"{path}: does not read as a {kind} ({reason}); get a whole copy of it") from None
+
+
+def _is_remote(path: Path | str) -> bool:
+    return str(path).startswith(REMOTE)

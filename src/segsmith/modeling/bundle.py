@@ -11,6 +11,8 @@ from torch import Tensor
 
 from segsmith.data.dataset import Layout
 from segsmith.data.extra import Ranges
+from segsmith.data.rasters import Levels
+from segsmith.data.sight import UNTOLD, Sight
 from segsmith.errors import ModelError
 from segsmith.files import write_bytes
 from segsmith.modeling.networks import Network, build_network
@@ -63,6 +65,8 @@ class Bundle:
     fingerprint: str
     extra: Ranges = ()
     """The ranges of the columns named in data.extra."""
+    sight: Sight = UNTOLD
+    """How images were shown to the networks; a bundle written before it was kept says nothing of it."""
     decision: Decision = Decision()
 
     def networks(self) -> list[Network]:
@@ -96,6 +100,7 @@ class Bundle:
             "layout": asdict(self.layout),
             "fingerprint": self.fingerprint,
             "extra": self.extra,
+            "sight": asdict(self.sight),
             "decision": asdict(self.decision),
         }
         tensors = {
@@ -152,5 +157,15 @@ def _from_facts(facts: dict[str, Any], members: tuple[Weights, ...]) -> Bundle:
         layout=Layout.of(facts["layout"]),
         fingerprint=facts["fingerprint"],
         extra=tuple((low, high) for low, high in facts["extra"]),
+        sight=_sight(facts["sight"]) if "sight" in facts else UNTOLD,
         decision=Decision(**decision),
+    )
+
+
+def _sight(facts: dict[str, Any]) -> Sight:
+    gsd_m, levels = facts["gsd_m"], facts["levels"]
+    return Sight(
+        enlarged=float(facts["enlarged"]),
+        gsd_m=None if gsd_m is None else (float(gsd_m[0]), float(gsd_m[1])),
+        levels=tuple(Levels(tuple(low), tuple(high)) for low, high in levels),
     )

@@ -4,7 +4,7 @@ recipe.yaml          as resolved; running it again gives the same weights
 run.json             dataset folder and fingerprint, hardware, versions
 folds.csv            fold and part of every chip: of whole images, or of windows of large ones
 chips.parquet        where each chip lies and what it holds, so that only training's beginning reads them all
-metrics.csv          one row per epoch;  tensorboard/  the same for TensorBoard
+metrics.csv          one row per epoch;  losses.csv  one per step;  tensorboard/  the same for TensorBoard
 averaged.csv         one row per mean of weights (swa), scored likewise
 checkpoints/         last.pt, to go on from; weights alone: best/, snapshots/, averaged/, and those kept for good
 failed-batch.json    images of the batch at which the loss exploded
@@ -13,7 +13,6 @@ probabilities/       of the images decide and evaluate looked at, as 8-bit PNG
 decision.json  scores.json  images.csv  report.html
 """
 
-import fcntl
 import io
 import json
 from collections.abc import Iterator
@@ -29,8 +28,8 @@ import torch
 from segsmith.data.chips import Chips, chips_of, cut
 from segsmith.data.dataset import Dataset
 from segsmith.data.split import Split
-from segsmith.errors import RunError, WriteError, listed
-from segsmith.files import write_bytes, write_text
+from segsmith.errors import RunError, listed
+from segsmith.files import held, write_bytes, write_text
 from segsmith.recipe import Data, Recipe
 from segsmith.recipe_files import load_recipe, to_yaml
 
@@ -149,18 +148,7 @@ class Run:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder; raises RunError when another process does, WriteError when it cannot be made."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = (self.folder / ".lock").open("w")
-        except OSError as error:
-            raise WriteError(f"{self.folder}: cannot be used as a run folder: {error.strerror}") from error
-        with file:
-            try:  # lockf, not flock: loader workers that outlive a killed process must not go on holding its lock
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):
-                raise RunError(
-                    f"{self.folder}: another process is at work here; wait for it, or choose another folder"
-                ) from None
+        with held(self.folder, "run folder"):
             yield
 
     def _check_same(self, dataset: Dataset, recipe: Recipe) -> None:

@@ -83,7 +83,7 @@ def predict(
         if there - WRITTEN or (there and "submission.csv" not in there):
             other = min(there - WRITTEN, default=min(there))
             raise WriteError(f"{out}: holds {other}, which no prediction wrote; choose a new folder")
-    extra = _extra(opened, numbers, image_ids)
+    extra = numbers_of(opened, numbers, image_ids)
     rows: dict[Key, list[str]] = {}
     sizes: dict[str, HW] = {}
     with_foreground = 0
@@ -157,7 +157,7 @@ def overlay(image: Image, mask: Mask) -> Picture:
     return drawn
 
 
-def _extra(bundle: Bundle, numbers: Path | None, order: list[str]) -> UInt8[np.ndarray, "images extra"]:
+def numbers_of(bundle: Bundle, numbers: Path | None, order: list[str]) -> UInt8[np.ndarray, "images extra"]:
     """The levels of each image's further channels, in order. Raises DataError for a table that lacks one."""
     columns = bundle.recipe.data.extra
     if not columns:

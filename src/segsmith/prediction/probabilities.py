@@ -8,18 +8,19 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from segsmith.data.chips import Chips
 from segsmith.data.images import read_image, resized_image
 from segsmith.data.samples import fit_image, unfit_probabilities
-from segsmith.data.windows import cover, scaled_hw
+from segsmith.data.windows import Window, scaled_hw
 from segsmith.errors import DataError, ModelError
 from segsmith.files import write_bytes
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import choose_hardware
 from segsmith.modeling.objective import class_probabilities, quantised
+from segsmith.prediction.sweep import Sweep
 from segsmith.progress import track
 from segsmith.types import ClassMask, Image, InputImage, Probabilities
 
@@ -50,6 +51,7 @@ class Predictor:
     def __init__(self, bundle: Bundle):
         self.recipe = bundle.recipe
         self.bands = len(bundle.mean) - len(bundle.extra)
+        self.classes = bundle.classes
         self.hardware = choose_hardware(bundle.recipe.train)
         self.networks = [network.to(self.hardware.device) for network in bundle.networks()]
 
@@ -81,37 +83,28 @@ class Predictor:
             for (item, image, _), probabilities in zip(chunk, found, strict=True):
                 yield item, image, probabilities
 
+    def of_chips(
+        self, chips: UInt8[np.ndarray, "chips input_height input_width bands"], extra: Levels
+    ) -> Float32[np.ndarray, "chips classes input_height input_width"]:
+        """Probabilities 0..1 of pieces of one image at the size the networks see."""
+        return np.asarray(self._probabilities(list(chips), [extra] * len(chips)).cpu().numpy())
+
     def _by_chips(self, image: Image, extra: Levels) -> Probabilities:
-        """Probabilities of an image of any size, from chips that overlap by half; in memory of the whole image."""
+        """Probabilities of an image of any size, from overlapping chips; in memory of the whole image."""
         options = self.recipe.data
-        chip_hw = options.input_hw
         hw = (image.shape[0], image.shape[1])
-        if hw == chip_hw:
-            return np.asarray(quantised(self._probabilities([image], [extra]))[0])
         seen = resized_image(image, scaled_hw(hw, options.scales[0]))
-        stride_hw = (max(1, chip_hw[0] // 2), max(1, chip_hw[1] // 2))
-        windows = cover(seen.shape[:2], chip_hw, stride_hw)
-        total: np.ndarray | float = 0.0
-        times = np.zeros(seen.shape[:2], np.float32)
-        while some := list(islice(windows, self.recipe.predict.batch_size)):
-            chips = []
-            for window in some:
-                pixels = np.zeros((*chip_hw, image.shape[2]), np.uint8)
-                inside = window.inside(seen.shape[:2])
-                pixels[: inside.height, : inside.width] = seen[inside.rows, inside.columns]
-                chips.append(pixels)
-            found = self._probabilities(chips, [extra] * len(chips)).cpu().numpy()
-            if isinstance(total, float):
-                total = np.zeros((found.shape[1], *seen.shape[:2]), np.float32)
-            for window, of_chip in zip(some, found, strict=True):
-                inside = window.inside(seen.shape[:2])
-                total[:, inside.rows, inside.columns] += of_chip[:, : inside.height, : inside.width]
-                times[inside.rows, inside.columns] += 1
-        levels = np.rint(255 * total / times).astype(np.uint8)
-        return np.stack([resized_image(plane[:, :, None], hw)[:, :, 0] for plane in levels])
+
+        def read(window: Window) -> tuple[Image, ClassMask]:
+            return seen[window.rows, window.columns], np.ones(window.hw, bool)
+
+        sweep = Sweep(self.recipe, len(self.classes), (seen.shape[0], seen.shape[1]), hw)
+        return np.concatenate([strip.levels for strip in sweep.strips(read, self.of_chips, extra)], axis=1)
 
     def _probabilities(
-        self, images: Sequence[InputImage], extra: Sequence[Levels]
+        self,
+        images: Sequence[InputImage],
+        extra: Sequence[Levels],
     ) -> Float[Tensor, "batch classes input_height input_width"]:
         """Of images at the size the networks see, the mean over them and the recipe's views."""
         pixels = np.stack(images)

@@ -1,0 +1,69 @@
+"""One image of any size on its way through the networks: chips -> probabilities -> blended -> strips of levels."""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from segsmith.prediction.ahead import ahead
+from segsmith.prediction.blending import Blend, Levelling
+from segsmith.prediction.chip_rows import ChipRows, Read
+from segsmith.recipe import Recipe
+from segsmith.types import HW
+
+OfChips = Callable[
+    [UInt8[np.ndarray, "chips input_height input_width bands"], UInt8[np.ndarray, " extra"]],
+    Float32[np.ndarray, "chips classes input_height input_width"],
+]
+"""Probabilities 0..1 of chips of one image; beside them the levels of its further channels."""
+
+
+class LevelStrip(NamedTuple):
+    """Rows of an image from `top`, at its own size: all that one row of chips finished."""
+
+    number: int
+    top: int
+    levels: UInt8[np.ndarray, "classes _rows _width"]
+    chips: int
+    """How many chips of its row of chips were computed."""
+    blank: int
+    """How many were left out, since they hold no valid pixel."""
+
+
+class Sweep:
+    """An image of `hw` pixels that the networks see as one of `seen_hw`, swept by chips as the recipe says.
+
+    The strips are a function of the sizes alone, and each of what the image holds, wherever a sweep begins. Memory is
+    that of a row of chips, in which a pixel takes `bands` + 1 + 4 x `classes` bytes, and of a few batches.
+    """
+
+    def __init__(self, recipe: Recipe, classes: int, seen_hw: HW, hw: HW):
+        self.recipe, self.classes, self.seen_hw, self.hw = recipe, classes, seen_hw, hw
+        chip_hw = recipe.data.input_hw
+        self.rows = ChipRows(seen_hw, chip_hw, recipe.predict.stride_hw(chip_hw))
+
+    @cached_property
+    def edges(self) -> list[int]:
+        """The first row of each strip in the image, and the image's height; some strips may be without rows."""
+        back = Levelling(self.seen_hw, self.hw)
+        return [back.ready(self.rows.finished(number)) for number in range(len(self.rows.tops) + 1)]
+
+    def strips(
+        self, read: Read, of_chips: OfChips, extra: UInt8[np.ndarray, " extra"], first: int = 0
+    ) -> Iterator[LevelStrip]:
+        """The strips from number `first` on, in order. `read` is called in another thread, ahead of `of_chips`."""
+        back = Levelling(self.seen_hw, self.hw, self.edges[first])
+        blend = Blend(self.seen_hw, self.rows.chip_hw, self.rows.stride_hw, self.classes, back.needs(self.edges[first]))
+        number, chips, levels = self.rows.row_of(blend.top), 0, [np.empty((self.classes, 0, self.hw[1]), np.uint8)]
+        for batch in ahead(self.rows.batches(read, self.recipe.predict.batch_size, blend.top)):
+            if batch.windows:
+                blend.add(batch.windows, of_chips(batch.pixels, extra))
+            for strip in blend.pop_finished(batch.rows):
+                levels += back.add(strip)
+            chips += len(batch.windows)
+            if batch.last:
+                if number >= first:
+                    yield LevelStrip(number, self.edges[number], np.concatenate(levels, axis=1), chips, batch.blank)
+                number, chips, levels = number + 1, 0, levels[:1]
