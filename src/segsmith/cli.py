@@ -336,15 +336,22 @@ def predict(
     numbers: Annotated[Path | None, typer.Option(help="CSV of ids and the numbers named in data.extra.")] = None,
     masks: Annotated[bool, typer.Option(help="Write mask PNGs.")] = True,
     overlays: Annotated[bool, typer.Option(help="Write images with their outlines.")] = True,
+    vectors: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FORMAT", help="Rasters: gpkg (if unset), geojson, parquet or none; may be repeated."),
+    ] = None,
+    square: Annotated[bool, typer.Option(help="Rasters: give polygons right angles, as buildings have.")] = False,
 ) -> None:
     """Predict a folder of images, or rasters of any size; write what is handed in."""
     from segsmith.prediction.predict import predict as run_prediction
     from segsmith.prediction.predict_rasters import find_rasters, predict_rasters
+    from segsmith.prediction.vectors import vector_formats
 
     if sample_submission is None and find_rasters(images):
-        for raster in predict_rasters(bundle, images, to, scale=scale, numbers=numbers):
+        formats = vector_formats(vectors or ["gpkg"])
+        for raster in predict_rasters(bundle, images, to, scale=scale, numbers=numbers, vectors=formats, square=square):
             _print_raster(raster)
-        out.print(f"probabilities and masks: {to}")
+        out.print(f"probabilities, masks and objects: {to}")
         return
     done = run_prediction(
         bundle, Path(images), to, sample_submission=sample_submission, numbers=numbers, masks=masks, overlays=overlays
@@ -486,7 +493,8 @@ def _print_raster(done: "RasterPrediction") -> None:
     seam = "" if done.seam is None else f", {done.seam:.2f} times as steep on their edges as elsewhere"
     out.print(f"  {done.chips:,} chips, {done.blank:,} without a usable pixel left out{seam}")
     for name, pixels in done.foreground_pixels.items():
-        out.print(f"  {name}: {pixels / max(1, done.usable_pixels):.2%} of {done.usable_pixels:,} usable pixels")
+        count = f", {done.objects.get(name, 0):,} objects" if done.objects else ""
+        out.print(f"  {name}: {pixels / max(1, done.usable_pixels):.2%} of {done.usable_pixels:,} usable pixels{count}")
 
 
 def _score_table(title: str, scores: "Sequence[Score]") -> "Table":

@@ -18,7 +18,7 @@ HW = (14, 11)
 
 def objects_of(mask: np.ndarray, levels: np.ndarray, rows: list[int]) -> list[FoundObject]:
     """The objects of a mask given in strips that begin at `rows`."""
-    polygons, found = ObjectPolygons(), []
+    polygons, found = ObjectPolygons("house"), []
     for first, last in zip(rows, [*rows[1:], len(mask)], strict=True):
         found += polygons.add(mask[first:last], levels[first:last])
     return [*found, *polygons.finish()]
@@ -65,7 +65,7 @@ def test_outlines_are_valid_and_hold_the_pixels_of_connected_objects(mask):
 
 
 def test_memory_holds_no_finished_object():
-    polygons = ObjectPolygons()
+    polygons = ObjectPolygons("house")
     strip = np.zeros((4, 8), bool)
     strip[1:3, 2:5] = True
     for _ in range(5):
@@ -80,7 +80,7 @@ def test_simplified_outlines_are_valid_and_within_half_a_pixel(mask):
         found = simplified(of.outline)
         assert found.is_valid
         assert not found.is_empty
-        assert found.boundary.hausdorff_distance(of.outline.boundary) < 0.5 + 0.5**1.5 + 1e-9  # of cut corners
+        assert found.boundary.hausdorff_distance(of.outline.boundary) <= 0.5 + 0.5**1.5 + 1e-9  # of cut corners
         assert found.area == pytest.approx(of.pixels, abs=0.5 * of.outline.length)
 
 

@@ -8,11 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import by_hand
+import cv2
 import numpy as np
+import pyarrow.parquet as pq
+import pyogrio
 import pytest
 import rasterio
+import shapely
 from by_hand import files_in, in_child
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
+from rasterio.features import rasterize
 
 from segsmith.data.rasters import Levels
 from segsmith.data.sight import Sight
@@ -71,7 +77,8 @@ def test_a_raster_is_predicted_as_the_same_image_in_memory(tmp_path, bundle):
     raster = save(tmp_path / "in" / "scene.tif", noise(*HW))
     (done,) = predict_rasters(bundle, raster, tmp_path / "out")
     assert sorted(files_in(tmp_path / "out")) == [
-        "masks", "masks/scene.tif", "prediction.json", "probabilities", "probabilities/scene.tif",
+        "masks", "masks/scene.tif", "objects", "objects/scene.gpkg", "prediction.json",
+        "probabilities", "probabilities/scene.tif",
     ]  # fmt: skip
     opened = Bundle.read(bundle)
     (expected,) = Predictor(opened)([noise(*HW)])
@@ -101,6 +108,28 @@ def test_files_lie_where_the_raster_lies(tmp_path, bundle, file, nodata):
         assert written.nodata == nodata
         assert written.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert written.overviews(1) == [2, 4]
+
+
+@pytest.mark.parametrize("square", [False, True])
+def test_objects_are_those_of_the_mask(tmp_path, bundle, command, square):
+    raster = save(tmp_path / "a.tif", noise(*HW))
+    asked = ["--vectors", "gpkg", "--vectors", "parquet", *(["--square"] if square else [])]
+    said = command("predict", bundle, raster, "--to", tmp_path / "out", *asked)
+    assert said.code == 0, said.err
+    mask = read(tmp_path / "out" / "masks" / "a.tif")[0] == 1
+    meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "out" / "objects" / "a.gpkg")
+    shapes, table = shapely.from_wkb(geometry), dict(zip(meta["fields"].tolist(), fields, strict=True))
+    count, _ = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
+    assert len(shapes) == count - 1 > 3
+    assert f"{count - 1} objects" in said.out
+    assert shapely.is_valid(shapes).all()
+    with rasterio.open(raster) as file:
+        drawn = rasterize(shapes, out_shape=HW, transform=file.transform) > 0
+        assert CRS.from_user_input(meta["crs"]) == file.crs
+    assert (drawn != mask).mean() < (0.06 if square else 0.03)
+    assert table["area_m2"].sum() == pytest.approx(mask.sum() * 0.04, rel=0.1 if square else 0.05)
+    assert ((table["score"] > 0) & (table["score"] <= 1)).all()
+    assert pq.read_table(tmp_path / "out" / "objects" / "a.parquet").num_rows == len(shapes)
 
 
 def test_nothing_is_said_of_pixels_that_hold_nothing(tmp_path, bundle):

@@ -24,8 +24,9 @@ COURT = MultiPolygon([Polygon([(0, 0), (60, 0), (60, 60), (0, 60)], [[(20, 20), 
 
 def written(tmp_path, suffix, crs=UTM, transform=TRANSFORM, shapes=(HOUSE, COURT)):
     file = tmp_path / f"objects{suffix}"
-    objects = [FoundObject(shape, int(shape.area), 0.8765432) for shape in shapes]
-    write_vectors(file, objects, shapes, ["house", "court"][: len(shapes)], transform, crs)
+    names = ["house", "court"][: len(shapes)]
+    objects = [FoundObject(name, shape, int(shape.area), 0.8765432) for name, shape in zip(names, shapes, strict=True)]
+    write_vectors(file, objects, transform, crs)
     return file
 
 

@@ -5,8 +5,8 @@ last row cuts, however high the raster is.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from shapely import MultiPolygon, Point, Polygon
 from shapely.affinity import rotate
 
 from segsmith.prediction.masks import CONNECTIVITY
-from segsmith.types import ClassMask, ClassProbabilities
+from segsmith.types import ClassMask, ClassProbabilities, Mask, Probabilities
 
 Ring = Float[np.ndarray, "_points 2"]
 
@@ -34,6 +34,7 @@ SQUARED_PX = 1.5
 class FoundObject:
     """An object of a raster: what is connected, at corners too."""
 
+    class_name: str
     outline: MultiPolygon
     """Along the edges of its pixels, holes kept; parts that touch at corners alone are polygons of their own."""
     pixels: int
@@ -53,8 +54,9 @@ class _Open:
 class ObjectPolygons:
     """Objects of one class of a raster, given strip by strip from above; each comes out when its last row is in."""
 
-    def __init__(self, first_row: int = 0) -> None:
-        self.row = first_row
+    def __init__(self, class_name: str) -> None:
+        self.class_name = class_name
+        self.row = 0
         self._open: dict[int, _Open] = {}
         self._last_row: Int[np.ndarray, " width"] | None = None
         """The number of the open object at each pixel of the last row, 0 for none."""
@@ -112,7 +114,30 @@ class ObjectPolygons:
             found = self._open.pop(number)
             whole = shapely.union_all(found.pieces)
             parts = list(whole.geoms) if isinstance(whole, MultiPolygon) else [whole]
-            yield FoundObject(MultiPolygon(parts), found.pixels, found.levels / found.pixels / 255)
+            yield FoundObject(self.class_name, MultiPolygon(parts), found.pixels, found.levels / found.pixels / 255)
+
+
+class ClassPolygons:
+    """Objects of all classes of a raster, strip by strip from above, each outline given the shape that `shape` makes of
+    it."""
+
+    def __init__(self, classes: Sequence[str], shape: Callable[[MultiPolygon], MultiPolygon]) -> None:
+        self.shape = shape
+        self._polygons = [ObjectPolygons(name) for name in classes]
+        self._found: list[FoundObject] = []
+
+    def add(self, mask: Mask, probabilities: Probabilities) -> None:
+        for polygons, *planes in zip(self._polygons, mask, probabilities, strict=True):
+            self._keep(polygons.add(*planes))
+
+    def finish(self) -> list[FoundObject]:
+        """All objects, class by class, in the order of their last rows."""
+        for polygons in self._polygons:
+            self._keep(polygons.finish())
+        return sorted(self._found, key=lambda found: [of.class_name for of in self._polygons].index(found.class_name))
+
+    def _keep(self, found: Iterator[FoundObject]) -> None:
+        self._found += [replace(of, outline=self.shape(of.outline)) for of in found]
 
 
 def simplified(outline: MultiPolygon) -> MultiPolygon:
@@ -120,7 +145,11 @@ def simplified(outline: MultiPolygon) -> MultiPolygon:
     through the middles of the pixels' edges (by Douglas and Peucker 1973). That line runs straight along a slanted
     wall, where the edges themselves go up and down; it cuts corners by a third of a pixel."""
     middles = MultiPolygon([Polygon(outer, holes) for outer, *holes in map(_edge_middles, outline.geoms)])
-    return _polygons_of(shapely.simplify(middles, SIMPLIFIED_PX, preserve_topology=True))
+    for tolerance in (SIMPLIFIED_PX, SIMPLIFIED_PX / 2):  # where a ring begins, the library may go further than told
+        found = _polygons_of(shapely.simplify(middles, tolerance, preserve_topology=True))
+        if shapely.hausdorff_distance(middles.boundary, found.boundary) <= SIMPLIFIED_PX:
+            return found
+    return middles
 
 
 def _edge_middles(part: Polygon) -> list[Ring]:

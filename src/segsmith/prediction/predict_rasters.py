@@ -2,6 +2,7 @@
 
     probabilities/NAME.tif   levels 0..255, a band per class; the file's mask says where nothing is known
     masks/NAME.tif           0 and 1, a band per class; 255, nodata, where nothing is known
+    objects/NAME.gpkg        a polygon per object, or .geojson, .parquet (vectors.py), where the raster has a CRS
     prediction.json          what was done to each raster, and how far seams are to be seen
 
 Until all is done the work lies beside that folder, in `.FOLDER.progress`. Whoever is stopped there, at whatever
@@ -20,7 +21,9 @@ from math import ceil
 from pathlib import Path
 
 import numpy as np
+from affine import Affine
 from jaxtyping import UInt8
+from rasterio.crs import CRS
 
 from segsmith.data.rasters import (
     REMOTE,
@@ -39,15 +42,17 @@ from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.objective import most_probable
 from segsmith.prediction.ahead import behind
 from segsmith.prediction.objects_in_strips import ObjectsInStrips
+from segsmith.prediction.polygons import ClassPolygons, simplified, squared
 from segsmith.prediction.predict import numbers_of
 from segsmith.prediction.probabilities import Predictor
 from segsmith.prediction.seams import SeamMeter
 from segsmith.prediction.strip_files import StripFiles
 from segsmith.prediction.sweep import LevelStrip, Sweep
+from segsmith.prediction.vectors import VectorFormat, write_vectors
 from segsmith.progress import track
 from segsmith.types import ClassMask, Mask
 
-WRITTEN = frozenset({"probabilities", "masks", "prediction.json"})
+WRITTEN = frozenset({"probabilities", "masks", "objects", "prediction.json"})
 NODATA = 255
 """Of masks."""
 
@@ -71,6 +76,8 @@ class RasterPrediction:
     usable_pixels: int
     foreground_pixels: dict[str, int]
     """By class, in the mask."""
+    objects: dict[str, int]
+    """Polygons by class; none where none were asked for, or the raster has no CRS."""
     seam: float | None
     """How much steeper probabilities are across the edges of chips than elsewhere (squared): 1 for no seams."""
 
@@ -91,14 +98,22 @@ class _Job:
 
 
 def predict_rasters(
-    bundle: Path, rasters: Path | str, out: Path, *, scale: float | None = None, numbers: Path | None = None
+    bundle: Path,
+    rasters: Path | str,
+    out: Path,
+    *,
+    scale: float | None = None,
+    numbers: Path | None = None,
+    vectors: Sequence[VectorFormat] = ("gpkg",),
+    square: bool = False,
 ) -> list[RasterPrediction]:
     """Predict a raster, or every GeoTIFF below a folder, in memory of its width, and write the folder `out`.
 
     `rasters` may be remote, `/vsi...` in the words of GDAL. A raster is brought to the resolution and the levels that
     the model was trained with; `scale` says what it is enlarged by, whatever its metres a pixel. Pixels that are
-    nodata, masked, of alpha 0 or not finite are not predicted, nor chips without others. A folder that an earlier
-    prediction wrote is replaced.
+    nodata, masked, of alpha 0 or not finite are not predicted, nor chips without others. Objects are written in
+    each format of `vectors`, with right angles if `square`, else simplified. A folder that an earlier prediction wrote
+    is replaced.
 
     Raises ModelError for other bands than the model was trained on, and for a resolution far from those (Sight.scale);
     DataError for a raster that does not read, or where no raster holds a usable pixel; WriteError; RunError where
@@ -112,14 +127,20 @@ def predict_rasters(
         raise DataError(f"{rasters}: no such raster, nor a folder with GeoTIFFs that say where they lie (a CRS)")
     jobs = _look(opened, paths, scale, numbers)
     predictor = Predictor(opened)
-    told = {"segsmith": version("segsmith"), "bundle": _digest(file), "device": predictor.hardware.name}
-    told |= {"precision": predictor.hardware.precision}
+    told: dict[str, object] = {
+        "segsmith": version("segsmith"),
+        "bundle": _digest(file),
+        "device": predictor.hardware.name,
+    }
+    told |= {"precision": predictor.hardware.precision, "vectors": list(vectors), "square": square}
     folder = out.resolve()
     progress = folder.with_name(f".{folder.name}.progress")
     with held(progress, "place for the progress of a prediction"):
         result = progress / "result"
         _forget_others(progress, result, {job.name: json.dumps({**told, **_told(job)}) for job in jobs})
-        found = [_predict(opened, predictor, job, progress / "work" / job.name, result) for job in jobs]
+        found = [
+            _predict(opened, predictor, job, progress / "work" / job.name, result, vectors, square) for job in jobs
+        ]
         if not any(of.chips for of in found):
             shutil.rmtree(progress, ignore_errors=True)
             raise DataError(f"{rasters}: holds no usable pixel: all are nodata, masked, of alpha 0 or not finite")
@@ -167,7 +188,10 @@ def _look(opened: Bundle, paths: Sequence[Path | str], scale: float | None, numb
     return jobs
 
 
-def _predict(opened: Bundle, predictor: Predictor, job: _Job, work: Path, result: Path) -> RasterPrediction:
+def _predict(
+    opened: Bundle, predictor: Predictor, job: _Job, work: Path, result: Path,
+    vectors: Sequence[VectorFormat], square: bool,
+) -> RasterPrediction:  # fmt: skip
     """Predict one raster, as far as that is not done yet, into the folder `result`."""
     done = work / "done.json"
     if done.exists():
@@ -193,14 +217,20 @@ def _predict(opened: Bundle, predictor: Predictor, job: _Job, work: Path, result
     seams = SeamMeter(sweep.rows, job.facts.hw)
     masks = StripFiles(work / "masks", job.facts, sweep.edges)
     usable, foreground = 0, np.zeros(len(opened.classes), np.int64)
-    for number, mask, valid in decided_strips(opened, probabilities, seams, job.scale):
+    outlines = ClassPolygons(opened.classes, squared if square else simplified)
+    for number, mask, valid, levels in decided_strips(opened, probabilities, seams, job.scale):
         masks.write(number, np.where(valid, mask.view(np.uint8), np.uint8(NODATA)))
         usable += int(valid.sum())
         foreground += mask.sum(axis=(1, 2))
-        # objects and polygons are to be made here, of the same strips
+        if vectors and job.facts.crs:
+            outlines.add(mask, levels)
 
     probabilities.write_cog(result / "probabilities" / f"{job.name}.tif", opened.classes)
     masks.write_cog(result / "masks" / f"{job.name}.tif", opened.classes, nodata=NODATA, resampling="nearest")
+    objects = outlines.finish()
+    for suffix in vectors if job.facts.crs else ():
+        file = result / "objects" / f"{job.name}.{suffix}"
+        write_vectors(file, objects, Affine(*job.facts.transform), CRS.from_string(job.facts.crs))
     found = RasterPrediction(
         raster=str(job.path),
         hw=job.facts.hw,
@@ -212,6 +242,7 @@ def _predict(opened: Bundle, predictor: Predictor, job: _Job, work: Path, result
         blank=probabilities.notes("blank"),
         usable_pixels=usable,
         foreground_pixels=dict(zip(opened.classes, foreground.tolist(), strict=True)),
+        objects=dict(Counter(of.class_name for of in objects)),
         seam=seams.ratio(),
     )
     write_text(done, json.dumps(asdict(found)))
@@ -222,9 +253,9 @@ def _predict(opened: Bundle, predictor: Predictor, job: _Job, work: Path, result
 
 def decided_strips(
     opened: Bundle, probabilities: StripFiles, seams: SeamMeter, scale: float
-) -> Iterator[tuple[int, Mask, ClassMask]]:
-    """The number of each strip, its mask by the bundle's decision, and which pixels are usable, in two passes over a
-    raster that is enlarged `scale` times for the networks.
+) -> Iterator[tuple[int, Mask, ClassMask, UInt8[np.ndarray, "classes _rows _width"]]]:
+    """The number of each strip, its mask by the bundle's decision, which pixels are usable, and the probabilities, in
+    two passes over a raster that is enlarged `scale` times for the networks.
 
     The mask is what `masks.decided` makes of the whole raster: an object is as large as in all strips together.
     """
@@ -243,9 +274,9 @@ def decided_strips(
         for of_class, plane in zip(objects, mask, strict=True):
             of_class.add(plane)
     for place, number in enumerate(probabilities.numbers):
-        _, mask, valid = over_threshold(number)
+        levels, mask, valid = over_threshold(number)
         kept = [of.without_small(place, plane, smallest_area) for of, plane in zip(objects, mask, strict=True)]
-        yield number, np.stack(kept), valid
+        yield number, np.stack(kept), valid, levels
 
 
 def _smallest_area(opened: Bundle, scale: float) -> int:
@@ -270,9 +301,9 @@ def _told(job: _Job) -> dict[str, object]:
 def _forget_others(progress: Path, result: Path, told: dict[str, str]) -> None:
     """Remove the progress of rasters that are not to be predicted now, or not in the same way; note what is."""
     same = {name for name, text in told.items() if _text(progress / "work" / name / "told.json") == text}
-    for folder in (progress / "work", result / "probabilities", result / "masks"):
+    for folder in (progress / "work", *(result / name for name in ("probabilities", "masks", "objects"))):
         for path in folder.iterdir() if folder.is_dir() else ():
-            if path.name.removesuffix(".tif") not in same:
+            if (path.name if folder.name == "work" else path.stem) not in same:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     for name in told.keys() - same:
         write_text(progress / "work" / name / "told.json", told[name])

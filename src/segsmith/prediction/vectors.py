@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -11,32 +11,38 @@ import pyarrow.parquet as pq
 import pyogrio
 import shapely
 from affine import Affine
+from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
-from shapely import MultiPolygon
 
+from segsmith.errors import WriteError
 from segsmith.prediction.polygons import FoundObject
 
 LONGITUDE_LATITUDE = CRS.from_string("EPSG:4326")
+pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00Z"})  # else each GeoPackage tells its own
+
+VectorFormat = Literal["gpkg", "geojson", "parquet"]
+FORMATS: tuple[VectorFormat, ...] = get_args(VectorFormat)
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 
 Geometries = np.ndarray
 """Shapely (multi)polygons."""
 
 
-def write_vectors(
-    file: Path,
-    objects: Sequence[FoundObject],
-    shapes: Sequence[MultiPolygon],
-    classes: Sequence[str],
-    transform: Affine,
-    crs: CRS,
-) -> None:
+def vector_formats(names: Sequence[str]) -> tuple[VectorFormat, ...]:
+    """The formats of these names, each once; none for `none`. Raises WriteError for a name that is no format."""
+    for name in names:
+        if name not in (*FORMATS, "none"):
+            raise WriteError(f"'{name}' is no format of polygons; known are {', '.join(FORMATS)} and none")
+    return tuple(known for known in FORMATS if known in names)
+
+
+def write_vectors(file: Path, objects: Sequence[FoundObject], transform: Affine, crs: CRS) -> None:
     """Write a feature per object, in the format that the suffix names: .gpkg, .geojson or .parquet (GeoParquet 1.1).
 
-    `shapes` are the objects' polygons in pixel coordinates, `classes` their classes; `transform` takes pixel
-    coordinates to `crs`, which must be of the earth. GeoJSON is in longitude and latitude, as its standard (RFC 7946)
-    wants, the others are in `crs`. Fields:
+    Outlines are in pixel coordinates, which `transform` takes to `crs`; that must be of the earth. GeoJSON is in
+    longitude and latitude, as its standard (RFC 7946) wants, the others are in `crs`. A file that is there is replaced.
+    The same objects give the same bytes. Raises WriteError. Fields:
 
         id          from 1 on
         class
@@ -45,28 +51,32 @@ def write_vectors(
         length_m, width_m, angle_deg    of the smallest rectangle around it, on the ground; the angle is that of its
                     long side, 0 to 180, from east to north
     """
-    on_map = shapely.transform(np.array(shapes, object), lambda xy: np.stack(transform @ tuple(xy.T), axis=1))
-    fields = _fields(objects, on_map, classes, crs)
+    outlines = np.array([found.outline for found in objects], object)
+    on_map = shapely.transform(outlines, lambda xy: np.stack(transform @ tuple(xy.T), axis=1))
+    fields = _fields(objects, on_map, crs)
     if file.suffix == ".geojson":
         on_map, crs = _warped(on_map, crs, LONGITUDE_LATITUDE), LONGITUDE_LATITUDE
-    if file.suffix == ".parquet":
-        _write_parquet(file, on_map, fields, crs)
-        return
-    pyogrio.raw.write(
-        file,
-        shapely.to_wkb(on_map),
-        list(fields.values()),
-        list(fields),
-        driver=DRIVERS[file.suffix],
-        geometry_type="MultiPolygon",
-        crs=crs.to_wkt(),
-        layer="objects",
-    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    try:
+        if file.suffix == ".parquet":
+            _write_parquet(file, on_map, fields, crs)
+            return
+        pyogrio.raw.write(
+            file,
+            shapely.to_wkb(on_map),
+            list(fields.values()),
+            list(fields),
+            driver=DRIVERS[file.suffix],
+            geometry_type="MultiPolygon",
+            crs=crs.to_wkt(),
+            layer="objects",
+        )
+    except (OSError, DataSourceError, DataLayerError) as error:
+        raise WriteError(f"{file}: could not be written ({error})") from error
 
 
-def _fields(
-    objects: Sequence[FoundObject], on_map: Geometries, classes: Sequence[str], crs: CRS
-) -> dict[str, np.ndarray]:
+def _fields(objects: Sequence[FoundObject], on_map: Geometries, crs: CRS) -> dict[str, np.ndarray]:
     on_ground = _warped(on_map, crs, _equal_area(on_map, crs))
     corners = [np.asarray(box.exterior.coords) for box in shapely.minimum_rotated_rectangle(on_ground)]
     sides = np.array([np.diff(corner[:3], axis=0) for corner in corners]).reshape(-1, 2, 2)
@@ -74,7 +84,7 @@ def _fields(
     long = np.take_along_axis(sides, lengths.argmax(axis=1)[:, None, None], axis=1)[:, 0]
     return {
         "id": np.arange(1, len(objects) + 1),
-        "class": np.array(classes, object),
+        "class": np.array([found.class_name for found in objects], object),
         "score": np.array([round(found.score, 4) for found in objects]),
         "area_m2": shapely.area(on_ground).round(2),
         "length_m": lengths.max(axis=1, initial=0).round(2),
