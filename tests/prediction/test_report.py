@@ -24,7 +24,6 @@ def hostile(make_run):
         [probabilities[n] for n in filled],
         "folds.count=2",
         "decide.areas=[0,2,4]",
-        "decide.thresholds=6",
         names=[*HOSTILE, *(f"i{n}.png" for n in range(len(filled) - len(HOSTILE)))],
     )
     decide(made.folder)

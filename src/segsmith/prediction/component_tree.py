@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int, Shaped, UInt8
+from jaxtyping import Int, UInt8
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from segsmith.types import ClassProbabilities
+from segsmith.types import ClassMask, ClassProbabilities
 
 LEVELS = 256
 Connectivity = Literal[4, 8]
@@ -33,148 +33,148 @@ class ComponentTree:
     """Of pixels above 0, the place in the raveled plane."""
     node: Int[np.ndarray, " inside"]
     """Of each of them, the smallest object it belongs to."""
-    level: UInt8[np.ndarray, " nodes"]
+    level: Int[np.ndarray, " nodes"]
     """The highest level at which the object is what it is."""
-    below: UInt8[np.ndarray, " nodes"]
+    below: Int[np.ndarray, " nodes"]
     """The highest level at which it is more: it stands at the levels `below` < level <= `level`."""
     end: Int[np.ndarray, " nodes"]
     """The object and its descendants are the nodes from its own number up to this, exclusive."""
-    parent: Int[np.ndarray, " nodes"]
-    """The object it becomes a part of at the level `below`; itself where that is 0."""
-
-    def sums(self, weights: Shaped[np.ndarray, "height width"]) -> Int[np.ndarray, " nodes"]:
-        """Of each object the sum of `weights`, whole numbers or bool, over its pixels, exactly below 2 to the 53."""
-        own = np.bincount(self.node, weights.ravel()[self.pixels], minlength=len(self.level))
-        before = np.concatenate([[0], own.cumsum().astype(np.int64)])
-        return np.asarray(before[self.end] - before[:-1])
 
     @property
     def sizes(self) -> Int[np.ndarray, " nodes"]:
         """Pixels of each object."""
-        before = np.concatenate([[0], np.bincount(self.node, minlength=len(self.level)).cumsum()])
-        return np.asarray(before[self.end] - before[:-1])
+        return self._with_descendants(np.bincount(self.node, minlength=len(self.level)))
+
+    def hits(self, mask: ClassMask) -> Int[np.ndarray, " nodes"]:
+        """Of each object, the pixels that lie in a mask of the plane's size."""
+        return self._with_descendants(np.bincount(self.node[mask.ravel()[self.pixels]], minlength=len(self.level)))
 
     def by_level(
-        self, columns: Int[np.ndarray, " nodes"], count: int, *values: Int[np.ndarray, " nodes"]
-    ) -> list[Int[np.ndarray, "256 count"]]:
-        """Sums of each of `values` over the objects that stand at a level, by level and the column each object is put
-        into (0..count-1). Row 0 is the sum at level 1."""
-        top = self.level.astype(np.int64) * count + columns
-        bottom = self.below.astype(np.int64) * count + columns
-        cells = np.concatenate([top, bottom])
-        tables = []
-        for value in values:
-            changes = np.bincount(cells, np.concatenate([value, -value]), minlength=LEVELS * count)
-            tables.append(changes.reshape(LEVELS, count)[::-1].cumsum(0)[::-1].astype(np.int64))
-            tables[-1][0] = tables[-1][1]
-        return tables
+        self, columns: Int[np.ndarray, " nodes"], count: int, values: Int[np.ndarray, " nodes"]
+    ) -> Int[np.ndarray, "256 count"]:
+        """Sums of `values` over the objects that stand at a level, by level and the column (0..count-1) each object is
+        put into; exact below 2 to the 53. At level 0 no object stands."""
+        cells = np.concatenate([self.level * count + columns, self.below * count + columns])
+        changes = np.bincount(cells, np.concatenate([values, -values]), minlength=LEVELS * count)
+        table = changes.reshape(LEVELS, count)[::-1].cumsum(0)[::-1].astype(np.int64)
+        table[0] = 0
+        return table
+
+    def _with_descendants(self, own: Int[np.ndarray, " nodes"]) -> Int[np.ndarray, " nodes"]:
+        before = np.zeros(len(own) + 1, np.int64)
+        own.cumsum(out=before[1:])
+        return np.asarray(before[self.end] - before[:-1])
 
 
 def component_tree(plane: ClassProbabilities, connectivity: Connectivity = 8) -> ComponentTree:
     """The tree of the objects of a plane, whose pixels touch at corners too (8) or only at sides (4)."""
-    uphill = _uphill(plane, connectivity)
-    values = plane.ravel()
-    pixels = np.flatnonzero(values)
-    place = np.full(values.size, -1, np.int32)
-    place[pixels] = np.arange(len(pixels), dtype=np.int32)
-    values = values[pixels]
-    towards = place[uphill.ravel()[pixels]]
-    while True:  # half the way to the summit in every round
-        further = towards[towards]
-        if np.array_equal(further, towards):
-            break
+    height, width = plane.shape
+    # a column of zeros at the right: places of neighbours then differ by a constant, and no object crosses it
+    padded = np.zeros((height, width + 1), np.uint8)
+    padded[:, :width] = plane
+    flat = padded.ravel()
+    steps = [1, width + 1, width, width + 2] if connectivity == 8 else [1, width + 1]
+    places = np.flatnonzero(flat)
+    values = flat[places].astype(np.int64)
+    number = np.empty(len(flat), np.int64)
+    number[places] = np.arange(len(places))
+    towards = number[_uphill(flat, steps)[places]]
+    while not np.array_equal(further := towards[towards], towards):  # twice as far uphill in every round
         towards = further
-    is_summit = towards == np.arange(len(pixels))
-    summit = (is_summit.cumsum(dtype=np.int32) - 1)[towards]
-    count = int(is_summit.sum())
-    place[pixels] = summit
-    joined, died = _merges(place.reshape(plane.shape), plane, count, connectivity)
+    is_summit = towards == np.arange(len(places))
+    summits = int(np.count_nonzero(is_summit))
+    summit = (is_summit.cumsum() - 1)[towards]
+    number.fill(-1)
+    number[places] = summit
+    joined, died = _merges(flat, number, steps, summits)
 
     owner = summit  # of a pixel: the summit after which the smallest object that holds it is called
-    while (gone := values <= died[owner]).any():
-        owner = np.where(gone, joined[owner], owner)
-    keys, own = _ranked(owner.astype(np.int64) * LEVELS + values, count * LEVELS)
-    position, total_end = _depth_first(keys, joined, died)
-    of_owner, level = keys // LEVELS, (keys % LEVELS).astype(np.uint8)
-    first = np.diff(of_owner, prepend=-1) != 0
-    below = np.where(first, died[of_owner], np.concatenate([[0], level[:-1]])).astype(np.uint8)
-    upper = joined[of_owner]  # where an object is the last of its summit, what takes it in
-    while (gone := (below <= died[upper]) & (joined[upper] != upper)).any():
-        upper = np.where(gone, joined[upper], upper)
-    within = np.searchsorted(keys, upper * LEVELS + below)
-    number = np.arange(len(keys))
-    parent = np.where(~first, number - 1, np.where(below == 0, number, np.minimum(within, len(keys) - 1)))
-
-    order = np.empty(len(keys), np.int64)
-    order[position] = number
-    return ComponentTree(
-        pixels, position[own], level[order], below[order], total_end[order], position[parent[order]]
-    )
+    climbing = np.flatnonzero(values <= died[owner])
+    while len(climbing):
+        owner[climbing] = joined[owner[climbing]]
+        climbing = climbing[values[climbing] <= died[owner[climbing]]]
+    keys, own = _ranked(owner * LEVELS + values, summits * LEVELS)
+    position, end = _depth_first(keys, joined, died)
+    of_owner, level = np.divmod(keys, LEVELS)
+    below = died[of_owner]
+    later = np.flatnonzero(of_owner[1:] == of_owner[:-1]) + 1
+    below[later] = level[later - 1]
+    tree = np.empty((3, len(keys)), np.int64)
+    tree[:, position] = level, below, end
+    return ComponentTree(places - places // (width + 1), position[own], *tree)
 
 
-def _uphill(plane: ClassProbabilities, connectivity: Connectivity) -> Int[np.ndarray, "height width"]:
-    """Of each pixel the highest among itself and its neighbours; of equal ones the last."""
-    bits = int(plane.size).bit_length()
-    key = (plane.astype(np.int64) << bits) + np.arange(plane.size).reshape(plane.shape)
+def filled(plane: ClassProbabilities) -> ClassProbabilities:
+    """The plane whose pixels of at least a level are, at every level, those of `plane` with their holes filled: what
+    no path over sides leads out of. At each pixel it is the least, over all ways out, of the highest level on the way
+    (Soille 2003, 6.3.7)."""
+    inverse = np.uint8(LEVELS - 1) - plane
+    tree = component_tree(inverse, connectivity=4)  # an object touches at corners too, so what is around it does not
+    border = np.ones(plane.shape, bool)
+    border[1:-1, 1:-1] = False
+    inner = np.flatnonzero(tree.hits(border) == 0)
+    beyond = np.maximum.accumulate(tree.end[inner])
+    holes = inner[inner >= np.concatenate([[0], beyond[:-1]])]  # those in no other
+    raised = np.zeros(len(tree.level) + 1, np.int64)
+    for change, at in ((1 + tree.below[holes], holes), (-1 - tree.below[holes], tree.end[holes])):
+        np.add.at(raised, at, change)
+    lowest = raised.cumsum()[tree.node]  # 1 + the level of the inverse that a hole is filled to, 0 outside holes
+    result = inverse.ravel()
+    result[tree.pixels[lowest > 0]] = lowest[lowest > 0] - 1
+    return np.asarray(np.uint8(LEVELS - 1) - result.reshape(plane.shape))
+
+
+def _uphill(flat: UInt8[np.ndarray, " places"], steps: list[int]) -> Int[np.ndarray, " places"]:
+    """Of each place the highest among itself and its neighbours; of equal ones the last."""
+    bits = len(flat).bit_length()
+    kind = np.int32 if bits < 24 else np.int64
+    key = np.left_shift(flat.astype(kind), bits, dtype=kind) + np.arange(len(flat), dtype=kind)
     best = key.copy()
-    np.maximum(best[:, 1:], key[:, :-1], out=best[:, 1:])
-    np.maximum(best[:, :-1], key[:, 1:], out=best[:, :-1])
-    across = best.copy() if connectivity == 8 else key
-    np.maximum(best[1:], across[:-1], out=best[1:])
-    np.maximum(best[:-1], across[1:], out=best[:-1])
+    for step in steps:
+        np.maximum(best[step:], key[:-step], out=best[step:])
+        np.maximum(best[:-step], key[step:], out=best[:-step])
     return np.asarray(best & ((1 << bits) - 1))
 
 
 def _merges(
-    summit: Int[np.ndarray, "height width"], plane: ClassProbabilities, count: int, connectivity: Connectivity
+    flat: UInt8[np.ndarray, " places"], summit: Int[np.ndarray, " places"], steps: list[int], count: int
 ) -> tuple[Int[np.ndarray, " summits"], Int[np.ndarray, " summits"]]:
     """Of each summit, the one whose object takes its own in, and the highest level at which that has happened; itself
     and 0 where none does. Chains are of logarithmic length, since the object of more summits takes in the other."""
-    keys = []
-    for here, there in _neighbours(connectivity):
-        of_here, of_there = summit[here], summit[there]
-        pass_level = np.minimum(plane[here], plane[there])
-        crossing = np.nonzero((of_here != of_there) & (pass_level > 0))
-        one, other = of_here[crossing].astype(np.int64), of_there[crossing]
-        pair = np.minimum(one, other) * count + np.maximum(one, other)
-        keys.append(pair * LEVELS + (LEVELS - 1 - pass_level[crossing]))
-    key = np.sort(np.concatenate(keys))
+    here = [np.flatnonzero(summit[:-step] != summit[step:]) for step in steps]
+    there = np.concatenate([places + step for places, step in zip(here, steps, strict=True)])
+    here_ = np.concatenate(here)
+    level = np.minimum(flat[here_], flat[there]).astype(np.int64)
+    passable = np.flatnonzero(level)
+    one, other = summit[here_[passable]], summit[there[passable]]
+    key = (np.minimum(one, other) * count + np.maximum(one, other)) * LEVELS + (LEVELS - 1) - level[passable]
+    key.sort()
     pair = key // LEVELS
-    highest = np.diff(pair, prepend=-1) != 0
-    pair, cost = pair[highest], (key[highest] % LEVELS + 1).astype(np.float64)  # a cost of 0 would be no edge
-    starts = np.searchsorted(pair, np.arange(count + 1) * count)
-    passes = minimum_spanning_tree(csr_array((cost, pair % max(1, count), starts), shape=(count, count))).tocoo()
+    highest = np.flatnonzero(np.diff(pair, prepend=-1))
+    pair = pair[highest]
+    cost = (key[highest] % LEVELS + 1).astype(np.float64)  # a cost of 0 would be no edge
+    lower, upper = np.divmod(pair, max(1, count))
+    starts = np.searchsorted(lower, np.arange(count + 1))
+    graph = csr_array((cost, upper, starts), shape=(count, count))
+    passes = minimum_spanning_tree(graph).tocoo()
     order = np.argsort(passes.data, kind="stable")
-    ones, others = passes.row[order].tolist(), passes.col[order].tolist()
-    levels = (LEVELS - passes.data[order]).astype(np.int64).tolist()
+    levels = (LEVELS - passes.data[order]).astype(np.int64)
 
     joined, died = list(range(count)), [0] * count
     towards, summits = list(range(count)), [1] * count
-    for one, other, level in zip(ones, others, levels, strict=True):
-        while towards[one] != one:
-            towards[one] = one = towards[towards[one]]
-        while towards[other] != other:
-            towards[other] = other = towards[towards[other]]
-        if summits[one] < summits[other]:
-            one, other = other, one
-        summits[one] += summits[other]
-        towards[other] = joined[other] = one
-        died[other] = level
+    for one_, other_, level_ in zip(
+        passes.row[order].tolist(), passes.col[order].tolist(), levels.tolist(), strict=True
+    ):
+        while towards[one_] != one_:
+            towards[one_] = one_ = towards[towards[one_]]
+        while towards[other_] != other_:
+            towards[other_] = other_ = towards[towards[other_]]
+        if summits[one_] < summits[other_]:
+            one_, other_ = other_, one_
+        summits[one_] += summits[other_]
+        towards[other_] = joined[other_] = one_
+        died[other_] = level_
     return np.array(joined, np.int64), np.array(died, np.int64)
-
-
-def _neighbours(connectivity: Connectivity) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """Views of a plane that lie on one another as neighbours do, every pair once."""
-    everything, all_but_first, all_but_last = slice(None), slice(1, None), slice(None, -1)
-    sides = [
-        ((everything, all_but_last), (everything, all_but_first)),
-        ((all_but_last, everything), (all_but_first, everything)),
-    ]
-    corners = [
-        ((all_but_last, all_but_last), (all_but_first, all_but_first)),
-        ((all_but_last, all_but_first), (all_but_first, all_but_last)),
-    ]
-    return sides + corners if connectivity == 8 else sides
 
 
 def _ranked(
