@@ -59,11 +59,11 @@ def dial(rates: MissRates, miss_rate: float) -> tuple[int, Dial]:
     return level, Dial(
         miss_rate=miss_rate,
         images=rates.filled,
-        missed=_share(rates.missed[level], rates.filled),
-        false_alarms=_share(rates.alarms[level], rates.empty),
-        wrong_pixels=_share(rates.wrong[level], rates.predicted[level]),
+        missed=_share(float(rates.missed[level]), rates.filled),
+        false_alarms=_share(float(rates.alarms[level]), rates.empty),
+        wrong_pixels=_share(float(rates.wrong[level]), int(rates.predicted[level])),
     )
 
 
-def _share(part: float, whole: float) -> float | None:
-    return float(part / whole) if whole else None
+def _share(part: float, whole: int) -> float | None:
+    return part / whole if whole else None
