@@ -52,7 +52,7 @@ def test_sums_by_level_and_column(plane, seed):
     tree = component_tree(plane)
     rng = np.random.default_rng(seed)
     columns, values = rng.integers(0, 3, len(tree.level)), rng.integers(-9, 9, len(tree.level))
-    table = tree.by_level(columns, 3, values)
+    _, table = tree.by_level(columns, 3, values * 2, values)
     assert not table[0].any()
     for level in (1, 2, 100, 101, 102, 255):
         nodes = at_level(tree, level)

@@ -2,8 +2,8 @@
 
 The objects (connected pixels of at least a level) of all levels form a tree, the max-tree of Salembier, Oliveras and
 Garrido (1998): lower the level, and objects grow and merge. Built here from few parts, as Chiang, Lenz, Lu and Rote
-(2005) do for contour trees: every pixel climbs to a summit, and only the highest passes between summits decide which
-objects merge where (a minimum spanning tree: Najman, Cousty and Perret 2013). A plane has far fewer summits than
+(2005) do for contour trees: every pixel climbs to a summit, and only the highest pass between two summits can
+merge their objects, taken from high to low (Kruskal's way: Najman, Cousty and Perret 2013). A plane has far fewer summits than
 pixels, and all that is done for each pixel is done on arrays.
 """
 
@@ -12,8 +12,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import minimum_spanning_tree
 
 from segsmith.types import ClassMask, ClassProbabilities
 
@@ -50,15 +48,17 @@ class ComponentTree:
         return self._with_descendants(np.bincount(self.node[mask.ravel()[self.pixels]], minlength=len(self.level)))
 
     def by_level(
-        self, columns: Int[np.ndarray, " nodes"], count: int, values: Int[np.ndarray, " nodes"]
-    ) -> Int[np.ndarray, "256 count"]:
-        """Sums of `values` over the objects that stand at a level, by level and the column (0..count-1) each object is
-        put into; exact below 2 to the 53. At level 0 no object stands."""
-        cells = np.concatenate([self.level * count + columns, self.below * count + columns])
-        changes = np.bincount(cells, np.concatenate([values, -values]), minlength=LEVELS * count)
-        table = changes.reshape(LEVELS, count)[::-1].cumsum(0)[::-1].astype(np.int64)
+        self, columns: Int[np.ndarray, " nodes"], count: int, *values: Int[np.ndarray, " nodes"]
+    ) -> Int[np.ndarray, "values 256 count"]:
+        """Sums of each of `values` over the objects that stand at a level, by level and the column (0..count-1) each
+        object is put into; exact below 2 to the 53. At level 0 no object stands."""
+        width = len(values) * count
+        top, bottom = self.level * width + columns, self.below * width + columns
+        cells = np.concatenate([at + number * count for number in range(len(values)) for at in (top, bottom)])
+        changes = np.bincount(cells, np.concatenate([v for value in values for v in (value, -value)]), LEVELS * width)
+        table = changes.reshape(LEVELS, width)[::-1].cumsum(axis=0)[::-1]
         table[0] = 0
-        return table
+        return np.asarray(table.reshape(LEVELS, len(values), count).transpose(1, 0, 2).astype(np.int64))
 
     def _with_descendants(self, own: Int[np.ndarray, " nodes"]) -> Int[np.ndarray, " nodes"]:
         before = np.zeros(len(own) + 1, np.int64)
@@ -88,20 +88,22 @@ def component_tree(plane: ClassProbabilities, connectivity: Connectivity = 8) ->
     number[places] = summit
     joined, died = _merges(flat, number, steps, summits)
 
-    owner = summit  # of a pixel: the summit after which the smallest object that holds it is called
-    climbing = np.flatnonzero(values <= died[owner])
+    # pixels of one level on the way to one summit stay together, and there are far fewer such sets than pixels
+    sets, own = _ranked(summit * LEVELS + values, summits * LEVELS)
+    owner, level = sets >> 8, sets & (LEVELS - 1)  # the summit after which a set's smallest object is called
+    climbing = np.flatnonzero(level <= died[owner])
     while len(climbing):
         owner[climbing] = joined[owner[climbing]]
-        climbing = climbing[values[climbing] <= died[owner[climbing]]]
-    keys, own = _ranked(owner * LEVELS + values, summits * LEVELS)
+        climbing = climbing[level[climbing] <= died[owner[climbing]]]
+    keys, of_set = _ranked(owner * LEVELS + level, summits * LEVELS)
     position, end = _depth_first(keys, joined, died)
-    of_owner, level = np.divmod(keys, LEVELS)
+    of_owner, level = keys >> 8, keys & (LEVELS - 1)
     below = died[of_owner]
     later = np.flatnonzero(of_owner[1:] == of_owner[:-1]) + 1
     below[later] = level[later - 1]
     tree = np.empty((3, len(keys)), np.int64)
     tree[:, position] = level, below, end
-    return ComponentTree(places - places // (width + 1), position[own], *tree)
+    return ComponentTree(places - places // (width + 1), position[of_set][own], *tree)
 
 
 def filled(plane: ClassProbabilities) -> ClassProbabilities:
@@ -141,39 +143,43 @@ def _merges(
 ) -> tuple[Int[np.ndarray, " summits"], Int[np.ndarray, " summits"]]:
     """Of each summit, the one whose object takes its own in, and the highest level at which that has happened; itself
     and 0 where none does. Chains are of logarithmic length, since the object of more summits takes in the other."""
-    here = [np.flatnonzero(summit[:-step] != summit[step:]) for step in steps]
-    there = np.concatenate([places + step for places, step in zip(here, steps, strict=True)])
-    here_ = np.concatenate(here)
-    level = np.minimum(flat[here_], flat[there]).astype(np.int64)
-    passable = np.flatnonzero(level)
-    one, other = summit[here_[passable]], summit[there[passable]]
-    key = (np.minimum(one, other) * count + np.maximum(one, other)) * LEVELS + (LEVELS - 1) - level[passable]
+    crossing = [np.flatnonzero(summit[:-step] != summit[step:]) for step in steps]
+    here = np.concatenate(crossing)
+    there = np.concatenate([places + step for places, step in zip(crossing, steps, strict=True)])
+    level = np.minimum(flat[here], flat[there])
+    if not level.all():
+        passable = np.flatnonzero(level)
+        here, there, level = here[passable], there[passable], level[passable]
+    one, other = summit[here], summit[there]
+    kind = np.int32 if count * count * LEVELS < 2**31 else np.int64  # the smaller sorts faster
+    pair = np.minimum(one, other).astype(kind) * kind(count) + np.maximum(one, other).astype(kind)
+    key = pair * kind(LEVELS) + (LEVELS - 1 - level)
     key.sort()
-    pair = key // LEVELS
-    highest = np.flatnonzero(np.diff(pair, prepend=-1))
-    pair = pair[highest]
-    cost = (key[highest] % LEVELS + 1).astype(np.float64)  # a cost of 0 would be no edge
-    lower, upper = np.divmod(pair, max(1, count))
-    starts = np.searchsorted(lower, np.arange(count + 1))
-    graph = csr_array((cost, upper, starts), shape=(count, count))
-    passes = minimum_spanning_tree(graph).tocoo()
-    order = np.argsort(passes.data, kind="stable")
-    levels = (LEVELS - passes.data[order]).astype(np.int64)
+    pair = key >> 8
+    highest = np.flatnonzero(pair[1:] != pair[:-1]) + 1 if len(pair) else pair
+    highest = np.concatenate([[0], highest])[: len(pair)]
+    depth = key[highest] & (LEVELS - 1)
+    order = np.argsort(depth.astype(np.uint8), kind="stable")
+    lower, upper = np.divmod(pair[highest[order]], max(1, count))
+    levels = LEVELS - 1 - depth[order]
 
-    joined, died = list(range(count)), [0] * count
+    joined, died, left = list(range(count)), [0] * count, count - 1
     towards, summits = list(range(count)), [1] * count
-    for one_, other_, level_ in zip(
-        passes.row[order].tolist(), passes.col[order].tolist(), levels.tolist(), strict=True
-    ):
-        while towards[one_] != one_:
-            towards[one_] = one_ = towards[towards[one_]]
-        while towards[other_] != other_:
-            towards[other_] = other_ = towards[towards[other_]]
-        if summits[one_] < summits[other_]:
-            one_, other_ = other_, one_
-        summits[one_] += summits[other_]
-        towards[other_] = joined[other_] = one_
-        died[other_] = level_
+    for a, b, at in zip(lower.tolist(), upper.tolist(), levels.tolist(), strict=True):
+        while towards[a] != a:
+            towards[a] = a = towards[towards[a]]
+        while towards[b] != b:
+            towards[b] = b = towards[towards[b]]
+        if a == b:
+            continue
+        if summits[a] < summits[b]:
+            a, b = b, a
+        summits[a] += summits[b]
+        towards[b] = joined[b] = a
+        died[b] = at
+        left -= 1
+        if not left:
+            break
     return np.array(joined, np.int64), np.array(died, np.int64)
 
 
@@ -186,7 +192,10 @@ def _ranked(
         return distinct, number
     present = np.zeros(bound, bool)
     present[keys] = True
-    return np.flatnonzero(present), (present.cumsum(dtype=np.int32) - 1)[keys].astype(np.int64)
+    distinct = np.flatnonzero(present)
+    number = np.empty(bound, np.int64)
+    number[distinct] = np.arange(len(distinct))
+    return distinct, number[keys]
 
 
 def _depth_first(

@@ -70,10 +70,8 @@ def count_areas(
     tree = component_tree(plane)
     sizes = tree.sizes
     columns = np.searchsorted(areas, sizes, side="right")  # how many of the areas an object is large enough for
-    tp, predicted = (
-        tree.by_level(columns, len(areas) + 1, values)[:, :0:-1].cumsum(axis=1)[:, ::-1]
-        for values in (tree.hits(truth), sizes)
-    )
+    by_column = tree.by_level(columns, len(areas) + 1, tree.hits(truth), sizes)
+    tp, predicted = by_column[:, :, :0:-1].cumsum(axis=2)[:, :, ::-1]
     large_enough = areas <= plane.size  # at level 0 all pixels are one object
     tp[0], predicted[0] = large_enough * truth.sum(), large_enough * plane.size
     return tp, predicted

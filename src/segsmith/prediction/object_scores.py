@@ -8,7 +8,6 @@ scores its mean over the ten thresholds, 1 if it has no object and none is predi
 import numpy as np
 from jaxtyping import Float, Int
 
-from segsmith.modeling.metrics import LEVELS
 from segsmith.prediction.component_tree import component_tree
 from segsmith.types import ClassProbabilities
 
@@ -26,16 +25,14 @@ def f2_scores(
     tree = component_tree(plane)
     sizes = tree.sizes
     columns = np.searchsorted(areas, sizes, side="right")
-    right = np.zeros((STEPS, LEVELS, len(areas)), np.int64)
     numbers = np.unique(labels[labels > 0])
     exceeded = np.zeros(len(sizes), np.int64)
     for number in numbers:
         true = labels == number
         exceeded += thresholds_exceeded(tree.hits(true), sizes, int(true.sum()))
-    for step in range(STEPS):
-        table = tree.by_level(columns, len(areas) + 1, (exceeded > step).astype(np.int64))
-        right[step] = table[:, :0:-1].cumsum(axis=1)[:, ::-1]
-    found = tree.by_level(columns, len(areas) + 1, np.ones(len(sizes), np.int64))[:, :0:-1].cumsum(axis=1)[:, ::-1]
+    counted = [*((exceeded > step).astype(np.int64) for step in range(STEPS)), np.ones(len(sizes), np.int64)]
+    tables = tree.by_level(columns, len(areas) + 1, *counted)[:, :, :0:-1].cumsum(axis=2)[:, :, ::-1]
+    right, found = tables[:-1], tables[-1]
     found[0] = areas <= plane.size  # at level 0 all pixels are one object
     whole = np.array(
         [thresholds_exceeded(np.array(np.sum(labels == n)), plane.size, int(np.sum(labels == n))) for n in numbers]
