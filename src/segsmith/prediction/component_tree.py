@@ -86,7 +86,7 @@ def component_tree(plane: ClassProbabilities, connectivity: Connectivity = 8) ->
     summit = (is_summit.cumsum() - 1)[towards]
     number.fill(-1)
     number[places] = summit
-    joined, died = _merges(flat, number, steps, summits)
+    joined, died = _merges(flat, number, summits, width + 1, connectivity)
 
     # pixels of one level on the way to one summit stay together, and there are far fewer such sets than pixels
     sets, own = _ranked(summit * LEVELS + values, summits * LEVELS)
@@ -139,17 +139,15 @@ def _uphill(flat: UInt8[np.ndarray, " places"], steps: list[int]) -> Int[np.ndar
 
 
 def _merges(
-    flat: UInt8[np.ndarray, " places"], summit: Int[np.ndarray, " places"], steps: list[int], count: int
+    flat: UInt8[np.ndarray, " places"],
+    summit: Int[np.ndarray, " places"],
+    count: int,
+    down: int,
+    connectivity: Connectivity,
 ) -> tuple[Int[np.ndarray, " summits"], Int[np.ndarray, " summits"]]:
     """Of each summit, the one whose object takes its own in, and the highest level at which that has happened; itself
     and 0 where none does. Chains are of logarithmic length, since the object of more summits takes in the other."""
-    crossing = [np.flatnonzero(summit[:-step] != summit[step:]) for step in steps]
-    here = np.concatenate(crossing)
-    there = np.concatenate([places + step for places, step in zip(crossing, steps, strict=True)])
-    level = np.minimum(flat[here], flat[there])
-    if not level.all():
-        passable = np.flatnonzero(level)
-        here, there, level = here[passable], there[passable], level[passable]
+    here, there, level = _passes(flat, summit, down, connectivity)
     one, other = summit[here], summit[there]
     kind = np.int32 if count * count * LEVELS < 2**31 else np.int64  # the smaller sorts faster
     pair = np.minimum(one, other).astype(kind) * kind(count) + np.maximum(one, other).astype(kind)
@@ -181,6 +179,27 @@ def _merges(
         if not left:
             break
     return np.array(joined, np.int64), np.array(died, np.int64)
+
+
+def _passes(
+    flat: UInt8[np.ndarray, " places"], summit: Int[np.ndarray, " places"], down: int, connectivity: Connectivity
+) -> tuple[Int[np.ndarray, " passes"], Int[np.ndarray, " passes"], UInt8[np.ndarray, " passes"]]:
+    """Neighbours on the way to different summits, and the level at which they touch. A way over a corner is left out
+    where one over two sides, along a pixel beside it, is as high."""
+    ways: list[tuple[int, ...]] = [(0, 1), (0, down)]
+    if connectivity == 8:
+        ways += [(0, down + 1, 1, down), (1, down, 0, down + 1)]
+    found = []
+    for here, there, *beside in ways:
+        count = max(0, len(flat) - max(here, there, *beside))
+        level = np.minimum(flat[here : here + count], flat[there : there + count])
+        around = [flat[at : at + count] for at in beside]
+        lowest = np.maximum(*around) if around else np.uint8(0)
+        differ = summit[here : here + count] != summit[there : there + count]
+        crossing = np.flatnonzero(differ & (level > lowest))
+        found.append((crossing + here, crossing + there, level[crossing]))
+    first, second, levels = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return first, second, levels
 
 
 def _ranked(
