@@ -14,7 +14,7 @@ Metric = Literal["mean_dice", "mean_iou", "mean_iou_map", "global_dice", "global
 DecideMetric = Metric | Literal["f2_objects"]
 """What a decision can be tuned for; objects are too slow to count after every epoch."""
 
-Gate = Literal["none", "top_k", "presence"]
+Gate = Literal["none", "top_k"]
 
 Stratum = Literal["classes", "objects", "coverage"]
 
@@ -458,10 +458,9 @@ class Decide(Section):
     areas: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None, min_length=1, description="Smallest object areas tried, pixels; null tries 48 from 0 to 5 % of the image."
     )
-    gate: Literal["auto", "none", "top_k", "presence"] = Field(
-        "auto",
-        description="What an image is taken to be empty by: its presence head, the mean of its top_k most probable "
-        "pixels, or nothing; auto takes the head where the network has one.",
+    gate: Gate = Field(
+        "top_k",
+        description="What an image is taken to be empty by: the mean of its top_k most probable pixels, or nothing.",
     )
     top_k: Count = Field(100, description="Pixels, the most probable of an image and class, whose mean is its gate.")
     fill_holes: bool = Field(False, description="Fill holes in objects, before their area is asked for.")
@@ -509,14 +508,11 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _decides_of_what_there_is(self) -> "Recipe":
+    def _holes_are_of_one_class(self) -> "Recipe":
         if self.decide.fill_holes and self.data.exclusive:
             raise ValueError(
                 "decide.fill_holes may give a pixel to two classes, but data.exclusive=true; set one to false"
             )
-        has_head = any(head.kind == "presence" for head in self.network.heads.values())
-        if self.decide.gate == "presence" and not has_head:
-            raise ValueError("decide.gate=presence, but network.heads has none of kind presence; set top_k or auto")
         return self
 
     @model_validator(mode="after")

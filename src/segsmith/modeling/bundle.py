@@ -63,7 +63,7 @@ class Decision:
     cells: tuple[Cell, ...] = (Cell(),)
     """One for each class, or one for all."""
     gate_by: Gate = "none"
-    """What gate values are: the probability of the presence head, or the mean of the highest levels."""
+    """What gate values are: the mean of the highest levels, if anything."""
     gate_pixels: int = 100
     """How many levels that is the mean of."""
     fill_holes: bool = False

@@ -25,7 +25,7 @@ from segsmith.prediction.object_scores import Labels, f2_scores
 from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
 from segsmith.prediction.risk import MissRates, dial
 from segsmith.prediction.search import Place, Search, found_together
-from segsmith.recipe import DecideMetric, Gate, Recipe
+from segsmith.recipe import DecideMetric, Recipe
 from segsmith.types import HW, ClassMask, Mask, Probabilities
 
 AREAS_TRIED = 48
@@ -81,12 +81,6 @@ def validation_part(place: int, parts: int) -> int:
     return place % parts
 
 
-def gate_of(recipe: Recipe) -> Gate:
-    """What gate values are, for the networks of a recipe."""
-    chosen = recipe.decide.gate
-    return "top_k" if chosen == "auto" else chosen
-
-
 @dataclass(frozen=True)
 class _Seen:
     """One image of the validation fold, as decisions see it."""
@@ -106,7 +100,7 @@ def _seen(options: Recipe, chips: Chips, validation: list[int], files: Probabili
         planes = raw
         if options.data.exclusive:
             planes = most_probable(planes)  # as masks.decided does, at whatever level
-        gates = gate_values(planes, gate_of(options), options.decide.top_k)
+        gates = gate_values(planes, options.decide.gate, options.decide.top_k)
         if options.decide.fill_holes:
             planes = np.stack([filled(plane) for plane in planes])
         yield _Seen(planes, raw, gates, chip.mask & chip.valid, chip.valid, index)
@@ -149,7 +143,7 @@ def _tuned(
     surfaces = [search.surface(search.used) for search in searches]
     decision = Decision(
         cells=tuple(search.cell(place) for search, place in zip(searches, found.places, strict=True)),
-        gate_by=gate_of(recipe),
+        gate_by=options.gate,
         gate_pixels=options.top_k,
         fill_holes=options.fill_holes,
         metric=metric,
@@ -173,7 +167,7 @@ def _tuned(
 
 def _gates_tried(recipe: Recipe, chips: Chips, validation: list[int], files: ProbabilityFiles) -> list[list[int]]:
     """Of each class; the gate values of all images are read first, since they say which gates matter."""
-    gate = gate_of(recipe)
+    gate = recipe.decide.gate
     if gate == "none":
         return [[0] for _ in files.classes]
     values = []
