@@ -19,7 +19,8 @@ import pytest
 from segsmith.cli import TrainingLine
 from segsmith.recipe_files import load_recipe, recipe_names
 
-COMMANDS = ["demo", "recipe", "inspect", "plan", "chips", "preview", "train", "decide", "evaluate", "predict"]
+COMMANDS = ["demo", "recipe", "inspect", "plan", "chips", "preview", "train"]
+COMMANDS += ["decide", "evaluate", "compare", "predict", "check"]
 JOBS = ["buildings", "houses", "salt", "ships", "steel"]
 RECIPES = sorted([*JOBS, *(f"{job}-best" for job in JOBS), "ships-demo"])
 HW = (16, 20)
@@ -486,7 +487,7 @@ MISTAKES: dict[str, tuple[SetUp, str]] = {
     "no such dataset": (lambda at: ["train", at / "no", at / "run", "-r", "salt"], "no: no dataset"),
     "not a dataset": (no_dataset, "empty: no dataset (dataset.json is missing); make one with: segsmith inspect"),
     "all images empty": (trained_on("a.png,\nb.png,\n"), "there is nothing to learn"),
-    "one image only": (trained_on("a.png,1 2\n"), "1 labelled images cannot be split into 3 folds"),
+    "one image only": (trained_on("a.png,1 2\n"), "1 labelled image cannot be split into 3 folds"),
     "no such recipe": (lambda at: at.train("-r", "ship-demo"), "no recipe 'ship-demo': "),
     "wrong key": (recipe_of(WRONG_KEY), "mine.yaml, line 3: train.batch_sise: unknown key; did you mean 'batch_size'?"),
     "wrong type": (recipe_of(WRONG_TYPE), "mine.yaml, line 4: train.stages.1.epochs: "),

@@ -1,8 +1,11 @@
 """Journeys other than the plain one: every other layout, images cut into chips, numbers as channels, a mean image."""
 
 import csv
+import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from segsmith.data.scenes import make_buildings, make_coco, make_folder, make_houses, make_salt, make_steel
@@ -62,6 +65,68 @@ def test_a_job_of_another_kind_needs_no_option_and_no_code(things, masks, comman
         said = command(*step)
         assert said.code == 0, said.err
     assert len(list((tmp_path / "prediction").rglob("*.png"))) > 0
+
+
+def dice(one: np.ndarray, other: np.ndarray) -> float:
+    """1 where both are empty."""
+    both = int(one.sum() + other.sum())
+    return 2 * int((one & other).sum()) / both if both else 1.0
+
+
+def test_exclusive_classes_share_no_pixel_and_the_written_masks_score_what_evaluate_says(command, tiny, tmp_path):
+    """Index masks of 0 to 3; a held-out fold, which is scored with the decision that predict uses."""
+    raw, run, to = tmp_path / "raw", tmp_path / "run", tmp_path / "prediction"
+    make_folder(raw, images=36, hw=(64, 64), masks="index")
+    names = ("round", "rod", "star")
+    (raw / "classes.csv").write_text("class,name\n" + "".join(f"{n},{name}\n" for n, name in enumerate(names, 1)))
+    small = [word for word in tiny("ships-demo") if word.startswith(("network", "train.workers"))]
+    stage = "{epochs: 6, images_per_epoch: 48, optimizer: {lr: 0.02},"
+    stage += " loss: {cross_entropy: 1, dice: 1, class_weights: [1, 4, 6, 12]}}"
+    options = ["data.classes=null", "data.exclusive=true", "data.input_hw=[64,64]", f"train.stages=[{stage}]"]
+    options += ["folds.count=3", "folds.held_out=1", "train.batch_size=4", "decide.metric=global_f1"]
+    for step in (
+        ("inspect", raw, "--to", tmp_path / "dataset", "--classes", raw / "classes.csv"),
+        ("train", tmp_path / "dataset", run, "-r", "ships-demo", *small, *options),
+        ("decide", run),
+        ("evaluate", run),
+        ("predict", run, raw / "images", "--to", to),
+    ):
+        said = command(*step)
+        assert said.code == 0, said.err
+
+    with (run / "folds.csv").open() as file:
+        held_out = [row["chip"] for row in csv.DictReader(file) if row["part"] == "held_out"]
+    index = np.stack([cv2.imread(str(raw / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED) for name in held_out])
+    truth = np.stack([index == number for number in (1, 2, 3)], axis=1)
+    written = np.array(
+        [[cv2.imread(str(to / "masks" / of_class / f"{name}.png"), 0) > 0 for of_class in names] for name in held_out]
+    )
+    assert written.any(axis=(0, 2, 3)).sum() >= 2, "or nothing could be shared"
+    assert written.sum(axis=1).max() == 1, "no pixel is of two classes"
+
+    scores = {name: found["value"] for name, found in json.loads((run / "scores.json").read_text())["scores"].items()}
+    by_hand = {
+        "global_precision": (written & truth).sum() / written.sum(),
+        "global_recall": (written & truth).sum() / truth.sum(),
+        "global_f1": dice(written, truth),
+        "global_accuracy": (written == truth).mean(),
+    }
+    each = np.array(
+        [[dice(*pair) for pair in zip(*of_image, strict=True)] for of_image in zip(written, truth, strict=True)]
+    )
+    by_hand["mean_dice"] = each.mean()
+    for number, name in enumerate(names):
+        filled = truth[:, number].any(axis=(1, 2))
+        by_hand[f"dice_foreground:{name}"] = each[filled, number].mean()
+        by_hand[f"dice_empty:{name}"] = each[~filled, number].mean()
+    assert {name: scores[name] for name in by_hand} == pytest.approx(by_hand, abs=1e-6)
+
+    with (run / "metrics.csv").open() as file:
+        epochs = list(csv.DictReader(file))
+    for name in names:
+        found = {kind: float(epochs[-1][f"{kind}:{name}"]) for kind in ("dice", "dice_foreground", "dice_empty")}
+        low, high = sorted((found["dice_foreground"], found["dice_empty"]))
+        assert low <= found["dice"] <= high
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

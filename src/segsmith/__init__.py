@@ -5,11 +5,14 @@
 The commands of the journey are plain functions; each has the same options as its command:
 
     inspect    raw folder -> dataset folder with profile.json and report.html
+    plan       dataset folder -> a recipe for it, with reasons
     preview    dataset folder + recipe -> a page of batches as the network sees them
     train      dataset folder + recipe -> run folder with a bundle
     decide     run folder -> threshold and smallest area, stored in its bundle
     evaluate   run folder -> scores
+    compare    evaluated runs -> which is better, and how sure that is
     predict    bundle + images -> submission.csv, masks, overlays
+    check      any submission -> what is wrong with it, and its scores where the truth is known
     demo       all of it on made data
 
 Dataset.open(folder) opens what inspect wrote; profile(dataset) measures it.
@@ -24,7 +27,10 @@ if TYPE_CHECKING:
     from segsmith.eda.preview import preview
     from segsmith.eda.profile import profile
     from segsmith.journey import demo
+    from segsmith.modeling.plan import plan
     from segsmith.modeling.train import train
+    from segsmith.prediction.check import check
+    from segsmith.prediction.compare import compare
     from segsmith.prediction.decide import decide
     from segsmith.prediction.evaluate import evaluate
     from segsmith.prediction.predict import predict
@@ -32,19 +38,22 @@ if TYPE_CHECKING:
     from segsmith.recipe_files import load_recipe
 
 __all__ = [
-    "Dataset", "Recipe", "decide", "demo", "evaluate", "inspect", "load_recipe", "predict", "preview", "profile",
-    "train",
+    "Dataset", "Recipe", "check", "compare", "decide", "demo", "evaluate", "inspect", "load_recipe", "plan", "predict",
+    "preview", "profile", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
 _HOMES = {
     "Dataset": "data.dataset",
     "Recipe": "recipe",
+    "check": "prediction.check",
+    "compare": "prediction.compare",
     "decide": "prediction.decide",
     "demo": "journey",
     "evaluate": "prediction.evaluate",
     "inspect": "eda.inspect",
     "load_recipe": "recipe_files",
+    "plan": "modeling.plan",
     "predict": "prediction.predict",
     "preview": "eda.preview",
     "profile": "eda.profile",

@@ -14,8 +14,12 @@ from rich.console import Console
 from segsmith.errors import SegsmithError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
     from segsmith.modeling.train import Step
-    from segsmith.prediction.evaluate import Evaluation
+    from segsmith.prediction.evaluate import Evaluation, Score
     from segsmith.types import HW
 
 
@@ -23,7 +27,8 @@ class Journey(typer.core.TyperGroup):
     """Lists the commands in the order of the journey; groups of commands would stand last otherwise."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return ["demo", "recipe", "inspect", "plan", "chips", "preview", "train", "decide", "evaluate", "predict"]
+        making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "train"]
+        return [*making, "decide", "evaluate", "compare", "predict", "check"]
 
 
 app = typer.Typer(
@@ -111,7 +116,7 @@ def inspect(
         folder,
         layout=layout,
         labels=labels,
-        assume_hw=_size(assume_size) if assume_size else None,
+        assume_hw=_size("--assume-size", assume_size) if assume_size else None,
         classes=classes,
         foreground=foreground,
         class_field=class_field,
@@ -128,9 +133,10 @@ def inspect(
     if len(profile.classes) > 1:
         out.print("  classes " + ", ".join(f"{name}: {of['images']:,} images" for name, of in profile.classes.items()))
     out.print(
-        f"  {profile.labelled:,} labelled images, "
+        f"  {profile.labelled:,} labelled image{'' if profile.labelled == 1 else 's'}, "
         f"{profile.empty:,} empty ({profile.empty / max(1, profile.labelled):.1%}), "
-        f"{profile.objects:,} objects, {profile.foreground_share:.2%} of pixels are foreground"
+        f"{profile.objects:,} object{'' if profile.objects == 1 else 's'}, "
+        f"{profile.foreground_share:.2%} of pixels are foreground"
     )
     sizes = sorted(profile.sizes.items(), key=lambda item: -item[1])
     more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""
@@ -280,6 +286,50 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Evaluated runs.", show_default=False)],
+    metric: Annotated[str | None, typer.Option(help="Metric to compare by, in place of the first recipe's.")] = None,
+    unseen: Annotated[
+        int | None, typer.Option(min=2, help="Images of a leaderboard to come; as many as were scored if unset.")
+    ] = None,
+    public: Annotated[float, typer.Option(min=0.01, max=0.99, help="Share of them that its public part shows.")] = 0.3,
+) -> None:
+    """Compare runs scored on the same images: which is better, and how sure."""
+    from rich.table import Table
+
+    from segsmith.errors import RunError
+    from segsmith.modeling.run import Run
+    from segsmith.recipe_files import override
+
+    if metric == "f2_objects":
+        raise RunError("compare counts pixels, and f2_objects is of objects; choose another --metric")
+    by = override(Run(runs[0]).recipe(), [f"decide.metric={metric}"] if metric else []).metric_of_pixels
+    from segsmith.prediction.compare import compare as run_comparison
+
+    found = run_comparison(runs, metric=by, unseen=unseen, public=public)
+    table = Table(title=f"{found.metric} on {found.images:,} images, in pairs; intervals of 95 %")
+    for heading in ("run", "score", "interval", "to the best", "interval", "better", "on unseen"):
+        table.add_column(heading, justify="left" if heading == "run" else "right")
+    for at, each in enumerate(found.standings):
+        against = ("", "", "", "") if at == 0 else (
+            f"{each.gain:+.4f}",
+            f"{each.gain_low:+.4f} to {each.gain_high:+.4f}",
+            f"{each.beats_best:.0%}",
+            f"{each.beats_best_unseen:.0%}",
+        )  # fmt: skip
+        table.add_row(str(each.run), f"{each.score:.4f}", f"{each.low:.4f} to {each.high:.4f}", *against)
+    out.print(table)
+    out.print("better: probability that it is the better one after all; on unseen: that it scores higher on")
+    out.print(f"{found.unseen:,} images to come, {found.public:,} of them public:")
+    for each in found.standings:
+        out.print(
+            f"  {each.run}: first on the public part {each.wins_public:.0%}, on the private {each.wins_private:.0%}; "
+            f"its public score varies by {each.public_spread:.4f} (standard deviation)"
+        )
+    out.print(f"the public winner is not the private one in {found.shaken:.0%} of such contests")
+
+
+@app.command()
 def predict(
     bundle: Annotated[Path, typer.Argument(help="Bundle file, or run folder.", show_default=False)],
     images: Annotated[Path, typer.Argument(help="Folder of images.", show_default=False)],
@@ -299,6 +349,36 @@ def predict(
     )
     out.print(f"{done.images:,} images, {done.with_foreground:,} with foreground, {done.rows:,} rows")
     out.print(f"read back and checked: {done.folder / 'submission.csv'}")
+
+
+@app.command()
+def check(
+    submission: Annotated[Path, typer.Argument(help="CSV of run lengths, whoever wrote it.", show_default=False)],
+    sample_submission: Annotated[Path | None, typer.Option(help="CSV that says which images are asked for.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="CSV with the labels in the same columns, or a dataset folder; scores it.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, to know their sizes.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Of all images, in place of that.")] = None,
+) -> None:
+    """Check a submission as a contest would; score it where the truth is known."""
+    from segsmith.errors import listed
+    from segsmith.prediction.check import check as run_check
+
+    found = run_check(
+        submission, sample=sample_submission, truth=truth, images=images, hw=_size("--size", size) if size else None
+    )
+    out.print(
+        f"{found.layout}: {found.rows:,} rows, {found.images:,} images, {found.with_foreground:,} with foreground"
+    )
+    for note in found.notes:
+        out.print(f"  {note}")
+    if found.problems:
+        count = len(found.problems)
+        raise SegsmithError(f"{submission}: {count:,} problem{'s' * (count > 1)}:\n{listed(found.problems)}")
+    out.print("nothing wrong")
+    if found.scores:
+        out.print(_score_table(f"scores of {submission.name}", found.scores))
 
 
 @recipe_app.command("list")
@@ -395,26 +475,30 @@ def _bar(share: float, cells: int) -> str:
 
 
 def _print_scores(evaluation: "Evaluation") -> None:
-    from rich.table import Table
-
     how = "cross-fitted decision" if evaluation.cross_fitted else "decision tuned on other images"
     which = "learnt by heart" if evaluation.by_heart else f"of the {evaluation.part.replace('_', '-')} fold"
-    table = Table(title=f"{evaluation.count:,} images {which}, {how}")
-    for heading in ("metric", "score", "95 % interval", "all empty"):
-        table.add_column(heading, justify="left" if heading == "metric" else "right")
-    for found in evaluation.scores:
-        table.add_row(
-            found.name, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}", f"{found.all_empty:.4f}"
-        )
-    out.print(table)
+    out.print(_score_table(f"{evaluation.count:,} images {which}, {how}", evaluation.scores))
     worst = evaluation.images.head(3)
     out.print("worst: " + ", ".join(f"{row.image_id} (Dice {row.dice:.3f})" for row in worst.itertuples()))
 
 
-def _size(text: str) -> "HW":
+def _score_table(title: str, scores: "Sequence[Score]") -> "Table":
+    from rich.table import Table
+
+    table = Table(title=title)
+    for heading in ("metric", "score", "95 % interval", "all empty"):
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    for found in scores:
+        table.add_row(
+            found.name, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}", f"{found.all_empty:.4f}"
+        )
+    return table
+
+
+def _size(option: str, text: str) -> "HW":
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal() and 0 < int(height) * int(width) < 2**31):
-        raise SegsmithError(f"--assume-size '{text}' is not HEIGHTxWIDTH in pixels, such as 768x768")
+        raise SegsmithError(f"{option} '{text}' is not HEIGHTxWIDTH in pixels, such as 768x768")
     return int(height), int(width)
 
 

@@ -149,6 +149,14 @@ class Head(Section):
     )
     share: Amount = Field(1.0, description="mask: its share in the probabilities, beside 1 of the first mask.")
 
+    @model_validator(mode="after")
+    def _options_fit(self) -> "Head":
+        masks = {"loss": ("mask", "deep"), "images": ("mask", "deep"), "share": ("mask",)}
+        for name, kinds in masks.items():
+            if self.kind not in kinds and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is for kind {' or '.join(kinds)}, and means nothing to kind {self.kind}")
+        return self
+
 
 class Network(Section):
     architecture: Literal[
@@ -488,10 +496,14 @@ class Recipe(Section):
     predict: Predict = Field(Predict(), description="How probabilities are made.")
 
     @property
+    def metric_of_pixels(self) -> Metric:
+        """What is decided by; for objects, which are not counted everywhere, the nearest that is made of pixels."""
+        return "mean_iou" if self.decide.metric == "f2_objects" else self.decide.metric
+
+    @property
     def selected_by(self) -> Metric:
         """The validation score that marks the best epoch."""
-        decided_by = self.decide.metric
-        return self.train.select_by or ("mean_iou" if decided_by == "f2_objects" else decided_by)
+        return self.train.select_by or self.metric_of_pixels
 
     @model_validator(mode="after")
     def _square_for_transposes(self) -> "Recipe":
@@ -544,7 +556,8 @@ class Recipe(Section):
             if stage.input_hw and self.data.fit == "chip":
                 raise ValueError(f"{where}.input_hw: chips are cut at data.input_hw in every stage")
             if stage.start_from == "averaged" and not averaged:
-                raise ValueError(f"{where}.start_from=averaged, but the stage before it has no swa")
+                before = "the stage before it has no swa" if number else "there is no stage before it"
+                raise ValueError(f"{where}.start_from=averaged, but {before}")
             if stage.snapshots and stage.schedule.name not in ("cosine", "cyclic"):
                 raise ValueError(f"{where}.snapshots needs a schedule of cycles, not {stage.schedule.name}")
             averaged = stage.swa is not None

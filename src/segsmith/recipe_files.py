@@ -174,9 +174,16 @@ def _validated(tree: dict[Any, Any], place: Any) -> Recipe:
             name = ".".join(keys) or "recipe"
             if problem["type"] == "extra_forbidden":
                 valid = list(_fields_at(keys[:-1]))
-                near = difflib.get_close_matches(keys[-1], valid, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(valid)}"
+                near = difflib.get_close_matches(keys[-1], valid, n=1) + [
+                    key for key in valid if key.startswith(f"{keys[-1]}_")
+                ]
+                likely = " or ".join(f"'{key}'" for key in dict.fromkeys(near))
+                hint = f"did you mean {likely}?" if near else f"valid keys: {', '.join(valid)}"
                 said = f"{name}: unknown key; {hint}"
+            elif problem["type"] == "string_pattern_mismatch":  # only names of heads have a pattern
+                said = f"{name}: a name is of small letters, digits and _, a letter first (got {problem['input']!r})"
+            elif problem["type"] in ("model_type", "dict_type"):
+                said = f"{name}: holds options of its own, as {name}.KEY=VALUE (got {problem['input']!r})"
             else:
                 message = problem["msg"].removeprefix("Value error, ")
                 got = "" if isinstance(problem["input"], dict | BaseModel) else f" (got {problem['input']!r})"

@@ -26,11 +26,11 @@ def picture(number: int) -> tuple[np.ndarray, np.ndarray]:
 class Patches:
     """A raw folder of pictures; what a test changes is written before it is read."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, count: int = COUNT):
         self.folder = folder
         self.images: dict[str, np.ndarray] = {}
         self.masks: dict[str, np.ndarray] = {}
-        for number in range(COUNT):
+        for number in range(count):
             self.images[f"p{number:03}"], self.masks[f"p{number:03}"] = picture(number)
         self.levels = dict.fromkeys(self.masks, 255)
 

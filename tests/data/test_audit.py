@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from patches import COUNT, SIDE, Patches
 
+from segsmith.data.agreement import LEAST
 from segsmith.data.audit import Neighbours, audit, decades, missing_classes
 from segsmith.data.findings import Finding
 from segsmith.data.ingest import ingest
@@ -100,7 +101,7 @@ def staircase(raw: Patches) -> None:
 @pytest.mark.parametrize(
     ("plant", "kind"),
     [
-        (uniform, "uniform"),
+        (uniform, "blank"),
         (nearly_uniform, "uniform"),
         (noise, "noise"),
         (blank, "blank"),
@@ -131,6 +132,17 @@ def test_a_transposed_mask_is_found_and_stands_above_what_is_well(raw):
     assert found.row == 8, "the row of train.csv, header included"
 
 
+def test_of_many_masks_those_alone_are_transposed_that_belong_so(tmp_path):
+    """However many there are, none is named for fitting a little better turned than the rest do."""
+    raw = Patches(tmp_path / "raw", LEAST + 40)
+    raw.masks["p101"] = raw.masks["p101"].T.copy()
+    findings = found_in(raw)
+    assert [one.image_id for one in findings if one.kind == "mask-transposed"] == ["p101"]
+    (found,) = (one for one in findings if one.image_id == "p101")
+    assert "read along the rows" in found.reason
+    assert findings[0] == found
+
+
 def test_masks_all_read_along_the_wrong_axis_are_one_finding(raw):
     raw.masks = {name: np.ascontiguousarray(mask.T) for name, mask in raw.masks.items()}
     (found,) = [one for one in found_in(raw) if one.kind == "all-transposed"]
@@ -153,7 +165,8 @@ def test_a_mask_that_breaks_off_at_its_neighbours_is_found(raw):
 
 def test_pairs_that_disagree_are_listed_with_the_rest(raw):
     found = audit(ingest(raw.write()), disagreeing=[(2, 3)])
-    assert {one.image_id for one in found if one.kind == "duplicates-disagree"} == {"p002", "p003"}
+    (one,) = (one for one in found if one.kind == "duplicates-disagree")
+    assert (one.image_id, one.other) == ("p003", "p002"), "of few images the later one is named"
 
 
 def test_a_class_that_a_fold_lacks_is_named(raw):
@@ -172,13 +185,27 @@ def test_a_slip_of_the_hand_stands_above_a_piece_cut_off_at_the_border(raw):
     assert slip.severity >= 0.8 > piece.severity
 
 
+def test_columns_that_touch_no_border_stand_above_what_the_border_cut(raw):
+    """A mask that holds both sides of the image and leaves a gap has two free sides as well."""
+    columns(raw)
+    for name in ("p008", "p009", "p010"):
+        raw.masks[name] = np.zeros((SIDE, SIDE), bool)
+        raw.masks[name][:, :12] = raw.masks[name][:, 30:] = True
+    found = [one for one in found_in(raw) if one.kind == "full-columns"]
+    assert found[0].image_id == "p004"
+    assert "touch no border" in found[0].reason
+    assert "as 1 of" in found[0].reason
+
+
 def test_a_uniform_image_is_worse_for_being_labelled(raw):
-    uniform(raw)
-    raw.images["p005"] = raw.images["p004"]
-    labelled, empty = (one for one in found_in(raw) if one.kind == "uniform")
-    assert (labelled.image_id, empty.image_id) == ("p005", "p004")
+    was = raw.images["p004"]
+    nearly_uniform(raw)
+    (empty,) = (one for one in found_in(raw) if one.kind == "uniform")
+    raw.images["p005"], raw.images["p004"] = raw.images["p004"], was
+    (labelled,) = (one for one in found_in(raw) if one.kind == "uniform")
+    assert (empty.image_id, labelled.image_id) == ("p004", "p005")
     assert "pixels are labelled" in labelled.reason
-    assert labelled.severity >= empty.severity
+    assert labelled.severity > empty.severity
 
 
 def test_a_decade_is_a_decade():

@@ -53,9 +53,19 @@ def test_findings_and_listed_ids_are_left_out_and_counted(raw, tmp_path):
     (tmp_path / "bad.txt").write_text("p010\np011\n\n")
     dataset, found = examined(raw.write(), ["rectangle", str(tmp_path / "bad.txt")])
     assert set(raw.images) - set(dataset.images["image_id"]) == {"p004", "p010", "p011"}
-    assert {"left out: 2 images (listed in bad.txt)", "left out: 1 images (rectangle)"} <= set(dataset.notes)
+    assert {"left out: 2 images (listed in bad.txt)", "left out: 1 image (rectangle)"} <= set(dataset.notes)
     assert [one.kind for one in found if one.image_id == "p004"] == ["rectangle"]
     assert dataset.mask(4).any() == raw.masks["p005"].any()
+
+
+def test_of_two_that_show_the_same_but_are_labelled_otherwise_one_stays(raw):
+    raw.images["p006"] = raw.images["p010"] = raw.images["p005"]
+    raw.masks["p006"], raw.masks["p010"] = raw.masks["p001"], raw.masks["p005"]
+    dataset, found = examined(raw.write(), ["duplicates-disagree"])
+    told = {(one.image_id, one.other) for one in found if one.kind == "duplicates-disagree"}
+    assert told == {("p006", "p005")}
+    kept = set(dataset.images["image_id"])
+    assert set(raw.images) - kept == {"p006"}, "those that are left are labelled alike"
 
 
 @pytest.mark.parametrize("name", ["rectangles", "no-such-file.txt"])

@@ -18,8 +18,8 @@ def test_the_list_is_short_and_the_worst_comes_first():
     lines = printed(found)
     assert [line.split(":")[0] for line in lines] == ["undecodable", "speck"]
     assert "5 images have a mask of a few pixels: s0, s1, s2 ...; check" in lines[1]
-    assert printed(found, lines=1)[1] == "and 1 more kinds of findings: see findings.csv"
-    assert to_csv(found).splitlines()[1].startswith("undecodable,1.000,u,u.png,,u.png: does not decode,")
+    assert printed(found, lines=1)[1] == "and 1 more kind of findings: see findings.csv"
+    assert to_csv(found).splitlines()[1].startswith("undecodable,1.000,u,u.png,,,u.png: does not decode,")
 
 
 def test_no_kind_fills_the_head_of_the_list():

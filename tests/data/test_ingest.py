@@ -75,7 +75,7 @@ def test_images_left_out_are_counted_and_not_opened(ships, tmp_path):
     ids.write_text("# cleaned by hand\nb.jpg  # clouds\nnowhere.jpg\n\n")
     found = ingest(ships, exclude=read_exclusions(ids), smallest_file=100)
     assert not {"a.jpg", "b.jpg", "d.jpg"} & set(found.images["image_id"])
-    assert "left out: 1 images (listed in ids.txt)" in found.notes
+    assert "left out: 1 image (listed in ids.txt)" in found.notes
     assert "left out: 2 images (file smaller than 100 bytes)" in found.notes
     assert "to be left out, but not here: nowhere.jpg" in found.notes
 

@@ -213,7 +213,7 @@ def test_tiles(tmp_path, tiles, vectors):
     assert dataset.layout.name == "tile-vectors"
     assert by_id.loc[["1", "2", "11"], "objects"].tolist() == [1, 0, 0]
     assert by_id.loc[["1", "2", "11"], "labelled"].tolist() == [True, False, True]
-    assert any("1 vector files hold nothing" in note for note in dataset.notes)
+    assert any("1 vector file holds nothing" in note for note in dataset.notes)
     assert any("1 vector files have no tile" in note for note in dataset.notes)
 
 
@@ -316,14 +316,14 @@ def test_holes_and_self_crossings(tmp_path):
     mask = dataset.mask(0)[0]
     assert mask[:, :15].sum() == 100 - 16
     assert 40 <= mask[:, 15:].sum() <= 60
-    assert "1 footprints crossed themselves and were repaired" in dataset.notes
+    assert "1 footprint crossed itself and was repaired" in dataset.notes
 
 
 def test_labels_partly_outside_are_counted(areas):
     labels(areas / "tier_2/b/b.geojson", box(1030, 30, 1040, 40), box(3000, 0, 3010, 10))
     dataset = ingest(areas)
     assert dataset.images["objects"].tolist() == [2, 1, 1, 0]
-    assert any(note.startswith("1 footprints lie outside all scenes") for note in dataset.notes)
+    assert any(note.startswith("1 footprint lies outside all scenes") for note in dataset.notes)
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_empty_labels_are_empty_scenes_unless_all_are(areas):
     dataset = ingest(areas)
     assert dataset.images["labelled"].tolist() == [True, True, True, False]
     assert dataset.images["foreground"][2] == 0
-    assert "1 vector files hold nothing: their scenes are labelled as empty" in dataset.notes
+    assert "1 vector file holds nothing: its scene is labelled as empty" in dataset.notes
     labels(areas / "tier_1/a/a.geojson")
     with pytest.raises(DataError, match="all 2 vector files are empty"):
         ingest(areas)

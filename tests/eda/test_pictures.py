@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segsmith.eda.pictures import FALSE_ALARM, HIT, MISSED, error_overlay, image_uri, outlined, triptych
+from segsmith.eda.pictures import FALSE_ALARM, HIT, MISSED, RED, error_overlay, image_uri, outlined, panels, red_overlay
 
 rng = np.random.default_rng(3)
 
@@ -107,19 +107,33 @@ def test_colours_of_errors_stay_apart_in_grey() -> None:
     assert lightness[1] + 30 < lightness[2]
 
 
+def test_red_lies_over_the_prediction_alone() -> None:
+    image = noise(20, 30)
+    predicted = mask(20, 30, slice(5, 9), slice(5, 9))
+    drawn = red_overlay(image, predicted)
+    assert np.array_equal(drawn[~predicted], image[~predicted])
+    assert drawn[6, 6].tolist() == np.rint(0.5 * image[6, 6] + 0.5 * np.array(RED)).tolist()
+
+
 @pytest.mark.parametrize(("height", "width", "stacked"), [(101, 101, False), (200, 300, False), (256, 1600, True)])
-def test_a_triptych_shows_image_truth_and_errors(height: int, width: int, stacked: bool) -> None:
+def test_panels_show_image_truth_prediction_and_errors(height: int, width: int, stacked: bool) -> None:
     image = noise(height, width)
     truth = mask(height, width, slice(10, 30), slice(20, 60))
     prediction = mask(height, width, slice(10, 40), slice(20, 50))
-    shown = triptych(image, truth, prediction)
-    gap = (shown.shape[0] - 3 * height if stacked else shown.shape[1] - 3 * width) // 2
+    shown = panels(image, truth, prediction)
+    down, across = (4, 1) if stacked else (2, 2)
+    gap = (shown.shape[0] - down * height) // (down - 1)
     assert 2 <= gap <= 0.02 * max(height, width)
-    step = (height if stacked else width) + gap
-    first, second, third = (
-        shown[part * step :][:height] if stacked else shown[:, part * step :][:, :width] for part in range(3)
-    )
-    assert np.array_equal(first, image)
-    assert np.array_equal(second, outlined(image, truth))
-    assert np.array_equal(third, error_overlay(image, truth, prediction))
-    assert (shown[height : height + gap] == 255).all() if stacked else (shown[:, width : width + gap] == 255).all()
+    assert shown.shape == (down * height + (down - 1) * gap, across * width + (across - 1) * gap, 3)
+    found = [
+        shown[row * (height + gap) :][:height, column * (width + gap) :][:, :width]
+        for row in range(down)
+        for column in range(across)
+    ]
+    expected = [
+        image, outlined(image, truth), red_overlay(image, prediction), error_overlay(image, truth, prediction),
+    ]  # fmt: skip
+    for left, right in zip(found, expected, strict=True):
+        assert np.array_equal(left, right)
+    assert (shown[height : height + gap] == 255).all()
+    assert (shown[:, width : width + gap] == 255).all() or stacked

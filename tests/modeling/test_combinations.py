@@ -84,6 +84,11 @@ def test_networks_without_encoder_refuse_what_is_for_encoders(architecture, name
             {"architecture": "FCNN", "heads": {"levels": {"kind": "deep"}}},
             "network.heads.levels.kind=deep goes with FPN or Linknet",
         ),
+        (
+            {"encoder_depth": 3, "decoder_channels": (8, 8)},
+            "network.decoder_channels=[8, 8] is for 2 decoder blocks, but a network that halves 3 times has as many; "
+            "give 3 numbers",
+        ),
         ({"encoder": "resnet19"}, "network.encoder: no encoder 'resnet19'; did you mean resnet18"),
     ],
 )
@@ -96,7 +101,6 @@ def test_what_is_refused_names_what_comes_nearest(options, said):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"encoder_depth": 3, "decoder_channels": (8, 8)}, "network: Unet with resnet18 does not build: "),
         ({"architecture": "DPT"}, "network: DPT with resnet18 does not build: "),
         ({"encoder": "tu-resnet18.nonsense"}, "network: Unet with tu-resnet18.nonsense does not build: "),
     ],

@@ -1,15 +1,17 @@
-"""What is changed in an encoder: skipped residual blocks, sizes of features, activations; and what cannot be."""
+"""What is changed in an encoder: unused stages, skipped residual blocks, sizes of features, activations; and what
+cannot be."""
 
 from typing import Any
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
 from segsmith import recipe
 from segsmith.errors import ModelError
-from segsmith.modeling.encoders import set_drop_path
+from segsmith.modeling.encoders import drop_unused, set_drop_path
 from segsmith.modeling.networks import Network, build_network
 
 Made = list[Tensor]
@@ -42,6 +44,51 @@ class Halves(nn.Module):
         block = nn.Identity()
         block.drop_path = None
         return block
+
+
+# what is never used
+
+
+@pytest.mark.parametrize("depth", [3, 4, 5])
+@pytest.mark.parametrize(
+    "encoder",
+    ["resnet18", "efficientnet-b0", "mobilenet_v2", "mit_b0", "vgg11", "tu-resnet18", "tu-mobilenetv3_small_050"],
+)
+def test_what_is_left_makes_the_same_and_all_of_it_learns(encoder, depth):
+    whole = smp.encoders.get_encoder(encoder, depth=depth, weights=None).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = whole(images)
+    drop_unused(whole, 3)
+    found = whole(images)
+    assert all(torch.equal(left, right) for left, right in zip(expected, found, strict=True))
+    sum(feature.sum() for feature in found if feature.requires_grad).backward()
+    assert [name for name, parameter in whole.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "depth"),
+    [
+        ("Unet", "resnet18", 4),
+        ("Unet", "tu-test_efficientnet", 3),
+        ("FPN", "efficientnet-b0", 5),
+        ("FPN", "mit_b0", 5),
+        ("DeepLabV3Plus", "resnet18", 4),
+    ],
+)
+def test_every_parameter_of_a_network_gets_a_gradient(architecture, encoder, depth):
+    channels = {"decoder_channels": (8,) * depth} if architecture == "Unet" else {}
+    network = built(encoder, architecture=architecture, encoder_depth=depth, **channels).train()
+    network(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))["mask"].square().mean().backward()
+    assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
+
+
+def test_a_shallow_resnet_holds_no_deepest_stage():
+    def weights(depth: int) -> int:
+        network = built("resnet18", encoder_depth=depth, decoder_channels=(8,) * depth)
+        return sum(parameter.numel() for parameter in network.body.get_submodule("encoder").parameters())
+
+    assert weights(5) - weights(4) == 8_393_728, "of layer4"
 
 
 # stochastic depth

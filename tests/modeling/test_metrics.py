@@ -179,10 +179,11 @@ def test_dice_of_each_class_is_that_of_its_images_alone(found):
     for of_class, (probabilities, truth) in found:
         scores.add(probabilities, truth, of_class=of_class)
         alone[of_class].add(probabilities, truth)
-    for foreground in (True, False):
+    for foreground in (True, False, None):
         for of_class in range(3):
             expected = alone[of_class].dice(foreground=foreground)
             assert scores.dice(foreground=foreground, of_class=of_class) == pytest.approx(expected, nan_ok=True)
+    assert scores.dice() == pytest.approx(scores.scores("mean_dice"))
 
 
 def test_what_empties_score_in_the_dice_of_a_class():

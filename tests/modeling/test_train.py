@@ -34,6 +34,7 @@ from segsmith.modeling.normalisation import normalisation
 from segsmith.modeling.objective import objective, quantised
 from segsmith.modeling.run import Run, load_state
 from segsmith.modeling.train import Step, TrainingStopped, train
+from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
 from segsmith.recipe import Recipe, Stage
 from segsmith.recipe_files import override, to_yaml
 
@@ -66,10 +67,12 @@ def same_kept(left: Run, right: Run) -> bool:
 
 
 def same(left: Run, right: Run) -> bool:
-    """In the bundle, in every file of weights, and in what the epochs and the mean of weights scored."""
-    means = [(run.folder / "averaged.csv").read_text() for run in (left, right)]
-    same_numbers = metrics(left).equals(metrics(right)) and means[0] == means[1]
-    return same_weights(left, right) and same_kept(left, right) and same_numbers
+    """In the bundle, in every file of weights, in every step's loss, and in what epochs and the mean of weights
+    scored."""
+    for file in ("averaged.csv", "losses.csv"):
+        if (left.folder / file).read_text() != (right.folder / file).read_text():
+            return False
+    return same_weights(left, right) and same_kept(left, right) and metrics(left).equals(metrics(right))
 
 
 # the same bits again
@@ -319,15 +322,18 @@ def test_a_second_signal_stops_at_once(squares, tiny, tmp_path, number):
 
 
 def check_tensorboard(run: Run) -> None:
-    """TensorBoard shows what stands in metrics.csv: each epoch once, whatever happened in between."""
+    """TensorBoard shows what stands in metrics.csv and losses.csv: each epoch and each step once, whatever happened in
+    between."""
     table = pd.read_csv(run.folder / "metrics.csv")
+    columns = {name: table[name] for name in table.columns if name not in ("stage", "epoch")}
+    columns["step_loss"] = pd.read_csv(run.folder / "losses.csv")["loss"]
     events = EventAccumulator(str(run.folder / "tensorboard"))
     events.Reload()
-    assert set(events.Tags()["scalars"]) == set(table.columns) - {"stage", "epoch"}
-    for name in events.Tags()["scalars"]:
+    assert set(events.Tags()["scalars"]) == set(columns)
+    for name, column in columns.items():
         shown = events.Scalars(name)
-        assert [event.step for event in shown] == list(range(1, len(table) + 1)), name
-        assert np.allclose([event.value for event in shown], table[name], rtol=1e-6, equal_nan=True), name
+        assert [event.step for event in shown] == list(range(1, len(column) + 1)), name
+        assert np.allclose([event.value for event in shown], column, rtol=1e-6, equal_nan=True), name
 
 
 def test_metrics_have_a_row_per_epoch_and_tensorboard_the_same(undisturbed):
@@ -341,7 +347,7 @@ def test_metrics_have_a_row_per_epoch_and_tensorboard_the_same(undisturbed):
     ]
     assert list(table.columns) == [
         "stage", "epoch", "images", "lr", "loss", "validation_loss", "mean_dice", "threshold", "dice_foreground",
-        "dice_empty", *TIMING, "averaged", "global_iou",
+        "dice_empty", "accuracy", "precision", "recall", "f1", "iou", *TIMING, "averaged", "global_iou",
     ]  # fmt: skip
     scores = table[["mean_dice", "threshold", "dice_foreground", "dice_empty"]]
     assert ((scores >= 0) & (scores <= 1)).all(axis=None)
@@ -349,6 +355,38 @@ def test_metrics_have_a_row_per_epoch_and_tensorboard_the_same(undisturbed):
     assert (table[TIMING] > 0).all(axis=None)
     assert list(table["averaged"]) == [0, 0, 0, 2], "after steps 5 and 8 of the second stage, where its cycles end"
     check_tensorboard(run)
+
+
+def test_every_step_leaves_its_loss(undisturbed):
+    run, told = undisturbed
+    table = pd.read_csv(run.folder / "losses.csv")
+    steps = [step for step in told if not step.epoch_is_over]
+    expected = [(step.stage + 1, step.epoch + 1, step.step, step.loss) for step in steps]
+    assert list(table.itertuples(index=False, name=None)) == expected
+    means = table.groupby(["stage", "epoch"])["loss"].mean()
+    assert np.allclose(means, pd.read_csv(run.folder / "metrics.csv")["loss"])
+
+
+def test_epochs_are_told_over_all_pixels_at_their_threshold(squares, tiny, tmp_path):
+    """What evaluate would find with the same weights, at the threshold of the epoch."""
+    run = train(squares, override(tiny, [*ONE_EPOCH, "train.select_by=global_f1"]), tmp_path / "run")
+    row = pd.read_csv(run.folder / "metrics.csv").iloc[0]
+    assert row["f1"] == row["global_f1"]
+    assert row["f1"] == pytest.approx(2 * row["precision"] * row["recall"] / (row["precision"] + row["recall"]))
+    assert row["iou"] == pytest.approx(row["f1"] / (2 - row["f1"]))
+    dataset = Dataset.open(squares)
+    chips = cut(dataset, tiny.data)
+    validation = run.part(chips, "validation")
+    truths = np.stack([chips.read(chip).mask[0] for chip in validation])
+    files = ProbabilityFiles(run.probabilities, dataset.classes)
+    bundle = Bundle.read(run.bundle)
+    plain = replace(bundle, recipe=override(bundle.recipe, ["predict.flips=none"]))
+    predict_chips(Predictor(plain), chips, validation, files, "validation images")
+    levels = np.stack([files.read(chips.id(chip))[0] for chip in validation])
+    predicted = levels >= round(row["threshold"] * 255)
+    assert row["accuracy"] == pytest.approx((predicted == truths).mean())
+    assert row["precision"] == pytest.approx((predicted & truths).sum() / predicted.sum())
+    assert row["recall"] == pytest.approx((predicted & truths).sum() / truths.sum())
 
 
 def test_the_metric_that_selects_has_its_column(squares, tiny, tmp_path):
@@ -694,7 +732,7 @@ def test_a_loss_that_explodes_within_a_run_keeps_the_last_good_checkpoint(square
     ("objects", "said"),
     [
         ((0,) * 12, "all 12 labelled images are empty: there is nothing to learn; check the labels"),
-        ((1,), "1 labelled images cannot be split into 3 folds; add images or set folds.count lower"),
+        ((1,), "1 labelled image cannot be split into 3 folds; add images or set folds.count lower"),
         ((1, 0), "2 labelled images cannot be split into 3 folds"),
         (
             (0, 1) * 6,

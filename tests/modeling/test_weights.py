@@ -186,6 +186,27 @@ def test_what_an_encoder_leaves_out_of_timms_model_is_no_surplus(tmp_path, name)
     assert len(loaded) < len(whole.state_dict())
 
 
+@pytest.mark.parametrize("holds", ["all stages", "those that are used"])
+@pytest.mark.parametrize("bands", [3, 4])
+def test_a_file_may_hold_the_stages_that_a_shallow_encoder_leaves_out_or_not(tmp_path, holds, bands):
+    shallow = {"encoder": "resnet18", "bands": bands}  # SMALL is three halvings deep
+    if holds == "all stages":
+        state = torchvision.models.resnet18().state_dict()
+    else:
+        state = built(encoder="resnet18").body.get_submodule("encoder").state_dict()
+        assert not [name for name in state if name.startswith(("layer3", "layer4"))]
+    torch.save(state, tmp_path / "a.pth")
+    own = encoder_of(tmp_path / "a.pth", **shallow)
+    assert torch.equal(own["layer2.1.conv2.weight"], state["layer2.1.conv2.weight"])
+    torch.save(state | {"layer4.2.conv9.weight": torch.ones(1)}, tmp_path / "b.pth")
+    with pytest.raises(ModelError, match=r"encoder: layer4\.2\.conv9\.weight: surplus$"):
+        encoder_of(tmp_path / "b.pth", **shallow)
+    del state["layer2.1.conv2.weight"]
+    torch.save(state, tmp_path / "c.pth")
+    with pytest.raises(ModelError, match=r"encoder: layer2\.1\.conv2\.weight: missing$"):
+        encoder_of(tmp_path / "c.pth", **shallow)
+
+
 def test_the_encoder_of_a_bundle_loads(tmp_path):
     """Of the first of its networks."""
     torch.manual_seed(3)

@@ -21,9 +21,16 @@ from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe_files import load_recipe
 
 METRICS_CSV = """\
-stage,epoch,images,lr,loss,validation_loss,mean_dice,threshold,dice_foreground,dice_empty,seconds,images_per_second
-1,1,32,0.001,0.9,0.8,0.5,0.5,0.4,nan,1.0,32.0
-1,2,32,0.0005,0.7,0.75,0.6,0.5,0.45,nan,1.0,32.0
+stage,epoch,images,lr,loss,validation_loss,mean_dice,threshold,dice_foreground,dice_empty,accuracy,precision,recall,f1,iou,seconds,images_per_second
+1,1,32,0.001,0.9,0.8,0.5,0.5,0.4,nan,0.9,0.5,0.5,0.5,0.333,1.0,32.0
+2,1,32,0.0005,0.7,0.75,0.6,0.5,0.45,nan,0.95,0.6,0.6,0.6,0.429,1.0,32.0
+"""
+LOSSES_CSV = """\
+stage,epoch,step,loss
+1,1,1,1.0
+1,1,2,0.8
+2,1,1,0.75
+2,1,2,0.65
 """
 
 MakeBundle = Callable[..., Bundle]
@@ -108,6 +115,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, make_bundle: MakeBundle) 
         run.begin(folder / "dataset", chips, parts, bundle.recipe, facts)
         replace(bundle, layout=dataset.layout, fingerprint=dataset.fingerprint).write(run.bundle)
         (run.folder / "metrics.csv").write_text(METRICS_CSV)
+        (run.folder / "losses.csv").write_text(LOSSES_CSV)
         files = ProbabilityFiles(run.probabilities, bundle.classes)
         for image_id, plane in zip(ids, probabilities, strict=True):
             files.write(image_id, plane[None])

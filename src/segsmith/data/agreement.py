@@ -1,156 +1,271 @@
-"""Images and masks -> how well each mask fits its image, judged by a small model trained on the other images.
+"""Images and masks -> how sure it is that each mask belongs to its image, and not to another or turned.
 
-A model learns what foreground looks like, pixel by pixel, from one half of the images and judges the other half
-(cross-fitting, as in Northcutt et al., Confident Learning, 2021). What it cannot see in the image on either side of a
-mask's outline, and sees better when the mask is transposed or flipped, is worth a look.
+What is asked is learnt from the dataset itself: masks on their own images are told from the same masks laid on other
+images, or transposed and flipped, which are known to be wrong (noise-contrastive estimation, Gutmann and Hyvarinen,
+2010). The evidence is what a model of the other images says of the cells inside and outside (foreground_odds.py), and
+what the image shows on the outline and on its two sides. All of it is cross-fitted: no mask is judged by what was
+learnt from it. Masks that look wrong are taken out of what is learnt from, twice over.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import log
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, Int
 
-from segsmith.data.audit_images import small_grey
-from segsmith.data.audit_masks import TURNS
-from segsmith.types import ClassMask, Image
+from segsmith.data.audit_masks import TURNS, outline_contrast
+from segsmith.data.foreground_odds import (
+    THUMB,
+    TRAINED_ON,
+    ForegroundModel,
+    GridMask,
+    Thumbnail,
+    cells_of,
+    learn_foreground,
+    spread,
+)
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-GRID = 24
-"""Pixels a side at which images are judged."""
-TRAINED_ON = 1000
-"""Images each half is trained on, at most."""
-PIXELS_EACH = 64
-"""Pixels drawn from each of them."""
-THUMB = 2 * GRID
-"""Pixels a side of the small pictures that are kept of the images, one byte a pixel."""
-FEW_CELLS = 20
-"""Cells below which a difference between two masks counts little."""
 LEAST = 200
-"""Images with masks below which nothing is learnt: the model would know single images by heart."""
-BATCH = 500
+"""Images with masks, of which half hold an outline, below which nothing is learnt: the model would know single images
+by heart."""
+SWAPS = 4
+"""Masks of other images that are laid on each."""
+_COMPARED_WITH = 400
+"""Masks that each is compared with."""
+_DROPPED = 0.1
+"""Share of the masks that are taken out of what is learnt from, as they look least like their images' own."""
+_ROUNDS = 3
+_FEW_CELLS = 20
+"""Cells below which a difference between two masks counts little."""
+_BAND = 2
+"""Width, in pixels, of either side of an outline."""
+_LOOKED_AT_ONCE = 200
 
-LogOdds = Float32[np.ndarray, "grid grid"]
-GridMask = Bool[np.ndarray, "grid grid"]
+Mask = Bool[np.ndarray, "thumb thumb"]
+Evidence = Float32[np.ndarray, " evidence"]
 
 
 class Agreement(NamedTuple):
-    """Log odds are those of a model that thinks foreground as frequent as background."""
-
-    gap: float
-    """Mean log odds of foreground inside the mask minus outside; nan for a mask without inside or outside."""
-    inside: float
-    """Mean log odds inside; nan for an empty mask."""
-    outside: float
-    """Mean log odds outside; nan where the mask is everywhere."""
+    likelihood: float
+    """Mean log likelihood of the mask's cells, inside and outside; at most 0."""
+    belongs: float
+    """Log odds that the mask is the image's own, as if own masks were as frequent as changed ones; nan for a mask
+    without inside or outside."""
     turned: tuple[float, ...]
-    """How much more likely each mask that TURNS makes of it is, in their order: the log odds of the cells it gains less
-    those of the cells it loses, over the root of their number (at least FEW_CELLS); 0 where gap is nan."""
+    """The same of each mask that TURNS makes of it, in their order."""
+    better: float
+    """Share of other images' masks that the model finds likelier here; nan where `belongs` is."""
 
 
-class Thumbnail(NamedTuple):
-    """What is kept of one image and its mask: some three kilobytes."""
+class _Case(NamedTuple):
+    """One image with its own mask, and that mask changed."""
 
-    grey: UInt8[np.ndarray, "thumb thumb"]
-    mask: GridMask
-
-
-def thumbnail(image: Image, mask: ClassMask) -> Thumbnail:
-    """An image and its mask, shrunk or stretched to squares; a cell of the mask is foreground when at least half of it
-    is."""
-    grey = cv2.resize(small_grey(image, THUMB), (THUMB, THUMB), interpolation=cv2.INTER_AREA)
-    cells = cv2.resize(mask.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA)
-    return Thumbnail(np.rint(grey).astype(np.uint8), np.asarray(cells >= 0.5))
-
-
-def features(thumb: UInt8[np.ndarray, "thumb thumb"]) -> Float32[np.ndarray, "grid grid features"]:
-    """What the model sees of each cell: grey, its mean and deviation nearby and farther away, slopes, place."""
-    side, grey = THUMB, thumb.astype(np.float32)
-    down, across = np.abs(np.diff(grey, axis=0, append=grey[-1:])), np.abs(np.diff(grey, axis=1, append=grey[:, -1:]))
-    planes: list[np.ndarray] = [grey]
-    for reach in (3, 7, 19, 31):
-        mean = cv2.blur(grey, (reach, reach), borderType=cv2.BORDER_REFLECT)
-        square = cv2.blur(grey * grey, (reach, reach), borderType=cv2.BORDER_REFLECT)
-        planes += [mean, np.sqrt(np.maximum(square - mean * mean, 0))]
-        planes += [cv2.blur(slope, (reach, reach), borderType=cv2.BORDER_REFLECT) for slope in (down, across)]
-    column = grey.cumsum(axis=0)
-    rows = np.arange(1, side + 1, dtype=np.float32)[:, None]
-    above, below = column / rows, (column[-1:] - column + grey) / (side + 1 - rows)
-    planes += [
-        above,
-        below,
-        np.broadcast_to(rows, grey.shape),
-        np.full_like(grey, grey.mean()),
-        np.full_like(grey, grey.std()),
-    ]
-    return np.stack([plane[1::2, 1::2] for plane in planes], axis=2).astype(np.float32)
+    own: Evidence
+    turned: Float32[np.ndarray, "turns evidence"]
+    swapped: Float32[np.ndarray, "swaps evidence"]
+    """None are laid on it where it is judged alone."""
+    likelihood: float
+    better: float
 
 
 def agreements(thumbnails: Mapping[int, Thumbnail]) -> Iterator[tuple[int, Agreement]]:
-    """(number, agreement) of each image, judged by a model of the others. Nothing where there are fewer than LEAST
-    images, or too little foreground to learn from. Memory: the features of TRAINED_ON * PIXELS_EACH and of BATCH
-    pictures."""
-    if len(thumbnails) < LEAST:
+    """(number, agreement) of each image, judged by models of the others. Nothing where there are fewer than LEAST
+    images, or too few with something to learn from. Memory: some kilobytes for each of the 2 * TRAINED_ON images
+    that are learnt from."""
+    if len(thumbnails) < LEAST or (model := learn_foreground(thumbnails)) is None:
         return
-    numbers = list(thumbnails)
-    halves = [numbers[0::2], numbers[1::2]]
-    models = [_fit([(number, thumbnails[number]) for number in _spread(half)]) for half in halves]
-    if models[0] is None or models[1] is None:
+    outlined = [[n for n in half if _has_outline(thumbnails[n].cells)] for half in model.halves]
+    if min(map(len, outlined)) < LEAST // 4:
         return
-    for half, model in zip(halves, reversed(models), strict=True):
-        assert model is not None
-        for start in range(0, len(half), BATCH):
-            batch = half[start : start + BATCH]
-            seen = np.concatenate([features(thumbnails[n].grey).reshape(GRID * GRID, -1) for n in batch])
-            odds = model.decision_function(seen).astype(np.float32).reshape(-1, GRID, GRID)
-            for number, here in zip(batch, odds, strict=True):
-                yield number, agreement(here, thumbnails[number].mask)
+    known = [
+        dict(_cases(thumbnails, model, half, spread(outlined[half], TRAINED_ON), outlined[half], SWAPS))
+        for half in (0, 1)
+    ]
+    judges = _learn([list(cases.values()) for cases in known])
+    for half in (0, 1):
+        has_outline = set(outlined[half])
+        for number, case in _cases(thumbnails, model, half, model.halves[half], outlined[half], 0):
+            if number not in has_outline:
+                yield number, Agreement(case.likelihood, float("nan"), (float("nan"),) * len(TURNS), float("nan"))
+                continue
+            odds = judges[1 - half].decision_function(np.vstack([case.own, case.turned]))
+            own, *turned = (odds + log(len(TURNS) + SWAPS)).tolist()
+            yield number, Agreement(case.likelihood, own, tuple(turned), case.better)
 
 
-def agreement(odds: LogOdds, mask: GridMask) -> Agreement:
-    """How a mask fits the log odds of its image."""
-    inside = float(odds[mask].mean()) if mask.any() else float("nan")
-    outside = float(odds[~mask].mean()) if not mask.all() else float("nan")
-    if not mask.any() or mask.all():
-        return Agreement(float("nan"), inside, outside, (0.0,) * len(TURNS))
-    gains = []
-    for turned in (turn(mask) for turn in TURNS.values()):
-        won, lost = turned & ~mask, mask & ~turned
-        changed = max(FEW_CELLS, int(won.sum() + lost.sum()))
-        gains.append(float((odds[won].sum() - odds[lost].sum()) / changed**0.5))
-    return Agreement(inside - outside, inside, outside, tuple(gains))
+def _has_outline(cells: GridMask) -> bool:
+    return bool(cells.any() and not cells.all())
 
 
-def _spread(numbers: Sequence[int]) -> list[int]:
-    """TRAINED_ON of the numbers at most, evenly spread."""
-    return [numbers[n] for n in np.unique(np.linspace(0, len(numbers) - 1, TRAINED_ON).astype(int))]
+def _cases(
+    thumbnails: Mapping[int, Thumbnail],
+    model: ForegroundModel,
+    half: int,
+    numbers: Sequence[int],
+    outlined: Sequence[int],
+    swaps: int,
+) -> Iterator[tuple[int, _Case]]:
+    """Of images of one half, in their order; swapped masks come from `outlined`."""
+    others = np.stack([thumbnails[n].cells.ravel() for n in spread(outlined, _COMPARED_WITH)]).astype(np.float32)
+    for start in range(0, len(numbers), _LOOKED_AT_ONCE):
+        some = numbers[start : start + _LOOKED_AT_ONCE]
+        for number, odds in zip(some, model.log_odds(half, [thumbnails[n] for n in some]), strict=True):
+            picture = thumbnails[number]
+            cells = picture.cells
+            likelihood = float(-np.logaddexp(0, np.where(cells, -odds, odds)).mean())
+            if not _has_outline(cells):
+                nothing = np.zeros(0, np.float32)
+                yield number, _Case(nothing, nothing[None], nothing[None], likelihood, float("nan"))
+                continue
+            view = _View(picture, odds, np.sort(others @ odds.ravel()))
+            turned = np.stack([view.evidence(np.ascontiguousarray(turn(picture.mask))) for turn in TURNS.values()])
+            drawn = np.random.default_rng([1, number]).choice(len(outlined), swaps)
+            swapped = [view.evidence(thumbnails[outlined[n]].mask) for n in drawn.tolist() if outlined[n] != number]
+            own = view.evidence(picture.mask)
+            yield number, _Case(own, turned, np.array(swapped, np.float32), likelihood, view.better(cells))
 
 
-def _fit(pictures: Sequence[tuple[int, Thumbnail]]) -> "HistGradientBoostingClassifier | None":
-    """A model of these images; None if they hold too little of either class."""
+class _View:
+    """One image, as evidence for and against any mask is taken from it."""
+
+    def __init__(self, picture: Thumbnail, odds: Float32[np.ndarray, "grid grid"], others: Float[np.ndarray, " masks"]):
+        """`others` are the sums of log odds inside other images' masks, ascending."""
+        grey = picture.grey.astype(np.float32)
+        self.odds, self.others = odds, others
+        self.fine_odds = cv2.resize(odds, (THUMB, THUMB), interpolation=cv2.INTER_LINEAR)
+        # near 0 and 1 a probability says more than the model knows
+        self.probability = np.clip(1 / (1 + np.exp(-odds)), 1e-6, 1 - 1e-6)
+        p = self.probability
+        self.none = float(np.log(1 - p).sum())
+        self.expected = float((p * np.log(p) + (1 - p) * np.log(1 - p)).sum())
+        self.deviation = float(np.sqrt((p * (1 - p) * odds**2).sum() + 10))
+        self.greys = [grey, cv2.GaussianBlur(grey, (0, 0), 0.75), cv2.GaussianBlur(grey, (0, 0), 1.5)]
+        self.slopes = [_slopes(smooth) for smooth in self.greys[1:]]
+        detail = np.log1p(np.sqrt(cv2.blur((grey - cv2.GaussianBlur(grey, (0, 0), 1)) ** 2, (5, 5))))
+        self.detail = (detail - detail.mean()) / (detail.std() + 0.01)
+        self.level = (self.greys[2] - grey.mean()) / (grey.std() + 1)
+
+    def better(self, cells: GridMask) -> float:
+        """Share of the other masks that are likelier here."""
+        return float(1 - np.searchsorted(self.others, self.odds[cells].sum(), "right") / len(self.others))
+
+    def evidence(self, mask: Mask) -> Evidence:
+        return np.array([*self._of_model(mask, cells_of(mask)), *self._of_image(mask)], np.float32)
+
+    def _of_model(self, mask: Mask, cells: GridMask) -> list[float]:
+        inside, count = float(self.odds[cells].sum()), int(cells.sum())
+        rest = cells.size - count
+        mean_in, mean_out = inside / max(1, count), (float(self.odds.sum()) - inside) / max(1, rest)
+        overlap = 2 * float(self.probability[cells].sum()) / (float(self.probability.sum()) + count)
+        flipped = [np.ascontiguousarray(turn(cells)) for turn in list(TURNS.values())[:3]]
+        turned = [
+            (float(self.odds[other].sum()) - inside) / max(_FEW_CELLS, int((other != cells).sum())) ** 0.5
+            for other in flipped
+        ]
+        best = float(np.maximum(self.odds, 0).sum())
+        return [
+            float(mask.mean()),
+            float(self.probability.mean()),
+            mean_in,
+            mean_out,
+            mean_in - mean_out,
+            (inside + self.none - self.expected) / self.deviation,
+            (best - inside) / (count + _FEW_CELLS) ** 0.5,
+            overlap,
+            *turned,
+            (inside - float(self.others.mean())) / (float(self.others.std()) + 1e-3),
+            -float(np.log10(self.better(cells) + 1e-3)),
+        ]
+
+    def _of_image(self, mask: Mask) -> list[float]:
+        bytes_of = mask.view(np.uint8)
+        square = np.ones((2 * _BAND + 1, 2 * _BAND + 1), np.uint8)
+        inner = mask & (cv2.erode(bytes_of, square, borderType=cv2.BORDER_REPLICATE) == 0)
+        outer = ~mask & (cv2.dilate(bytes_of, square) > 0)
+        sides = (
+            [float(plane[inner].mean() - plane[outer].mean()) for plane in (self.fine_odds, self.detail, self.level)]
+            if inner.any() and outer.any()
+            else [0.0, 0.0, 0.0]
+        )
+        normal = _slopes(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.75))
+        length = float(normal.steepness.sum()) + 1e-6
+        along = [
+            float((np.abs(normal.dx * slope.dx + normal.dy * slope.dy) - normal.steepness * slope.mean).sum())
+            / (slope.spread * length)
+            for slope in self.slopes
+        ]
+        fine = self.slopes[0]
+        here = self._steepness(normal.steepness, 0, 0)
+        better_here = [
+            (here - float(np.mean([self._steepness(normal.steepness, *to) for to in _four_ways(far)]))) / fine.spread
+            for far in (2, 4)
+        ]
+        return [
+            *(outline_contrast(grey, mask) for grey in self.greys[:2]),
+            *along,
+            sides[0],
+            sides[1],
+            abs(sides[2]),
+            *better_here,
+            length / THUMB,
+        ]
+
+    def _steepness(self, outline: Float32[np.ndarray, "thumb thumb"], dy: int, dx: int) -> float:
+        """Mean steepness of the image under the outline, shifted down and right."""
+        there = outline[max(0, -dy) : THUMB - max(0, dy), max(0, -dx) : THUMB - max(0, dx)]
+        image = self.slopes[0].steepness[max(0, dy) : THUMB + min(0, dy), max(0, dx) : THUMB + min(0, dx)]
+        return float((there * image).sum()) / (float(there.sum()) + 1e-6)
+
+
+def _four_ways(far: int) -> list[tuple[int, int]]:
+    return [(far, 0), (-far, 0), (0, far), (0, -far)]
+
+
+class _Slopes(NamedTuple):
+    dx: Float32[np.ndarray, "thumb thumb"]
+    dy: Float32[np.ndarray, "thumb thumb"]
+    steepness: Float32[np.ndarray, "thumb thumb"]
+    mean: float
+    spread: float
+
+
+def _slopes(plane: Float32[np.ndarray, "thumb thumb"]) -> _Slopes:
+    dx, dy = cv2.Sobel(plane, cv2.CV_32F, 1, 0), cv2.Sobel(plane, cv2.CV_32F, 0, 1)
+    steepness = np.hypot(dx, dy)
+    return _Slopes(dx, dy, steepness, float(steepness.mean()), float(steepness.std()) + 1e-3)
+
+
+def _learn(
+    known: Sequence[Sequence[_Case]],
+) -> "tuple[HistGradientBoostingClassifier, HistGradientBoostingClassifier]":
+    """What tells own masks from changed ones, learnt from each half."""
+    kept = [np.arange(len(cases)) for cases in known]
+    judges = _fit(known[0], kept[0]), _fit(known[1], kept[1])
+    for _ in range(_ROUNDS - 1):
+        for half, cases in enumerate(known):
+            belongs = judges[1 - half].decision_function(np.stack([case.own for case in cases]))
+            kept[half] = np.flatnonzero(belongs > np.quantile(belongs, _DROPPED))
+        judges = _fit(known[0], kept[0]), _fit(known[1], kept[1])
+    return judges
+
+
+def _fit(cases: Sequence[_Case], kept: Int[np.ndarray, " kept"]) -> "HistGradientBoostingClassifier":
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    seen_of, truth_of = [], []
-    for number, picture in pictures:
-        order = np.random.default_rng([0, number]).permutation(GRID * GRID)
-        cells = picture.mask.ravel()
-        truth = cells[order]
-        # half of them foreground where there is so much, so that rare things are learnt too
-        taken = np.concatenate([order[truth][: PIXELS_EACH // 2], order[~truth][: PIXELS_EACH // 2]])
-        seen_of.append(features(picture.grey).reshape(GRID * GRID, -1)[taken])
-        truth_of.append(cells[taken])
-    seen, truth = np.concatenate(seen_of), np.concatenate(truth_of)
-    if min(truth.sum(), (~truth).sum()) < 500:
-        return None
-    model = HistGradientBoostingClassifier(
-        max_iter=50,
-        max_leaf_nodes=31,
-        min_samples_leaf=100,
-        class_weight="balanced",
+    own = np.stack([cases[n].own for n in kept])
+    changed = np.concatenate([part for n in kept for part in (cases[n].turned, cases[n].swapped) if len(part)])
+    judge = HistGradientBoostingClassifier(
+        max_iter=80,
+        learning_rate=0.08,
+        max_leaf_nodes=15,
+        min_samples_leaf=min(40, max(5, len(own) // 20)),
         early_stopping=False,
         random_state=0,
     )
-    return model.fit(seen, truth)
+    truth = np.repeat([True, False], [len(own), len(changed)])
+    return judge.fit(np.concatenate([own, changed]), truth)

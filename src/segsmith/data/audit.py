@@ -7,9 +7,9 @@ image in other words (an image of one colour is also a tiny file) the worst is k
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import log10
+from math import log, log10
 from os import walk
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -18,12 +18,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from segsmith.data.agreement import Agreement, Thumbnail, agreements, thumbnail
+from segsmith.data.agreement import Agreement, agreements
 from segsmith.data.audit_images import ImageMeasures, measure_image, small_grey
 from segsmith.data.audit_masks import SLIP_PX, TURNS, MaskMeasures, measure_mask, outline_contrast
 from segsmith.data.audit_scenes import patchwork, shifted_labels
 from segsmith.data.dataset import Dataset
 from segsmith.data.findings import Finding, worst_first
+from segsmith.data.foreground_odds import Thumbnail, thumbnail
 from segsmith.data.images import is_image, mask_levels
 from segsmith.data.index import in_threads
 from segsmith.data.ingest_rle import MASK_FOLDERS
@@ -47,13 +48,14 @@ FIRST = 2.5
 
 SHIFT_SEVERITY = 0.9
 """Every label of the image is wrong."""
-FIRST_TURNED = 2.0
-"""Decades from which on a mask may be transposed: fewer, and one added, since such a mask is wrong throughout."""
-LIKELIER = 0.2
-"""What the gain in likelihood counts against that in steepness, of a mask that is turned."""
+FIRST_MASK = 2.0
+"""Decades from which on a mask may be another image's, or transposed: fewer, and one added, since such a mask is wrong
+throughout."""
 TORN = 4.0
-"""How many log odds of the model a mask counts whose sides all break off at its neighbours."""
+"""How many log odds it counts against a mask that all its sides break off at its neighbours."""
 
+SHOWS_NOTHING = frozenset({"uniform", "noise", "blank", "mask-on-blank"})
+"""Kinds of images that bear out no mask at all."""
 MAY_BE_RIGHT = frozenset({"tiny-file", "odd-brightness"})
 """Kinds that are a hint alone; their decades count a third."""
 
@@ -125,25 +127,17 @@ def audit(
     }
     fits = dict(agreements(thumbnails))
     breaks = _breaks(dataset, neighbours)
+    off_topic = _worst_each(_off_topic(dataset, looks))
+    empty_of_sense = {found.image_id for found in off_topic if found.kind in SHOWS_NOTHING}
     found = [
-        *_worst_each(_off_topic(dataset, looks)),
-        *_worst_each(_odd_masks(dataset, looks, fits, breaks)),
+        *off_topic,
+        *_worst_each(_odd_masks(dataset, looks, fits, breaks, empty_of_sense)),
         *_minorities(dataset),
         *_mask_files(dataset),
         *_along_rows(dataset, looks),
         *_neighbours(dataset, breaks),
         *_shifted(dataset),
-        *(
-            _finding(
-                dataset,
-                "duplicates-disagree",
-                WRONG,
-                one,
-                f"shows what {_name(dataset, other)} shows, labelled otherwise",
-            )
-            for pair in disagreeing
-            for one, other in (pair, pair[::-1])
-        ),
+        *_disagreeing(dataset, disagreeing, fits),
         *(
             _finding(
                 dataset, "not-audited", 0.0, number, f"has {int(sizes[number]):,} pixels, more than {TOO_LARGE_PX:,}"
@@ -174,11 +168,15 @@ def _off_topic(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
         ),
     }
     enough = least_decades(len(numbers))
-    blank_share = float((~shows & (table["blank"] >= 0.5)).mean())
+    blank_share = float((~shows).mean())
     for place, number in enumerate(numbers.tolist()):
         row = table.iloc[place]
-        if row["blank"] >= 0.5:
-            share = f"{row['blank']:.0%} of its pixels are black or white"
+        if not shows[place]:
+            share = (
+                f"{row['blank']:.0%} of its pixels are black or white"
+                if row["blank"] >= 0.5
+                else f"all but some single pixels have one grey level, {row['brightness']:.0f}"
+            )
             if row["contrast"] == 0 and foreground[place]:
                 reason = f"{share}, yet {foreground[place]:,} pixels are labelled"
                 yield _finding(dataset, "mask-on-blank", 1.0, number, reason)
@@ -209,32 +207,55 @@ def _off_topic(dataset: Dataset, looks: dict[int, _Look]) -> Iterator[Finding]:
 
 
 def _odd_masks(
-    dataset: Dataset, looks: dict[int, _Look], fits: dict[int, Agreement], breaks: dict[int, list[Breaks]]
+    dataset: Dataset,
+    looks: dict[int, _Look],
+    fits: dict[int, Agreement],
+    breaks: dict[int, list[Breaks]],
+    shows_nothing: Collection[str],
 ) -> Iterator[Finding]:
-    """Masks of a rare form, and masks that their image does not bear out; each is more suspicious for being both."""
+    """Masks of a rare form, and masks that their image does not bear out; each is more suspicious for being both.
+
+    Of images that `shows_nothing` names, only the form of the mask is told.
+    """
     masks = {number: found.mask for number, found in looks.items() if found.mask}
     if not masks:
         return
     numbers = np.array(list(masks))
     everything = np.ones(len(numbers), bool)
-    unknown = Agreement(np.nan, np.nan, np.nan, (0.0,) * len(TURNS))
-    gaps = np.array([fits.get(n, unknown).gap for n in masks])
-    likelier = np.array([fits.get(n, unknown).turned for n in masks])
     outlines = np.array([(looks[n].outline, *looks[n].turned) for n in masks])
-    # Either sees what the other does not: the inside of things, and where they end.
-    fit = np.nan_to_num(gaps, nan=float(np.nanmedian(gaps)) if np.isfinite(gaps).any() else 0.0)
+    belongs = np.array(
+        [(fits[n].belongs, *fits[n].turned) if n in fits else (np.nan,) * (1 + len(TURNS)) for n in masks]
+    )
+    judged = np.isfinite(belongs[:, 0])
+    # Of few images nothing is learnt, and steepness under the outline stands for log odds.
+    held = np.where(judged[:, None], belongs, np.nanmedian(belongs[:, 0])) if judged.any() else np.clip(outlines, -1, 1)
     torn = np.array([np.mean(breaks[n], axis=0) if n in breaks else np.zeros(1 + len(TURNS)) for n in masks])
-    doubt = decades(-fit - np.clip(outlines[:, 0], -1, 1) + TORN * torn[:, 0], everything, 0.5)
-    held = np.clip(outlines, -1, 1)
-    gains = LIKELIER * likelier + held[:, 1:] - held[:, :1]
-    gains += TORN * (torn[:, :1] - torn[:, 1:])
-    turned = np.stack([decades(gain, everything, 0.5) for gain in gains.T], axis=1)
+    fit = held - TORN * torn
+    gains = fit[:, 1:] - fit[:, :1]
+    shows = np.array([_name(dataset, number) not in shows_nothing for number in masks])
+    if judged.any():
+        # Log odds of a judge who may be wrong have no tail to go on: only how many masks fit worse is told.
+        doubt = _shared(-fit[:, 0], shows)
+        doubtful = shows & (doubt >= FIRST_MASK) & (fit[:, 0] < 0)
+        added = 1.0
+        # One mask as it is and turned is another matter: the ratio of its odds is what is asked, and however good the
+        # other masks are, no list is filled. What belongs no way is wrong in another way, and a judge who may be wrong
+        # is not believed where the image's slopes say the opposite.
+        better = (fit[:, 1:] > 0) & (outlines[:, 1:] > outlines[:, :1])
+        turned = np.where(better, gains / log(10), 0.0)
+        enough = least_decades(len(numbers))
+    else:
+        doubt = decades(-fit[:, 0], everything, 0.5)
+        doubtful = shows & (doubt >= least_decades(len(numbers)))
+        added = 0.0
+        turned = 1 + np.stack([decades(gain, everything, 0.5) for gain in gains.T], axis=1)
+        enough = FIRST_MASK + 1
     turned[:, 1:] -= 1  # run lengths are read along the wrong axis more often than masks are flipped
+    better_turned = shows[:, None] & (turned >= enough)
     straight = np.array([mask.straight for mask in masks.values()])
     forms = Counter(mask.form for mask in masks.values())
     sizes = np.array([mask.pixels for mask in masks.values()])
     same_form = {form: np.array([mask.form == form for mask in masks.values()]) for form in forms}
-    enough = least_decades(len(numbers))
     for place, (number, mask) in enumerate(masks.items()):
         # How well the image bears a mask out counts for it as against it; of a speck nothing can be said.
         speck = mask.form.startswith("speck")
@@ -261,20 +282,25 @@ def _odd_masks(
         if speck:
             continue
         best = int(turned[place].argmax())
-        if turned[place, best] >= FIRST_TURNED:
+        if better_turned[place, best]:
             reason = (
                 f"mask fits better {list(TURNS)[best]}: its outline lies on slopes {outlines[place, 0]:.2f} "
                 f"deviations above the mean as it is, {outlines[place, best + 1]:.2f} so"
             )
-            yield _finding(dataset, "mask-transposed", _severity(float(turned[place, best]) + 1), number, reason)
-        if doubt[place] >= enough:
-            reason = f"the mask's outline lies on slopes {outlines[place, 0]:.2f} deviations above the image's mean"
-            if np.isfinite(gaps[place]):
+            if judged[place]:
+                reason += f"; log odds that it belongs are {held[place, 0]:.1f} and {held[place, best + 1]:.1f}"
+            yield _finding(dataset, "mask-transposed", _severity(float(turned[place, best])), number, reason)
+        if doubtful[place]:
+            reason = (
+                f"the mask's outline lies on slopes {outlines[place, 0]:.2f} deviations above the image's mean, in "
+                f"half of the images more than {np.median(outlines[:, 0]):.2f}"
+            )
+            if judged[place]:
                 reason += (
-                    f", log odds of foreground inside less outside are {gaps[place]:.1f}; in half of the images "
-                    f"more than {np.median(outlines[:, 0]):.2f} and {np.nanmedian(gaps):.1f}"
+                    f"; log odds that it belongs to the image are {held[place, 0]:.1f}, in half of the images more "
+                    f"than {np.median(held[judged, 0]):.1f}; {fits[number].better:.0%} of other masks are likelier here"
                 )
-            yield _finding(dataset, "mask-disagrees", _severity(float(doubt[place])), number, reason)
+            yield _finding(dataset, "mask-disagrees", _severity(float(doubt[place]) + added), number, reason)
 
 
 def _minorities(dataset: Dataset) -> Iterator[Finding]:
@@ -380,6 +406,31 @@ def _neighbours(dataset: Dataset, breaks: dict[int, list[Breaks]]) -> Iterator[F
             yield _finding(dataset, "neighbours-disagree", _severity(far), number, reason)
 
 
+def _disagreeing(dataset: Dataset, pairs: Sequence[tuple[int, int]], fits: dict[int, Agreement]) -> Iterator[Finding]:
+    """Of each pair the image whose mask fits less, or stands later where nothing was learnt: without these images no
+    pair is left. Each is named once, beside the best of those it contradicts."""
+
+    def trust(number: int) -> tuple[float, int]:
+        return (fits[number].likelihood if number in fits else -np.inf, -number)
+
+    better_of: dict[int, list[int]] = {}
+    for pair in pairs:
+        worse, better = sorted(pair, key=trust)
+        better_of.setdefault(worse, []).append(better)
+    for worse, others in better_of.items():
+        better = max(others, key=trust)
+        name = _name(dataset, better)
+        more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+        why = (
+            f"whose mask is likelier (mean log likelihood {fits[better].likelihood:.2f}, here "
+            f"{fits[worse].likelihood:.2f})"
+            if worse in fits and better in fits
+            else "which stands before it"
+        )
+        reason = f"shows what {name}{more} shows, {why}, but is labelled otherwise"
+        yield replace(_finding(dataset, "duplicates-disagree", WRONG, worse, reason), other=name)
+
+
 def _shifted(dataset: Dataset) -> Iterator[Finding]:
     """Images whose polygons all lie beside what they label."""
     for number in dataset.labelled.tolist():
@@ -423,6 +474,13 @@ def decades(
     q50, q90, q95, q98 = np.percentile(known, [50, 90, 95, 98])
     decade = max(q95 - q50, (q98 - q90) / log10(5), least)
     return np.asarray(log10(2) + (values - q50) / decade)
+
+
+def _shared(values: Float[np.ndarray, " images"], among: Bool[np.ndarray, " images"]) -> Float[np.ndarray, " images"]:
+    """-log10 of the share of values `among` these that are at least as large."""
+    known = np.sort(values[among])
+    larger = len(known) - np.searchsorted(known, values, "left")
+    return np.asarray(-np.log10(np.maximum(larger, 1) / max(1, len(known))))
 
 
 def least_decades(count: int) -> float:

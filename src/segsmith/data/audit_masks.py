@@ -26,8 +26,9 @@ class MaskMeasures(NamedTuple):
     """Pixels of its smallest connected component."""
     form: str
     """'whole-image', 'full-columns', 'full-rows', 'rectangle', 'speck' or 'drawn'; of rectangles, columns and rows
-    with the number of sides that lie inside the image, such as 'rectangle with 4 free sides'; of specks whether they
-    lie 'at the border', where they may be a piece of something larger, or 'inside'."""
+    with the number of sides that lie inside the image, such as 'rectangle with 4 free sides' or 'full-columns with 2
+    free sides', and of columns and rows whether they touch no border; of specks whether they lie 'at the border', where
+    they may be a piece of something larger, or 'inside'."""
     straight: float
     """Share of the outline inside the image that runs along the pixel grid for an eighth of the image or more."""
 
@@ -56,17 +57,19 @@ def _form(mask: ClassMask, pixels: int) -> str:
         inside = top > 0 and left > 0 and bottom < height - 1 and right < width - 1
         return "speck inside" if inside else "speck at the border"
     if pixels == len(columns) * height:
-        return f"full-columns with {_changes(mask[0])} free sides"
+        return f"full-columns {_sides(mask[0])}"
     if pixels == len(rows) * width:
-        return f"full-rows with {_changes(mask[:, 0])} free sides"
+        return f"full-rows {_sides(mask[:, 0])}"
     if pixels == (bottom - top + 1) * (right - left + 1):
         free = int(top > 0) + int(left > 0) + int(bottom < height - 1) + int(right < width - 1)
         return f"rectangle with {free} free sides"
     return "drawn"
 
 
-def _changes(line: np.ndarray) -> int:
-    return int((line[1:] != line[:-1]).sum())
+def _sides(line: np.ndarray) -> str:
+    """What ends at the border was cut off by it; what touches neither ends within the image on both sides."""
+    free = int((line[1:] != line[:-1]).sum())
+    return f"with {free} free sides" + (" that touch no border" if not (line[0] or line[-1]) else "")
 
 
 def _straight_share(mask: ClassMask) -> float:

@@ -33,7 +33,10 @@ class Cleaning:
                 reasons[image.image_id] = self.exclude[image.image_id]
             elif opened and image.labelled and (raw / image.path).stat().st_size < self.smallest_file:
                 reasons[image.image_id] = f"file smaller than {self.smallest_file:,} bytes"
-        notes = [f"left out: {count:,} images ({reason})" for reason, count in Counter(reasons.values()).items()]
+        notes = [
+            f"left out: {count:,} {'image' if count == 1 else 'images'} ({reason})"
+            for reason, count in Counter(reasons.values()).items()
+        ]
         unknown = sorted(set(self.exclude) - {image.image_id for image in images})
         if unknown:
             more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
@@ -55,7 +58,7 @@ class Cleaned:
 
 def left_out(notes: Iterable[str]) -> dict[str, int]:
     """Reason -> number of images left out for it, from the notes of a dataset."""
-    matches = (re.fullmatch(r"left out: ([\d,]+) images \((.*)\)", note) for note in notes)
+    matches = (re.fullmatch(r"left out: ([\d,]+) images? \((.*)\)", note) for note in notes)
     return {found[2]: int(found[1].replace(",", "")) for found in matches if found}
 
 

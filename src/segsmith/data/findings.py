@@ -23,7 +23,10 @@ KINDS: dict[str, tuple[str, str]] = {
     "mask-transposed": ("have a mask that fits better transposed or flipped", "look at it; transpose it back"),
     "mask-disagrees": ("have a mask that the image does not bear out", "look at it; correct or leave out"),
     "neighbours-disagree": ("have a mask that breaks off where its neighbour goes on", "look at both; correct one"),
-    "duplicates-disagree": ("show the same as another image but are labelled otherwise", "keep one of them"),
+    "duplicates-disagree": (
+        "show the same as another image but are labelled otherwise",
+        "find out which is right; --exclude keeps the other, whose mask fits better",
+    ),
     "uniform": ("are nearly uniform (off-topic)", "leave them out"),
     "noise": ("are noise", "leave them out"),
     "tiny-file": ("hold far less detail than the others for their size (off-topic)", "look; leave them out"),
@@ -61,6 +64,8 @@ class Finding:
     """Row of the table of labels, 1 for its first, header included."""
     window: Window | None = None
     """Where to look; the whole image if None."""
+    other: str = ""
+    """Id of the image that this one contradicts, if it is another image that tells."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -120,7 +125,8 @@ def printed(findings: Sequence[Finding], lines: int = 10, named: int = 3) -> lis
         count = f"{len(images):,} image{'' if len(images) == 1 else 's'}"
         said.append(f"{kind}: {count} {matter}: {names}; {remedy}")
     if len(groups) > lines:
-        said.append(f"and {len(groups) - lines} more kinds of findings: see findings.csv")
+        more = len(groups) - lines
+        said.append(f"and {more} more {'kind' if more == 1 else 'kinds'} of findings: see findings.csv")
     return said
 
 
@@ -128,7 +134,7 @@ def to_csv(findings: Iterable[Finding]) -> str:
     """The findings as a table, in the order given."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["kind", "severity", "image_id", "path", "row", "reason", "remedy"])
+    writer.writerow(["kind", "severity", "image_id", "path", "row", "other", "reason", "remedy"])
     for found in findings:
         writer.writerow(
             [
@@ -137,6 +143,7 @@ def to_csv(findings: Iterable[Finding]) -> str:
                 found.image_id,
                 found.path,
                 found.row or "",
+                found.other,
                 found.reason,
                 found.remedy,
             ]

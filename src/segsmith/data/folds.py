@@ -27,15 +27,15 @@ def make_folds(dataset: Dataset, options: recipe.Folds, seed: int) -> Int[np.nda
     table = dataset.images.iloc[labelled]
     if not table["foreground"].any():
         raise DataError(f"all {len(labelled)} labelled images are empty: there is nothing to learn; check the labels")
+    images = "1 labelled image" if len(labelled) == 1 else f"{len(labelled)} labelled images"
     if len(labelled) < options.count:
         raise DataError(
-            f"{len(labelled)} labelled images cannot be split into {options.count} folds; "
-            "add images or set folds.count lower (at least 2)"
+            f"{images} cannot be split into {options.count} folds; add images or set folds.count lower (at least 2)"
         )
     groups = table["group"].to_numpy()
     if (apart := len(np.unique(groups))) < options.count:
         raise DataError(
-            f"{len(labelled)} labelled images in {apart} groups that must stay whole cannot be split into "
+            f"{images} in {apart} groups that must stay whole cannot be split into "
             f"{options.count} folds; add images, set folds.count lower (at least 2), or check the groups"
         )
     folds = np.full(len(dataset), -1, np.int8)

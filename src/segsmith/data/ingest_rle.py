@@ -73,7 +73,7 @@ def ingest(
         raise DataError(f"{raw}: no such folder")
     folders = {} if assume_hw else _image_folders(raw)
     csv_file, layout, passed_by = _find_labels(raw, labels, folders)
-    table = _read_table(csv_file, layout)
+    table = read_table(csv_file, layout)
     layout, names = _with_classes(csv_file, layout, table, classes)
     first_row: dict[str, int] = {}
     for row, image_id in enumerate(table["image"], start=2):
@@ -147,7 +147,7 @@ def _find_labels(
     passed_by = []
     if len(found) > 1:
         here = {name for images in folders.values() for path in images.values() for name in (path.name, path.stem)}
-        fitting = [(file, layout) for file, layout in found if here & set(_read_table(file, layout)["image"])]
+        fitting = [(file, layout) for file, layout in found if here & set(read_table(file, layout)["image"])]
         if len(fitting) == 1:
             passed_by = [
                 f"{file.name}: passed by, none of its images is here" for file, _ in found if file != fitting[0][0]
@@ -164,7 +164,7 @@ def _find_labels(
     raise DataError(f"{raw}: no CSV file with known columns\n{listed(seen)}\nknown columns: {KNOWN}")
 
 
-def _read_table(csv_file: Path, layout: Layout) -> pd.DataFrame:
+def read_table(csv_file: Path, layout: Layout) -> pd.DataFrame:
     """The rows as they stand, and columns `image` and `class` for what they say."""
     table = read_csv(csv_file, dtype=str, keep_default_na=False, skip_blank_lines=False)
     table = table.fillna("")  # a row cut short has no second field at all

@@ -406,14 +406,23 @@ def _read_objects(
     objects = [LabelledObject(scene, class_ids[name], row, NO_RUNS, shape) for scene, name, row, shape in hits]
     notes = [f"{counts['footprints']} footprints, {len(objects)} objects of scenes"]
     if empty:
-        notes.append(f"{len(empty)} vector files hold nothing: their scenes are labelled as empty")
-    for kind, text in (
-        ("repaired", "footprints crossed themselves and were repaired"),
-        ("skipped", "features are no polygon, or one without area, and were left out"),
-        ("outside", "footprints lie outside all scenes of their file and were left out"),
+        holds = "1 vector file holds" if len(empty) == 1 else f"{len(empty)} vector files hold"
+        notes.append(f"{holds} nothing: {'its scene is' if len(empty) == 1 else 'their scenes are'} labelled as empty")
+    for kind, one, many in (
+        ("repaired", "footprint crossed itself and was repaired", "footprints crossed themselves and were repaired"),
+        (
+            "skipped",
+            "feature is no polygon, or one without area, and was left out",
+            "features are no polygon, or one without area, and were left out",
+        ),
+        (
+            "outside",
+            "footprint lies outside all scenes of its file and was left out",
+            "footprints lie outside all scenes of their file and were left out",
+        ),
     ):
         if counts[kind]:
-            notes.append(f"{counts[kind]} {text}")
+            notes.append(f"{counts[kind]} {one if counts[kind] == 1 else many}")
     return objects, tuple(classes), notes
 
 

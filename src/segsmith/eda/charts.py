@@ -349,8 +349,13 @@ def heat_map(
     cell_w, cell_h = (right - left) / len(x_ticks), (bottom - top) / len(y_ticks)
     crisp: Style = {"shape-rendering": "crispEdges"}  # else the page shines through the seams between cells
     for (row, column), cell in np.ndenumerate(cells):
-        box: Style = {"x": left + column * cell_w, "y": top + row * cell_h, "width": cell_w, "height": cell_h}
-        drawing.shape("rect", {**box, "fill": _colour(cell, low, high), **crisp}, tip=tips[row, column])
+        # each reaches a little below the next ones: rounded to the pixels of a small screen, a gap would stay
+        reach: Style = {
+            "width": cell_w + 0.5 * (column + 1 < len(x_ticks)),
+            "height": cell_h + 0.5 * (row + 1 < len(y_ticks)),
+        }
+        place: Style = {"x": left + column * cell_w, "y": top + row * cell_h}
+        drawing.shape("rect", {**place, **reach, "fill": _colour(cell, low, high), **crisp}, tip=tips[row, column])
 
     widest = max(text_width(_text(cell, value_format)) for cell in cells.flat)
     if written and widest + 6 <= cell_w and cell_h >= TEXT_PX + 6:
@@ -367,7 +372,7 @@ def heat_map(
     steps = 50
     for step in range(steps):
         step_h = (bottom - top) / steps
-        box = {"x": right + 14, "y": bottom - (step + 1) * step_h, "width": 12, "height": step_h}
+        box: Style = {"x": right + 14, "y": bottom - (step + 1) * step_h, "width": 12, "height": step_h}
         drawing.shape("rect", {**box, "fill": _colour((step + 0.5) / steps, 0.0, 1.0), **crisp})
     drawing.text(width - MARGIN_PX, top - 8, value_label, anchor="end")
     for y, end in zip((bottom, top + 10), ends, strict=True):

@@ -15,6 +15,7 @@ Rgb = tuple[int, int, int]
 HIT: Rgb = (86, 180, 233)
 FALSE_ALARM: Rgb = (213, 94, 0)
 MISSED: Rgb = (240, 228, 66)
+RED: Rgb = (230, 0, 0)
 TRUTH: Rgb = MISSED  # what the truth alone holds is what the prediction missed
 CLASSES: tuple[Rgb, ...] = (
     TRUTH, HIT, FALSE_ALARM, (0, 158, 115), (204, 121, 167), (230, 159, 0), (0, 114, 178), (255, 255, 255),
@@ -76,16 +77,32 @@ def error_overlay(image: Picture, truth: ClassMask, prediction: ClassMask) -> Pi
     return painted
 
 
-def triptych(
+def red_overlay(image: Picture, mask: ClassMask) -> Picture:
+    """A copy of the RGB image with red laid over the mask; half of the image shines through."""
+    drawn = image.copy()
+    drawn[mask] = np.rint(0.5 * drawn[mask] + 0.5 * np.array(RED))
+    return drawn
+
+
+def panels(
     image: Picture, truth: ClassMask, prediction: ClassMask
 ) -> UInt8[np.ndarray, "panels_height panels_width 3"]:
-    """Image | truth outlined | prediction as `error_overlay`, with thin gaps; panels of a wide image are stacked."""
+    """Image | truth outlined, and below them prediction as `red_overlay` | `error_overlay`, with thin gaps; all four of
+    a wide image are stacked in that order."""
     height, width = truth.shape
-    stacked = width > 1.5 * height
     gap_px = max(2, max(height, width) // 64)
-    gap = np.full((gap_px, width, 3) if stacked else (height, gap_px, 3), 255, np.uint8)
-    panels = [image, gap, outlined(image, truth), gap, error_overlay(image, truth, prediction)]
-    return np.concatenate(panels, axis=0 if stacked else 1)
+    four = [image, outlined(image, truth), red_overlay(image, prediction), error_overlay(image, truth, prediction)]
+    if width > 1.5 * height:
+        return _joined(four, gap_px, axis=0)
+    return _joined([_joined(two, gap_px, axis=1) for two in (four[:2], four[2:])], gap_px, axis=0)
+
+
+def _joined(pictures: list[Picture], gap_px: int, axis: int) -> UInt8[np.ndarray, "joined_height joined_width 3"]:
+    """Pictures of one size along an axis, with white between them."""
+    shape = list(pictures[0].shape)
+    shape[axis] = gap_px
+    gap = np.full(shape, 255, np.uint8)
+    return np.concatenate([part for picture in pictures for part in (gap, picture)][1:], axis)
 
 
 def _data_uri(image: Picture, kind: str, parameters: list[int]) -> str:

@@ -49,6 +49,12 @@ def check_options(options: recipe.Network) -> None:
                 f"network.heads.{name}.kind=deep goes with {_either(LEVELLED)}, not {options.architecture}; "
                 "take kind=mask, or another architecture"
             )
+    channels = options.decoder_channels
+    if channels is not None and len(channels) != (blocks := depth(options)):
+        raise ModelError(
+            f"network.decoder_channels={json.dumps(channels)} is for {len(channels)} decoder blocks, but a network "
+            f"that halves {blocks} times has as many; give {blocks} numbers, or set network.encoder_depth"
+        )
     if options.attention == "scse" and (narrow := min(options.decoder_channels or (LEAST_SCSE_CHANNELS,))) < 16:
         raise ModelError(
             f"network.attention=scse needs {LEAST_SCSE_CHANNELS} channels or more in each decoder block, but "

@@ -1,4 +1,5 @@
-"""An encoder -> the same with residual blocks that are skipped, without its first max-pool, with another activation."""
+"""An encoder -> the same without what it never uses, with residual blocks that are skipped, without its first max-pool,
+with another activation."""
 
 import difflib
 from functools import partial
@@ -42,6 +43,29 @@ def check_encoder(name: str) -> None:
     near = [f"tu-{name}"] if f"tu-{name}" in of_timm else difflib.get_close_matches(name, likely, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "timm's models are named tu-NAME"
     raise ModelError(f"network.encoder: no encoder '{name}'; {hint}")
+
+
+@torch.enable_grad()
+def drop_unused(encoder: nn.Module, bands: int) -> None:
+    """Take away the modules whose weights none of the encoder's features depends on: stages beyond its depth, layers
+    that lead to a classifier. Its features stay the same, bit for bit.
+
+    An encoder that takes one size alone, which is not the blank image's, stays as it is.
+    """
+    learning = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    try:
+        features, tokens = _probed(encoder, bands)
+    except (RuntimeError, ValueError, AssertionError):
+        return
+    made = [feature.sum() for feature in (*features, *tokens) if feature.requires_grad]
+    gradients = torch.autograd.grad(made, learning, allow_unused=True)
+    unused = {parameter for parameter, gradient in zip(learning, gradients, strict=True) if gradient is None}
+    gone: list[str] = []
+    for path, module in list(encoder.named_modules()):
+        parameters = set(module.parameters())
+        if parameters and parameters <= unused and not path.startswith(tuple(f"{outer}." for outer in gone)):
+            encoder.set_submodule(path, _Unused())  # not removed: encoders count their blocks
+            gone.append(path)
 
 
 def set_drop_path(encoder: nn.Module, name: str, rate: float) -> None:
@@ -118,6 +142,13 @@ def check_no_relu(encoder: nn.Module, bands: int, name: str) -> None:
         )
 
 
+class _Unused(nn.Module):
+    """Stands where a module was whose output no feature depends on; some encoders compute it nevertheless."""
+
+    def forward(self, features: Tensor, *_: Any) -> Tensor:
+        return features
+
+
 class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes which operations are computed."""
 
@@ -130,16 +161,22 @@ class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
+@torch.no_grad()
 def _features(encoder: nn.Module, bands: int) -> list[Tensor]:
-    """What the encoder makes of a blank image; its mode and its statistics stay."""
+    """What the encoder makes of a blank image, at each size; its mode and its statistics stay."""
+    features, _ = _probed(encoder, bands)
+    return features
+
+
+def _probed(encoder: nn.Module, bands: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Features of a blank image, and the tokens that plain transformers make beside them."""
     training = encoder.training
     try:
-        with torch.no_grad():
-            made: Any = encoder.eval()(torch.zeros(1, bands, PROBE_PX, PROBE_PX))
+        made: Any = encoder.eval()(torch.zeros(1, bands, PROBE_PX, PROBE_PX))
     finally:
         encoder.train(training)
-    features: list[Tensor] = made[0] if isinstance(made, tuple) else made  # of plain transformers, tokens come second
-    return features
+    features, tokens = made if isinstance(made, tuple) else (made, [])
+    return features, [token for token in tokens if token is not None]
 
 
 def _slots(module: nn.Module) -> list[str]:

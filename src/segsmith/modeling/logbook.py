@@ -1,8 +1,9 @@
-"""Rows of epochs -> metrics.csv, and the same for TensorBoard."""
+"""Rows of epochs -> metrics.csv, losses of steps -> losses.csv, and the same for TensorBoard."""
 
 import csv
 import io
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
@@ -23,14 +24,21 @@ class Logbook:
         # TensorBoard reads on where it stopped, so its file grows; what older files say of the same epochs is hidden
         self.events = folder / "tensorboard" / f"events.out.tfevents.{time.time_ns()}"
 
-    def write(self, rows: list[Row], new: int) -> None:
-        """Write all rows so far, the last `new` of which have not been written. Raises WriteError."""
+    def write(self, rows: Sequence[Row], losses: Sequence[Sequence[float]], new: int) -> None:
+        """Write all epochs so far, the last `new` of which have not been written: their rows, and the losses of their
+        steps. Those of an epoch without a row wait for it. Raises WriteError."""
         if new:
+            steps: list[Row] = [
+                {"stage": row["stage"], "epoch": row["epoch"], "step": step, "loss": loss}
+                for row, of_epoch in zip(rows, losses, strict=False)
+                for step, loss in enumerate(of_epoch, start=1)
+            ]
             write_rows(self.folder / "metrics.csv", rows)
-            self._tell_tensorboard(1 + len(rows) - new, rows[-new:])
+            write_rows(self.folder / "losses.csv", steps)
+            self._tell_tensorboard(rows, losses, first=len(rows) - new)
 
-    def _tell_tensorboard(self, first: int, rows: list[Row]) -> None:
-        """Append the rows of epoch `first` and those after it.
+    def _tell_tensorboard(self, rows: Sequence[Row], losses: Sequence[Sequence[float]], first: int) -> None:
+        """Append the epochs from `first`, counted from 0: their rows by epoch, the losses by step, both from 1.
 
         Not by its own writer, which works in a thread and tells of a full disk by that thread's traceback.
         """
@@ -38,10 +46,13 @@ class Logbook:
         if not self.events.exists():
             events.append(Event(file_version="brain.Event:2"))
             events.append(Event(step=1, session_log=SessionLog(status=SessionLog.START)))
-        for epoch, row in enumerate(rows, start=first):
-            named = {name: float(value) for name, value in row.items() if name not in ("stage", "epoch")}
-            values = [Summary.Value(tag=name, simple_value=value) for name, value in named.items()]
-            events.append(Event(step=epoch, summary=Summary(value=values)))
+        step = 1 + sum(len(of_epoch) for of_epoch in losses[:first])
+        for number in range(first, len(rows)):
+            for loss in losses[number]:
+                events.append(_event(step, {"step_loss": loss}))
+                step += 1
+            row = rows[number].items()
+            events.append(_event(number + 1, {n: float(value) for n, value in row if n not in ("stage", "epoch")}))
         records = io.BytesIO()
         for event in events:
             event.wall_time = time.time()
@@ -54,7 +65,11 @@ class Logbook:
             raise write_error(error, self.events) from error
 
 
-def write_rows(path: Path, rows: list[Row]) -> None:
+def _event(step: int, values: Mapping[str, float]) -> Event:
+    return Event(step=step, summary=Summary(value=[Summary.Value(tag=n, simple_value=v) for n, v in values.items()]))
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write rows of the same columns as CSV, whole or not at all. Raises WriteError."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Num, UInt8
 
 from segsmith.recipe import Metric
 
@@ -30,8 +30,8 @@ FIGURES: tuple[Figure, ...] = (*METRICS, "global_precision", "global_recall")
 MEANS: tuple[Metric, ...] = ("mean_dice", "mean_iou", "mean_iou_map")
 LEVELS = 256
 
-Numbers = Int[np.ndarray, "..."] | np.integer[Any]
-"""Numpy makes a number of an array without axes."""
+Numbers = Num[np.ndarray, "..."] | np.number[Any]
+"""Whole, or weighted sums where images weigh differently. Numpy makes a number of an array without axes."""
 
 
 @dataclass(frozen=True)
@@ -129,17 +129,18 @@ class LevelScores:
             return np.asarray(self._sums[figure] / max(1, self._images.sum()))
         return image_scores(figure, Counts(*self._pixels))
 
-    def dice(self, *, foreground: bool, of_class: int | None = None) -> Float[np.ndarray, " 256"]:
-        """Mean Dice of the images with, or without, foreground of a class; over all classes for None. NaN when there
-        are none.
+    def dice(self, *, foreground: bool | None = None, of_class: int | None = None) -> Float[np.ndarray, " 256"]:
+        """Mean Dice of the images with, or without, foreground of a class; of all images, over all classes for None.
+        NaN when there are none.
 
         Without foreground (the steel contest's dice_neg) an image scores 1 where nothing is predicted and 0 where
         anything is; with it (dice_pos), 0 where nothing is predicted. Whether an image is empty is asked for each class
         by itself.
         """
-        chosen = slice(None) if of_class is None else slice(of_class, of_class + 1)
-        images = self._images[chosen, int(foreground)].sum()
-        return self._dice[chosen, int(foreground)].sum(0) / images if images else np.full(LEVELS, np.nan)
+        classes = slice(None) if of_class is None else slice(of_class, of_class + 1)
+        filled = slice(None) if foreground is None else slice(int(foreground), int(foreground) + 1)
+        images = self._images[classes, filled].sum()
+        return self._dice[classes, filled].sum((0, 1)) / images if images else np.full(LEVELS, np.nan)
 
 
 def _ratio(over: Numbers, under: Numbers) -> Float[np.ndarray, "..."]:

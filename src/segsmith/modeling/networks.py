@@ -21,6 +21,7 @@ from segsmith.modeling.encoders import (
     cannot_dilate,
     check_no_relu,
     check_strides,
+    drop_unused,
     remove_first_pool,
     set_drop_path,
     use_mish,
@@ -208,14 +209,15 @@ def _body(options: recipe.Network, bands: int, channels: int, *, weights: bool) 
     if options.architecture in ("FCNN", "FCNN2"):
         return FCNN(options.architecture, bands, channels)
     source = options.encoder_weights if weights else None
-    if source == "imagenet" and bands == 3:
-        return _downloaded(options, channels)
-    body = _built(options, bands, channels)
-    if source == "imagenet":
+    imagenet = source == "imagenet"
+    body = _downloaded(options, channels) if imagenet and bands == 3 else _built(options, bands, channels)
+    whole = body.encoder.state_dict().keys()
+    drop_unused(body.encoder, bands)
+    if imagenet and bands != 3:
         of_three = _downloaded(options, channels).encoder.state_dict()
-        load_encoder(body.encoder, of_three, f"ImageNet weights of {options.encoder}")
-    elif source is not None:
-        load_encoder(body.encoder, read_weights(Path(source)), source)
+        load_encoder(body.encoder, of_three, f"ImageNet weights of {options.encoder}", whole)
+    elif source is not None and not imagenet:
+        load_encoder(body.encoder, read_weights(Path(source)), source, whole)
     return body
 
 

@@ -4,7 +4,7 @@ recipe.yaml          as resolved; running it again gives the same weights
 run.json             dataset folder and fingerprint, hardware, versions
 folds.csv            fold and part of every chip: of whole images, or of windows of large ones
 chips.parquet        where each chip lies and what it holds, so that only training's beginning reads them all
-metrics.csv          one row per epoch;  tensorboard/  the same for TensorBoard
+metrics.csv          one row per epoch;  losses.csv  one per step;  tensorboard/  the same for TensorBoard
 averaged.csv         one row per mean of weights (swa), scored likewise
 checkpoints/         last.pt, to go on from; weights alone: best/, snapshots/, averaged/, and those kept for good
 failed-batch.json    images of the batch at which the loss exploded

@@ -42,7 +42,7 @@ from segsmith.modeling.encoders import check_encoder
 from segsmith.modeling.hardware import choose_hardware
 from segsmith.modeling.logbook import Logbook, Row, write_rows
 from segsmith.modeling.losses import check_losses, image_losses, pixel_weight
-from segsmith.modeling.metrics import LevelScores
+from segsmith.modeling.metrics import Figure, LevelScores
 from segsmith.modeling.networks import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -65,6 +65,15 @@ from segsmith.modeling.targets import Scalar
 from segsmith.modeling.trouble import LossHistory, memory_told
 from segsmith.modeling.weights import read_weights
 from segsmith.recipe import Recipe, Stage
+
+OVER_PIXELS: dict[str, Figure] = {
+    "accuracy": "global_accuracy",
+    "precision": "global_precision",
+    "recall": "global_recall",
+    "f1": "global_f1",
+    "iou": "global_iou",
+}
+"""Columns of metrics.csv that tell of an epoch at its threshold, whatever it is selected by."""
 
 
 class TrainingStopped(SegsmithError):  # noqa: N818 (it is no error)
@@ -94,9 +103,10 @@ class Position:
     stage: int = 0
     epoch: int = 0
     step: int = 0
-    loss_sum: float = 0.0
     seconds: float = 0.0
     rows: list[Row] = field(default_factory=list)
+    losses: list[list[float]] = field(default_factory=lambda: [[]])
+    """Of every step so far, epoch by epoch; the last are those of the present one."""
     averages: list[Row] = field(default_factory=list)
     """What the means of weights scored."""
 
@@ -178,13 +188,13 @@ class _Training:
         state = self._last_state()
         logbook = Logbook(self.run.folder)
         with _asked_to_stop() as asked:
-            logbook.write(self.at.rows, new=len(self.at.rows))
+            logbook.write(self.at.rows, self.at.losses, new=len(self.at.rows))
             while True:
                 self._enter_stage(state)
                 batches = TrainingBatches(self.chips, self.stage, self.plan, self.workers)
                 while not self._stage_is_over():
                     self._epoch(batches, asked)
-                    logbook.write(self.at.rows, new=1)
+                    logbook.write(self.at.rows, self.at.losses, new=1)
                 self._leave_stage(batches)
                 if self.at.stage + 1 == len(self.plans):
                     break
@@ -210,7 +220,7 @@ class _Training:
         harder = None if hard is None else hard_weights(self.losses[0].double().numpy(), hard)
         for batch in batches.epoch(at.epoch, at.step, harder):
             loss = self._step(batch)
-            at.loss_sum += loss
+            at.losses[-1].append(loss)
             at.step += 1
             self._after_step()
             now = time.monotonic()
@@ -227,7 +237,8 @@ class _Training:
         at.seconds += time.monotonic() - began
         row = self._end_of_epoch()
         at.rows.append(row)
-        at.epoch, at.step, at.loss_sum, at.seconds = at.epoch + 1, 0, 0.0, 0.0
+        at.losses.append([])
+        at.epoch, at.step, at.seconds = at.epoch + 1, 0, 0.0
         self._keep_weights()
         self._tell(float(row["loss"]), float(row["images_per_second"]), epoch_is_over=True)
 
@@ -313,7 +324,7 @@ class _Training:
             "epoch": at.epoch + 1,
             "images": plan.images,
             "lr": lr,
-            "loss": at.loss_sum / plan.batches,
+            "loss": sum(at.losses[-1]) / plan.batches,
             **scores,
             "seconds": at.seconds,
             "images_per_second": plan.images / at.seconds,
@@ -350,7 +361,18 @@ class _Training:
             "threshold": level / 255,
             "dice_foreground": float(scores.dice(foreground=True)[level]),
             "dice_empty": float(scores.dice(foreground=False)[level]),
+            **{name: float(scores.scores(figure)[level]) for name, figure in OVER_PIXELS.items()},
+            **(self._of_classes(scores, level) if len(self.dataset.classes) > 1 else {}),
             **{name: float(scores.scores(name)[1:].max()) for name in self.other_metrics},
+        }
+
+    def _of_classes(self, scores: LevelScores, level: int) -> Row:
+        """Mean Dice of each class at a level: over all images, over those with it, over those without."""
+        groups = {"dice": None, "dice_foreground": True, "dice_empty": False}
+        return {
+            f"{name}:{of_class}": float(scores.dice(foreground=foreground, of_class=number)[level])
+            for number, of_class in enumerate(self.dataset.classes)
+            for name, foreground in groups.items()
         }
 
     def _kept(self) -> nn.Module:
@@ -514,6 +536,11 @@ def check_recipe(recipe: Recipe) -> None:
     options, weights = recipe.network, recipe.network.encoder_weights
     check_encoder(options.encoder)
     if weights not in (None, "imagenet"):
+        if not Path(str(weights)).exists():
+            raise ModelError(
+                f"network.encoder_weights: {weights}: no such weights file; give a .safetensors or .pth file, imagenet "
+                "or null"
+            )
         read_weights(Path(str(weights)))
     classes = len(recipe.data.classes or ("object",))
     network = build_network(options, classes, IMAGENET_MEAN, IMAGENET_STD, weights=False)

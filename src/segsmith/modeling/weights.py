@@ -1,7 +1,7 @@
 """Files of weights -> tensors by name -> an encoder that has them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,12 +39,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
 
 
-def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+def load_encoder(
+    encoder: nn.Module, state: Mapping[str, Tensor], source: str | Path, whole: Collection[str] = ()
+) -> None:
     """Give the encoder the weights of `source`, which holds it alone, with its classifier, or in a whole network.
 
     Names are taken as segmentation_models.pytorch, torchvision and timm write them. Weights made for three bands are
-    inflated to those of the encoder. Raises ModelError for weights that are missing, of another shape or too many;
-    counters of batches may be missing.
+    inflated to those of the encoder. `whole` names what the encoder had before parts of it that it does not use were
+    taken away; a file may hold those or not. Raises ModelError for weights that are missing, of another shape or too
+    many; counters of batches may be missing.
     """
     given = _of_encoder(state)
     own = encoder.state_dict()
@@ -58,7 +61,7 @@ def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], source: str | 
     wrong += [f"{name}: missing" for name in own if name not in found and not name.endswith("num_batches_tracked")]
     surplus = given.keys() - set(found.values())
     if surplus:
-        expected = _with_classifier(encoder)
+        expected = _with_classifier(encoder) | {alias for name in whole for alias in _aliases(name)}
         wrong += [
             f"{name}: surplus" for name in sorted(surplus) if name not in expected and not name.startswith(CLASSIFIERS)
         ]

@@ -2,9 +2,9 @@
 
 The objects (connected pixels of at least a level) of all levels form a tree, the max-tree of Salembier, Oliveras and
 Garrido (1998): lower the level, and objects grow and merge. Built here from few parts, as Chiang, Lenz, Lu and Rote
-(2005) do for contour trees: every pixel climbs to a summit, and only the highest pass between two summits can
-merge their objects, taken from high to low (Kruskal's way: Najman, Cousty and Perret 2013). A plane has far fewer summits than
-pixels, and all that is done for each pixel is done on arrays.
+(2005) do for contour trees: every pixel climbs to a summit, and only the highest pass between two summits can merge
+their objects, taken from high to low (Kruskal's way: Najman, Cousty and Perret 2013). A plane has far fewer summits
+than pixels, and all that is done for each pixel is done on arrays.
 """
 
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ from segsmith.prediction.calibration import Calibration
 from segsmith.prediction.component_tree import filled
 from segsmith.prediction.gates import gate_values, gates_to_try
 from segsmith.prediction.masks import connected_objects, count_areas
-from segsmith.prediction.object_scores import Labels, f2_scores
+from segsmith.prediction.object_levels import Labels, f2_scores
 from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
 from segsmith.prediction.risk import MissRates, dial
 from segsmith.prediction.search import Place, Search, found_together

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
+from segsmith.data import rle
 from segsmith.data.chips import Chips
 from segsmith.errors import RunError
 from segsmith.files import write_text
@@ -16,8 +17,8 @@ from segsmith.modeling.bundle import Bundle, Decision
 from segsmith.modeling.metrics import FIGURES, Counts, Figure, image_scores, score
 from segsmith.modeling.run import Run
 from segsmith.prediction.decide import true_objects, validation_part
-from segsmith.prediction.masks import connected_objects, decided_by
-from segsmith.prediction.object_scores import f2_of_labels
+from segsmith.prediction.masks import decided_by, object_runs
+from segsmith.prediction.object_scores import f2_of_image
 from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
 
 RESAMPLES = 1000
@@ -83,7 +84,7 @@ def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
         predict_chips(Predictor(bundle), chips, indices, files, f"{part} images")
         cross_fitted = part == "validation" and len(bundle.decision.parts) > 1
         table = _score_images(chips, indices, files, bundle.decision, cross_fitted)
-        scores = _scores(table, bundle.classes, recipe.seed)
+        scores = scores_of(table, bundle.classes, recipe.seed)
         evaluation = Evaluation(part, cross_fitted, recipe.folds.by_heart, bundle.decision, scores, table)
         write_text(opened.folder / "scores.json", json.dumps(_plain(evaluation), indent=2))
         write_text(opened.folder / "images.csv", table.to_csv(index=False))
@@ -106,7 +107,8 @@ def _score_images(
             by_objects = {}
             if decision.metric == "f2_objects":
                 labels = true_objects(chips, index, class_id, true)
-                by_objects["f2_objects"] = f2_of_labels(connected_objects(of_class), labels)
+                true_runs = [rle.encode(labels == number) for number in np.unique(labels[true])]
+                by_objects["f2_objects"] = f2_of_image(object_runs(of_class), true_runs, true.shape)
             rows.append(
                 {
                     "image_id": image_id,
@@ -133,9 +135,13 @@ def _score_images(
     return table.iloc[order].reset_index(drop=True)
 
 
-def _scores(table: pd.DataFrame, classes: tuple[str, ...], seed: int) -> tuple[Score, ...]:
+def scores_of(table: pd.DataFrame, classes: tuple[str, ...], seed: int) -> tuple[Score, ...]:
     """Every figure, and Dice of what has foreground and what is empty, for each class as well where there are several;
-    the bootstrap is counted from the seed."""
+    the bootstrap, over images, is counted from the seed.
+
+    `table` has a row per image and class: `row` (shared by the rows of an image, each of which has as many), `class`,
+    and the counts `right_pixels`, `predicted_pixels`, `true_pixels`, `usable_pixels`.
+    """
     counts = table[["right_pixels", "predicted_pixels", "true_pixels", "usable_pixels"]].to_numpy(np.int64).T
     rows_of_image = list(table.groupby("row", sort=False).indices.values())  # resampled together
     # which rows of the table a score is made of, by its name

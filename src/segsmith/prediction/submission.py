@@ -28,6 +28,16 @@ class Key(NamedTuple):
     class_id: int = 0
 
 
+class Row(NamedTuple):
+    """Where a row stands in its file, 1 for the header, and its run lengths as text."""
+
+    row: int
+    text: str
+
+
+Rows = dict[Key, list[Row]]
+
+
 def mask_rows(mask: ClassMask, layout: Layout) -> list[str]:
     """The run-length texts of one class of an image, a row each: one per object or one in all; one empty text for an
     empty mask."""
@@ -58,7 +68,7 @@ def read_order(sample_submission: Path, layout: Layout) -> list[Key]:
                 if layout.one_row_per == "image" and key in first_row:
                     each = "one row per image and class" if layout.class_column else "one row per image"
                     raise DataError(
-                        f"{sample_submission}, row {row}: {_said(key, layout)} already stands in row "
+                        f"{sample_submission}, row {row}: {said(key, layout)} already stands in row "
                         f"{first_row[key]}; {each}"
                     )
                 first_row.setdefault(key, row)
@@ -67,6 +77,36 @@ def read_order(sample_submission: Path, layout: Layout) -> list[Key]:
     if not first_row:
         raise DataError(f"{sample_submission}: has no rows below its header")
     return list(first_row)
+
+
+def read_rows(path: Path, layout: Layout) -> tuple[Rows, list[str]]:
+    """The rows of a submission by what they are about, in its order; and those that are about nothing, or again about
+    what has its one row. Raises DataError for a file that does not read as CSV."""
+    rows: Rows = {}
+    problems: list[str] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            if header != layout.columns:
+                problems.append(f"columns {','.join(header) or 'none'}, not {','.join(layout.columns)}")
+            for number, fields in enumerate(reader, start=2):
+                if len(fields) != len(layout.columns):
+                    problems.append(f"row {number}: {len(fields)} fields, not {len(layout.columns)}")
+                    continue
+                try:
+                    key = _key(f"row {number}", fields, layout)
+                except DataError as error:
+                    problems.append(str(error))
+                    continue
+                of_key = rows.setdefault(key, [])
+                if of_key and layout.one_row_per == "image":
+                    problems.append(f"row {number}: {said(key, layout)} already stands in row {of_key[0].row}")
+                    continue
+                of_key.append(Row(number, fields[-1]))
+    except (UnicodeDecodeError, OSError, csv.Error) as error:
+        raise DataError(f"{path}: does not read as CSV ({error})") from None
+    return rows, problems
 
 
 def all_keys(image_ids: Iterable[str], layout: Layout) -> list[Key]:
@@ -91,34 +131,22 @@ def check_submission(
 
     Raises DataError naming the rows that are malformed, out of order, overlap, or decode to another mask.
     """
-    found: dict[Key, list[str]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        problems = [] if header == layout.columns else [f"columns {','.join(header)}"]
-        for row, fields in enumerate(reader, start=2):
-            if len(fields) != len(layout.columns):
-                problems.append(f"row {row}: {len(fields)} fields, not {len(layout.columns)}")
-                continue
-            try:
-                found.setdefault(_key(f"row {row}", fields, layout), []).append(fields[-1])
-            except DataError as error:
-                problems.append(str(error))
+    found, problems = read_rows(path, layout)
     if list(found) != list(order):
         problems.append("images are not those asked for, in their order")
     for key in order:
         joined = np.zeros(sizes[key.image_id], bool)
         try:
-            for text in found.get(key, []):
+            for _, text in found.get(key, []):
                 mask = rle.decode(rle.parse(text, sizes[key.image_id]), sizes[key.image_id])
                 if (joined & mask).any():
-                    problems.append(f"{_said(key, layout)}: objects overlap")
+                    problems.append(f"{said(key, layout)}: objects overlap")
                 joined |= mask
         except RunLengthError as error:
-            problems.append(f"{_said(key, layout)}: {error}")
+            problems.append(f"{said(key, layout)}: {error}")
             continue
         if not masks.same(key, joined):
-            problems.append(f"{_said(key, layout)}: decodes to another mask than was predicted")
+            problems.append(f"{said(key, layout)}: decodes to another mask than was predicted")
     if problems:
         raise DataError(f"{path}: does not read back as written:\n{listed(problems)}\nplease report this")
 
@@ -135,7 +163,8 @@ def _key(where: str, fields: Sequence[str], layout: Layout) -> Key:
     return Key(image_id, layout.class_keys.index(name))
 
 
-def _said(key: Key, layout: Layout) -> str:
+def said(key: Key, layout: Layout) -> str:
+    """As a message names it."""
     return f"{key.image_id} class {layout.class_keys[key.class_id]}" if layout.class_column else key.image_id
 
 
