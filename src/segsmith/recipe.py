@@ -464,7 +464,9 @@ class Train(Section):
 class Decide(Section):
     metric: DecideMetric = Field("mean_dice", description="What threshold, smallest area and gate are tuned for.")
     areas: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
-        None, min_length=1, description="Smallest object areas tried, pixels; null tries 48 from 0 to 5 % of the image."
+        None,
+        min_length=1,
+        description="Smallest object areas tried, pixels; null tries up to 48 from 0 to 5 % of the image.",
     )
     gate: Gate = Field(
         "top_k",

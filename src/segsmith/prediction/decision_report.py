@@ -59,7 +59,7 @@ def calibration_sections(file: Path, applied: float | None) -> list[Section]:
         lines,
         title="Reliability",
         x_label="probability",
-        y_label="share of these pixels that are foreground",
+        y_label="share of foreground",
     )
     text = (
         f"On the validation fold a probability is off by {calibration.error():.4f} on average (expected calibration "
