@@ -87,7 +87,8 @@ def test_every_metric_has_a_name_for_people():
 def test_sections_without_an_image_are_left_out(hostile, make_run):
     _, _, html = hostile
     assert Page(html).all("h2") == [
-        "Scores", "Learning", "Decision", "Worst images", "Typical images", "Best images", "What was trained on what",
+        "Scores", "Learning", "Decision", "Calibration", "Worst images", "Typical images", "Best images",
+        "What was trained on what",
     ]  # fmt: skip
     made = make_run(*scenes(12, (12, 14)), "folds.count=2", "decide.areas=[0]")
     decision = decide(made.folder)
