@@ -20,9 +20,10 @@ import pandas as pd
 from segsmith.data.chips import Chips, cut
 from segsmith.modeling.metrics import Counts, image_scores
 from segsmith.modeling.run import Run
-from segsmith.prediction.decide import Search, areas_to_try
+from segsmith.prediction.decide import areas_to_try
 from segsmith.prediction.masks import count_areas
 from segsmith.prediction.probabilities import ProbabilityFiles
+from segsmith.prediction.search import Search, found_together
 from segsmith.recipe import Metric
 
 RESAMPLES = 1000
@@ -47,7 +48,7 @@ def main() -> None:
     epochs = pd.read_csv(run.folder / "metrics.csv")
     seen, minutes = int(epochs["images"].sum()), epochs["seconds"].sum() / 60
     print(f"{len(ids)} held-out images; ours saw {seen:,} images in {minutes:.0f} minutes")
-    metric = recipe.decide.metric
+    metric = recipe.selected_by
     compared = {"segsmith": _scores(metric, chips, validation, ours)}
     if args.plain:
         found = np.load(args.plain)
@@ -68,27 +69,28 @@ def _scores(
     metric: Metric, chips: Chips, validation: list[int], maps: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The metric of each image (rows) and class at threshold 0.5, and with the cross-fitted decision."""
-    levels = np.unique(np.rint(np.linspace(1, 255, 64)).astype(np.int64))
     areas = np.array(areas_to_try(chips.hw(validation[0])))
-    search = Search(metric, levels, areas, parts=5)
     at_half, grids = [], []
+    searches = [Search(metric, areas, np.array([0]), parts=5) for _ in chips.dataset.classes]
     for place, chip in enumerate(validation):
         planes, truths = maps[chips.id(chip)], chips.truth(chip)
-        counted = [count_areas(plane, truth, levels, areas) for plane, truth in zip(planes, truths, strict=True)]
-        for (tp, predicted), truth in zip(counted, truths, strict=True):
-            search.add(place, tp, predicted, int(truth.sum()))
-        grids.append(
-            [
-                image_scores(metric, Counts(tp, predicted, np.array(truth.sum()), np.array(truth.size)))
-                for (tp, predicted), truth in zip(counted, truths, strict=True)
-            ]
-        )
+        of_image = []
+        for search, plane, truth in zip(searches, planes, truths, strict=True):
+            tp, predicted = count_areas(plane, truth, areas)
+            search.add(place, 0, tp, predicted, int(truth.sum()), truth.size)
+            of_image.append(image_scores(metric, Counts(tp, predicted, np.array(truth.sum()), np.array(truth.size))))
+        grids.append(of_image)
         half = planes >= 128
         counts = Counts(*(mask.sum((1, 2)) for mask in (half & truths, half, truths)), np.array(truths[0].size))
         at_half.append(image_scores(metric, counts))
-    parts = search.decision().parts
-    cells = [(int(np.searchsorted(levels, level)), int(np.searchsorted(areas, area))) for level, area in parts]
-    tuned = [[grid[cells[place % len(cells)]] for grid in of_image] for place, of_image in enumerate(grids)]
+    parts = found_together(searches).parts
+    tuned = [
+        [
+            grid[cell.level, np.searchsorted(areas, cell.smallest_area)]
+            for grid, cell in zip(of_image, parts[place % len(parts)], strict=True)
+        ]
+        for place, of_image in enumerate(grids)
+    ]
     return np.array(at_half), np.array(tuned)
 
 

@@ -64,7 +64,7 @@ train:
       optimizer: {name: adamw, lr: 5e-4}
       schedule: {name: cosine, warmup: 0.05, final: 0.01}
       augment: {hflip: 0.5, affine: 0.5, shift: 0.06, scale: 0.1, rotate: 8, colour: 0.5}
-decide: {metric: mean_iou_map, thresholds: 32}
+decide: {metric: mean_iou_map}
 """
 T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 """Student's t for a 95 % interval of the mean of so many seeds."""

@@ -241,8 +241,12 @@ def train(
 def decide(
     run: RunFolder,
     metric: Annotated[str | None, typer.Option(help=METRIC_HELP)] = None,
+    miss_rate: Annotated[
+        float | None,
+        typer.Option(help="Largest share of the foreground that may be missed, such as 0.05; sets the threshold."),
+    ] = None,
 ) -> None:
-    """Tune threshold and smallest object on the validation fold."""
+    """Tune threshold, smallest object and empty gate of each class on the validation fold."""
     from segsmith.modeling.run import Run
     from segsmith.recipe_files import override
 
@@ -250,9 +254,18 @@ def decide(
     tuned_for = override(recipe, [f"decide.metric={metric}"] if metric else []).decide.metric
     from segsmith.prediction.decide import decide as run_decide
 
-    decision = run_decide(run, metric=tuned_for)
+    decision = run_decide(run, metric=tuned_for, miss_rate=miss_rate)
+    names = Run(run).dataset().classes
     cross = f", {decision.cross_fitted_score:.4f} when cross-fitted" if decision.cross_fitted_score is not None else ""
-    out.print(f"threshold {decision.threshold:.3f}, smallest object {decision.smallest_area} pixels")
+    for name, cell in zip(names, decision.cells, strict=True):
+        gate = f", empty below a gate of {cell.gate / 255:.3f} ({decision.gate_by})" if cell.gate else ""
+        out.print(f"{name}: threshold {cell.threshold:.3f}, smallest object {cell.smallest_area} pixels{gate}")
+    for name, found in zip(names, decision.dials, strict=bool(decision.dials)):
+        out.print(
+            f"{name}: of new images with foreground at most {found.miss_rate:.1%} of it is missed on average, "
+            f"judging by {found.images:,} of them; something is marked in {_share(found.false_alarms)} of the empty "
+            f"images, and {_share(found.wrong_pixels)} of what is marked is background"
+        )
     out.print(f"{decision.metric} {decision.score:.4f} on the validation fold{cross}")
     out.print(f"stored in the bundle; next: segsmith evaluate {run}")
 
@@ -285,10 +298,13 @@ def compare(
     """Compare runs scored on the same images: which is better, and how sure."""
     from rich.table import Table
 
+    from segsmith.errors import RunError
     from segsmith.modeling.run import Run
     from segsmith.recipe_files import override
 
-    by = override(Run(runs[0]).recipe(), [f"decide.metric={metric}"] if metric else []).decide.metric
+    if metric == "f2_objects":
+        raise RunError("compare counts pixels, and f2_objects is of objects; choose another --metric")
+    by = override(Run(runs[0]).recipe(), [f"decide.metric={metric}"] if metric else []).metric_of_pixels
     from segsmith.prediction.compare import compare as run_comparison
 
     found = run_comparison(runs, metric=by, unseen=unseen, public=public)
@@ -472,6 +488,10 @@ class TrainingLine:
 def _columns() -> int:
     """Characters a line of the terminal takes without wrapping; some terminals say they have none at all."""
     return shutil.get_terminal_size().columns - 1
+
+
+def _share(share: float | None) -> str:
+    return "none" if share is None else f"{share:.1%}"
 
 
 def _bar(share: float, cells: int) -> str:

@@ -11,6 +11,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 Metric = Literal["mean_dice", "mean_iou", "mean_iou_map", "global_dice", "global_f1", "global_iou", "global_accuracy"]
 
+DecideMetric = Metric | Literal["f2_objects"]
+"""What a decision can be tuned for; objects are too slow to count after every epoch."""
+
+Gate = Literal["none", "top_k"]
+
 Stratum = Literal["classes", "objects", "coverage"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -431,7 +436,8 @@ class Train(Section):
         description="Decay per step of averaged weights, which are then validated and bundled; null for none.",
     )
     select_by: Metric | None = Field(
-        None, description="Validation score that marks the best epoch; null takes decide.metric."
+        None,
+        description="Validation score that marks the best epoch; null takes decide.metric, mean_iou for f2_objects.",
     )
     keep: Literal["best", "last", "averaged", "snapshots"] = Field(
         "best", description="Weights that go into the bundle: best epoch, last, mean of swa, or all snapshots."
@@ -456,11 +462,19 @@ class Train(Section):
 
 
 class Decide(Section):
-    metric: Metric = Field("mean_dice", description="What threshold and smallest area are tuned for.")
-    thresholds: int = Field(64, ge=1, le=255, description="Levels of probability tried, evenly over 1 to 255 of 255.")
+    metric: DecideMetric = Field("mean_dice", description="What threshold, smallest area and gate are tuned for.")
     areas: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
-        None, description="Smallest object areas tried, pixels; null tries twenty from 0 to 5 % of the image."
+        None,
+        min_length=1,
+        description="Smallest object areas tried, pixels; null tries up to 48 from 0 to 5 % of the image.",
     )
+    gate: Gate = Field(
+        "top_k",
+        description="What whole images are taken to be empty by: the mean of the top_k most probable pixels, or none.",
+    )
+    top_k: Count = Field(100, description="Pixels, the most probable of an image and class, whose mean is its gate.")
+    fill_holes: bool = Field(False, description="Fill holes in objects, before their area is asked for.")
+    calibrate: bool = Field(False, description="Store the fitted temperature, so that written probabilities hold.")
     parts: int = Field(5, ge=2, description="Parts of the cross-fit that keeps the reported score honest.")
 
 
@@ -491,6 +505,21 @@ class Recipe(Section):
     decide: Decide = Field(Decide(), description="How probabilities become masks.")
     predict: Predict = Field(Predict(), description="How probabilities are made.")
 
+    @property
+    def gate(self) -> Gate:
+        """What images are taken to be empty by; nothing for chips, since what is predicted is the image around them."""
+        return "none" if self.data.fit == "chip" else self.decide.gate
+
+    @property
+    def metric_of_pixels(self) -> Metric:
+        """What is decided by; for objects, which are not counted everywhere, the nearest that is made of pixels."""
+        return "mean_iou" if self.decide.metric == "f2_objects" else self.decide.metric
+
+    @property
+    def selected_by(self) -> Metric:
+        """The validation score that marks the best epoch."""
+        return self.train.select_by or self.metric_of_pixels
+
     @model_validator(mode="after")
     def _square_for_transposes(self) -> "Recipe":
         for number, stage in enumerate(self.train.stages):
@@ -503,6 +532,14 @@ class Recipe(Section):
         height, width = self.data.input_hw
         if height != width and self.predict.flips == "all":
             raise ValueError(f"predict.flips=all transposes images, but data.input_hw is {height} x {width}")
+        return self
+
+    @model_validator(mode="after")
+    def _holes_are_of_one_class(self) -> "Recipe":
+        if self.decide.fill_holes and self.data.exclusive:
+            raise ValueError(
+                "decide.fill_holes may give a pixel to two classes, but data.exclusive=true; set one to false"
+            )
         return self
 
     @model_validator(mode="after")

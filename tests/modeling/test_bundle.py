@@ -14,22 +14,26 @@ from segsmith.data.dataset import Layout
 from segsmith.data.rasters import Levels
 from segsmith.data.sight import Sight
 from segsmith.errors import ModelError
-from segsmith.modeling.bundle import Bundle, Decision
+from segsmith.modeling.bundle import Bundle, Cell, Decision, Dial
 from segsmith.modeling.networks import build_network
 from segsmith.recipe import Recipe
 from segsmith.recipe_files import override
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
 DECISION = Decision(
-    level=97,
-    smallest_area=12,
+    cells=(Cell(97, 12), Cell(1, 0, gate=30)),
+    gate_by="top_k",
+    gate_pixels=7,
+    fill_holes=True,
     metric="mean_iou_map",
     score=0.75,
     cross_fitted_score=0.74,
-    levels=(1, 97, 255),
     areas=(0, 12),
-    surface=((0.1, 0.2), (0.7, 0.75), (0.3, 0.3)),
-    parts=((97, 12), (1, 0)),
+    surfaces=(((0.1, 0.2), (0.7, 0.75)), ((0.3, 0.3), (0.3, 0.4))),
+    gates=(((0, 0.75),), ((0, 0.3), (30, 0.4))),
+    parts=((Cell(97, 12), Cell(1)), (Cell(1, 0), Cell(2))),
+    dials=(Dial(0.05, 40, 0.02, 0.5, None),),
+    temperature=1.5,
 )
 
 
@@ -119,8 +123,8 @@ def test_a_decision_can_be_stored_in_the_file_it_was_read_from(file):
 
 
 def test_the_threshold_is_the_level_as_a_probability():
-    assert Decision().threshold == pytest.approx(0.502, abs=1e-3)
-    assert Decision(level=51).threshold == 0.2
+    assert Cell().threshold == pytest.approx(0.502, abs=1e-3)
+    assert Cell(level=51).threshold == 0.2
 
 
 def test_no_file(tmp_path):
@@ -150,7 +154,7 @@ def test_other_safetensors(tmp_path, metadata):
 def test_a_bundle_of_an_older_format_says_so(file):
     rewritten(file, segsmith="2")
     with pytest.raises(
-        ModelError, match=r"a bundle of format 2, and this version of segsmith reads format 3; train again"
+        ModelError, match=r"a bundle of format 2, and this version of segsmith reads format 4; train again"
     ):
         Bundle.read(file)
 

@@ -28,7 +28,7 @@ from segsmith.cli import main
 from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
 from segsmith.errors import DataError, ModelError, RecipeError, RunError
-from segsmith.modeling.bundle import Bundle, Decision
+from segsmith.modeling.bundle import Bundle, Cell, Decision
 from segsmith.modeling.networks import IMAGENET_MEAN
 from segsmith.modeling.normalisation import normalisation
 from segsmith.modeling.objective import objective, quantised
@@ -113,7 +113,7 @@ def test_a_finished_run_is_returned_as_it_is(squares, tiny, undisturbed, tmp_pat
     """With the decision that was stored in its bundle since."""
     small = override(tiny, ONE_EPOCH)
     run = train(squares, small, tmp_path / "run")
-    replace(Bundle.read(run.bundle), decision=Decision(level=77)).write(run.bundle)
+    replace(Bundle.read(run.bundle), decision=Decision((Cell(77),))).write(run.bundle)
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     train(squares, small, run.folder, watch=lambda step: pytest.fail("it was trained again"))
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before

@@ -14,7 +14,7 @@ import torch
 from segsmith.data.chips import cut
 from segsmith.data.ingest_rle import LAYOUTS, ingest
 from segsmith.data.split import split
-from segsmith.modeling.bundle import Bundle, Decision
+from segsmith.modeling.bundle import Bundle, Cell, Decision
 from segsmith.modeling.networks import build_network
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import ProbabilityFiles
@@ -80,7 +80,7 @@ def make_bundle() -> MakeBundle:
             classes=recipe.data.classes or ("object",),
             layout=next(known for known in LAYOUTS if known.name == layout),
             fingerprint="0123456789abcdef",
-            decision=Decision(level=level, smallest_area=smallest_area),
+            decision=Decision((Cell(level, smallest_area),)),
         )
 
     return make

@@ -10,14 +10,14 @@ import pytest
 from by_hand import decided, scenes, score
 
 from segsmith.errors import RunError
-from segsmith.modeling.bundle import Bundle, Decision
+from segsmith.modeling.bundle import Bundle, Cell, Decision
 from segsmith.prediction.decide import decide
 from segsmith.prediction.evaluate import evaluate
 from segsmith.recipe import Metric
 
 METRICS = get_args(Metric)
 HW = (12, 14)
-SEARCH = ("decide.thresholds=12", "decide.areas=[0,2,5,9]", "decide.parts=3")
+SEARCH = ("decide.gate=none", "decide.areas=[0,2,5,9]", "decide.parts=3")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def scores_by_hand(predicted: list[np.ndarray], truths: list[np.ndarray]) -> dic
 def test_every_number_and_what_all_empty_scores(made, held_out):
     decision, evaluation = held_out
     truths = [made.truths[image_id] for image_id in made.fold(1)]
-    cell = (decision.level, decision.smallest_area)
+    cell = decision.cells[0][:2]
     expected = scores_by_hand([decided(made.probabilities[image_id], *cell) for image_id in made.fold(1)], truths)
     all_empty = scores_by_hand([np.zeros(HW, bool)] * len(truths), truths)
     assert {found.name: found.value for found in evaluation.scores} == pytest.approx(expected)
@@ -73,8 +73,8 @@ def test_images_are_of_the_held_out_fold_with_one_decision(made, held_out):
     assert evaluation.part == "held_out"
     assert not evaluation.cross_fitted
     assert sorted(evaluation.images["image_id"]) == sorted(made.fold(1))
-    assert set(evaluation.images["level"]) == {decision.level}
-    assert set(evaluation.images["smallest_area"]) == {decision.smallest_area}
+    assert set(evaluation.images["level"]) == {decision.cells[0].level}
+    assert set(evaluation.images["smallest_area"]) == {decision.cells[0].smallest_area}
 
 
 def test_images_of_the_validation_fold_are_scored_with_decisions_tuned_on_others(made, validation):
@@ -83,7 +83,7 @@ def test_images_of_the_validation_fold_are_scored_with_decisions_tuned_on_others
     assert evaluation.cross_fitted
     assert len(set(decision.parts)) > 1, "or the test would be too easy"
     used = {row.image_id: (row.level, row.smallest_area) for row in evaluation.images.itertuples()}
-    assert used == {image_id: decision.parts[place % 3] for place, image_id in enumerate(made.fold(0))}
+    assert used == {image_id: decision.parts[place % 3][0][:2] for place, image_id in enumerate(made.fold(0))}
     truths = [made.truths[image_id] for image_id in made.fold(0)]
     expected = scores_by_hand([decided(made.probabilities[i], *used[i]) for i in made.fold(0)], truths)
     assert {found.name: found.value for found in evaluation.scores} == pytest.approx(expected)
@@ -157,7 +157,7 @@ def test_another_seed_draws_another_bootstrap(make_run):
     lows = []  # of the global IoU with the same images, decision and fold
     for seed in (0, 1):
         made = make_run(*scenes(24, HW), "folds.count=2", f"seed={seed}", *SEARCH)
-        set_decision(made, Decision(level=128, metric="mean_dice"))
+        set_decision(made, Decision((Cell(128),), metric="mean_dice"))
         (made.folder / "folds.csv").write_text(
             "chip,fold,part\n"
             + "".join(f"{i},{n % 2},{('validation', 'training')[n % 2]}\n" for n, i in enumerate(made.truths))
@@ -174,7 +174,7 @@ def test_only_empty_and_no_empty_images(make_run, truth, absent, precision, reca
     """The validation fold holds images of one kind, and the decision marks nothing."""
     truths, probabilities = scenes(12, HW)
     made = make_run(truths, probabilities, "folds.count=2", *SEARCH)
-    set_decision(made, Decision(level=255, smallest_area=10_000, metric="mean_dice"))
+    set_decision(made, Decision((Cell(255, 10_000),), metric="mean_dice"))
     (made.folder / "folds.csv").write_text(
         "chip,fold,part\n"
         + "".join(f"{i},0,{'validation' if made.truths[i].any() == truth else 'training'}\n" for i in made.truths)

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -16,39 +16,82 @@ from segsmith.data.sight import UNTOLD, Sight
 from segsmith.errors import ModelError
 from segsmith.files import write_bytes
 from segsmith.modeling.networks import Network, build_network
-from segsmith.recipe import Metric, Recipe
+from segsmith.recipe import DecideMetric, Gate, Recipe
 
-FORMAT = "3"
-"""Since 3 a bundle holds the weights of each of its networks under 'NUMBER.'; before, those of one without a prefix."""
+FORMAT = "4"
+"""Since 4 a decision has a cell for each class; since 3 a bundle holds the weights of each of its networks under
+'NUMBER.'; before, those of one without a prefix."""
 
 Weights = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Decision:
-    """How probabilities become a mask: `level` and above of 0..255 is foreground, then objects under `smallest_area`
-    go."""
+class Cell(NamedTuple):
+    """How the probabilities of a class become its mask: an image whose gate value is below `gate` is empty; else
+    `level` and above of 0..255 is foreground, and objects under `smallest_area` go."""
 
     level: int = 128
     smallest_area: int = 0
     """Pixels of the image at its own size; 0 keeps every object."""
-    metric: Metric | None = None
-    """What it was tuned for; None for the untuned default."""
-    score: float | None = None
-    """The metric on the images it was tuned on."""
-    cross_fitted_score: float | None = None
-    """The metric when every image is scored with a decision tuned on other images."""
-    levels: tuple[int, ...] = ()
-    areas: tuple[int, ...] = ()
-    surface: tuple[tuple[float, ...], ...] = ()
-    """The metric at each of `levels` (rows) and `areas` (columns)."""
-    parts: tuple[tuple[int, int], ...] = ()
-    """Level and smallest area for the images of each part of the cross-fit, tuned on the other parts."""
+    gate: int = 0
+    """Of 0..255; 0 empties no image."""
 
     @property
     def threshold(self) -> float:
         """The level as a probability, 0..1."""
         return self.level / 255
+
+
+@dataclass(frozen=True)
+class Dial:
+    """What a level is sure not to miss of a class, and what that costs on the images it was found on. Shares are None
+    where they are of nothing."""
+
+    miss_rate: float
+    """The mean share of an image's foreground that may be missed, of images with foreground."""
+    images: int
+    """Images with foreground that the promise rests on."""
+    missed: float | None
+    """The mean share that is missed there."""
+    false_alarms: float | None
+    """The share of empty images in which anything is predicted."""
+    wrong_pixels: float | None
+    """The share of predicted pixels that are background."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The cell of each class, and what they were chosen from."""
+
+    cells: tuple[Cell, ...] = (Cell(),)
+    """One for each class, or one for all."""
+    gate_by: Gate = "none"
+    """What gate values are: the mean of the highest levels, if anything."""
+    gate_pixels: int = 100
+    """How many levels that is the mean of."""
+    fill_holes: bool = False
+    """Whether holes in objects are filled, before their area is asked for."""
+    metric: DecideMetric | None = None
+    """What it was tuned for; None for the untuned default."""
+    score: float | None = None
+    """The metric on the images it was tuned on."""
+    cross_fitted_score: float | None = None
+    """The metric when every image is scored with a decision tuned on other images."""
+    areas: tuple[int, ...] = ()
+    surfaces: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    """Of each class, the metric at the levels 0..255 (rows) and `areas` (columns), at the gate of its cell."""
+    gates: tuple[tuple[tuple[int, float], ...], ...] = ()
+    """Of each class, the gates tried and the metric at each, at the level and area of its cell."""
+    parts: tuple[tuple[Cell, ...], ...] = ()
+    """The cells for the images of each part of the cross-fit, tuned on the other parts."""
+    dials: tuple[Dial, ...] = ()
+    """Of each class, where its level was taken for a miss rate; none where it was tuned for the metric."""
+    temperature: float | None = None
+    """What logits are divided by to make probabilities calibrated; None leaves them as they are."""
+
+    def cells_of(self, classes: int, part: int | None = None) -> tuple[Cell, ...]:
+        """The cell of each class; those decided for one part of the cross-fit, if that is named."""
+        cells = self.cells if part is None else self.parts[part]
+        return cells * classes if len(cells) == 1 else cells
 
 
 @dataclass(frozen=True)
@@ -145,9 +188,10 @@ def _members(tensors: Weights) -> tuple[Weights, ...]:
 
 
 def _from_facts(facts: dict[str, Any], members: tuple[Weights, ...]) -> Bundle:
-    decision = facts["decision"]
-    decision |= {name: tuple(decision[name]) for name in ("levels", "areas")}
-    decision |= {name: tuple(map(tuple, decision[name])) for name in ("surface", "parts")}
+    decision = {name: _tuples(value) for name, value in facts["decision"].items()}
+    decision["cells"] = tuple(Cell(*cell) for cell in decision["cells"])
+    decision["parts"] = tuple(tuple(Cell(*cell) for cell in part) for part in decision["parts"])
+    decision["dials"] = tuple(Dial(**dial) for dial in decision["dials"])
     return Bundle(
         members=members,
         recipe=Recipe.model_validate(facts["recipe"]),
@@ -169,3 +213,8 @@ def _sight(facts: dict[str, Any]) -> Sight:
         gsd_m=None if gsd_m is None else (float(gsd_m[0]), float(gsd_m[1])),
         levels=tuple(Levels(tuple(low), tuple(high)) for low, high in levels),
     )
+
+
+def _tuples(value: Any) -> Any:
+    """A value as JSON gives it, its lists as tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -163,7 +163,7 @@ class _Training:
         )
         self.learning = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.mean, self.std = mean, std
-        self.metric = recipe.train.select_by or recipe.decide.metric
+        self.metric = recipe.selected_by
         self.other_metrics = [metric for metric in dict.fromkeys(recipe.train.keep_best_by) if metric != self.metric]
         workers = recipe.train.workers
         self.workers = default_workers(self.hardware.device.type == "cpu") if workers is None else workers

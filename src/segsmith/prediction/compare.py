@@ -70,13 +70,14 @@ def compare(
 ) -> Comparison:
     """Compare runs that `evaluate` scored on the same images.
 
-    `metric` is by default the first run's decide.metric. `unseen` is how many images a leaderboard would hold, as many
-    as were scored by default, of which the share `public` is shown. Every number is a function of `seed`. Raises
-    RunError for fewer than two runs, one that is not evaluated, or runs scored on other images or other truths.
+    `metric` is by default the first run's decide.metric; mean_iou where that is f2_objects. `unseen` is how many images
+    a leaderboard would hold, as many as were scored by default, of which the share `public` is shown. Every number is a
+    function of `seed`. Raises RunError for fewer than two runs, one that is not evaluated, or runs scored on other
+    images or other truths.
     """
     if len(runs) < 2 or len({run.resolve() for run in runs}) < len(runs):
         raise RunError(f"two different runs or more can be compared. Received: {', '.join(map(str, runs)) or 'none'}")
-    metric = metric or Run(runs[0]).recipe().decide.metric
+    metric = metric or Run(runs[0]).recipe().metric_of_pixels
     tables = [_images(run) for run in runs]
     for run, table in zip(runs[1:], tables[1:], strict=True):
         _must_be_same(runs[0], tables[0], run, table)

@@ -1,39 +1,57 @@
-"""Probabilities of the validation fold -> threshold and smallest area, tuned together for the metric the recipe
-names."""
+"""Probabilities of the validation fold -> for each class threshold, smallest area and empty gate, tuned together for
+the metric the recipe names."""
 
 import json
-from dataclasses import asdict, replace
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
+from segsmith.data import rle
+from segsmith.data.chips import Chips
 from segsmith.errors import RunError
 from segsmith.files import write_text
-from segsmith.modeling.bundle import Bundle, Decision
-from segsmith.modeling.metrics import Counts, image_scores
+from segsmith.modeling.bundle import Bundle, Decision, Dial
 from segsmith.modeling.objective import most_probable
 from segsmith.modeling.run import Run
-from segsmith.prediction.masks import count_areas
+from segsmith.prediction.calibration import Calibration
+from segsmith.prediction.component_tree import filled
+from segsmith.prediction.gates import gate_values, gates_to_try
+from segsmith.prediction.masks import connected_objects, count_areas
+from segsmith.prediction.object_levels import Labels, f2_scores
 from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
-from segsmith.recipe import Metric
-from segsmith.types import HW
+from segsmith.prediction.risk import MissRates, dial
+from segsmith.prediction.search import Place, Search, found_together
+from segsmith.recipe import DecideMetric, Recipe
+from segsmith.types import HW, ClassMask, Mask, Probabilities
 
-Grid = Float[np.ndarray, "levels areas"]
-
-AREAS_TRIED = 20
+AREAS_TRIED = 48
 LARGEST_AREA_TRIED = 0.05
 """As a share of the image."""
+GATES_TRIED = 16
+"""At most, for each class."""
 
 
-def decide(run: Path, *, metric: Metric | None = None) -> Decision:
+def decide(run: Path, *, metric: DecideMetric | None = None, miss_rate: float | None = None) -> Decision:
     """Tune the decision of a trained run on its validation fold, store it in the bundle and as decision.json, return
     it.
 
-    `metric` stands in for the recipe's decide.metric. The validation fold is cut into parts, image by image in turn;
-    each part is also scored with the decision tuned on the other parts, and that cross-fitted score is the one to
-    believe. Memory does not grow with the number of images. Raises RunError if the folder holds no finished run.
+    Each class is decided by itself: all 256 levels, the areas of `areas_to_try` or of the recipe, and the gates of
+    `gates_to_try`, every combination of them, each scored exactly. `metric` stands in for the recipe's decide.metric.
+    The validation fold is cut into parts, image by image in turn; each part is also scored with the decision tuned on
+    the other parts, and that cross-fitted score is the one to believe. Of each image one gate value is kept per class;
+    else memory does not grow with their number.
+
+    With a `miss_rate`, between 0 and 1, the level of each class is the highest that is sure to miss no larger share of
+    the foreground (see `risk`); no object is dropped then and no image emptied, which could miss more.
+
+    Raises RunError if the folder holds no finished run, or for a miss rate that is none.
     """
+    if miss_rate is not None and not 0 < miss_rate < 1:
+        raise RunError(f"the miss rate lies between 0 and 1, and {miss_rate:g} does not; try 0.05")
     opened = Run(run)
     recipe = opened.recipe()
     chips = opened.chips()
@@ -45,24 +63,15 @@ def decide(run: Path, *, metric: Metric | None = None) -> Decision:
         validation = opened.part(chips, "validation")
         files = ProbabilityFiles(opened.probabilities, bundle.classes)
         predict_chips(Predictor(bundle), chips, validation, files, "validation images")
-        levels = np.unique(np.rint(np.linspace(1, 255, recipe.decide.thresholds)).astype(np.int64))
-        areas = np.array(sorted(recipe.decide.areas or areas_to_try(chips.hw(validation[0]))))
-        search = Search(metric, levels, areas, recipe.decide.parts)
-        for place, index in enumerate(validation):
-            chip, planes = chips.read(index), files.read(chips.id(index))
-            if recipe.data.exclusive:
-                planes = most_probable(planes)  # as masks.decided does, at whatever level
-            for plane, truth in zip(planes, chip.mask & chip.valid, strict=True):
-                tp, predicted = count_areas(plane, truth, levels, areas)
-                search.add(place, tp, predicted, int(truth.sum()), int(chip.valid.sum()))
-        decision = search.decision()
+        decision, calibration = _tuned(recipe, metric, chips, validation, files, miss_rate)
         replace(bundle, decision=decision).write(opened.bundle)
         write_text(opened.folder / "decision.json", json.dumps(asdict(decision), indent=2))
+        write_text(opened.folder / "calibration.json", json.dumps(calibration.plain(), indent=2))
     return decision
 
 
 def areas_to_try(hw: HW) -> list[int]:
-    """Twenty smallest areas, in pixels: 0, then evenly by ratio up to 5 % of an image."""
+    """Up to 48 smallest areas, in pixels: 0, then evenly by ratio up to 5 % of an image."""
     largest = max(2.0, LARGEST_AREA_TRIED * hw[0] * hw[1])
     return sorted({0, *np.rint(np.geomspace(2, largest, AREAS_TRIED - 1)).astype(int).tolist()})
 
@@ -72,71 +81,115 @@ def validation_part(place: int, parts: int) -> int:
     return place % parts
 
 
-class Search:
-    """Sums of a metric over images, per part of the cross-fit, for every level and area; from them the decision."""
+@dataclass(frozen=True)
+class _Seen:
+    """One image of the validation fold, as decisions see it."""
 
-    def __init__(
-        self, metric: Metric, levels: Int[np.ndarray, " levels"], areas: Int[np.ndarray, " areas"], parts: int
-    ):
-        self.metric, self.levels, self.areas = metric, levels, areas
-        shape = (parts, len(levels), len(areas))
-        self._scores = np.zeros(shape)
-        self._pixels = np.zeros((4, *shape), np.int64)
-        self._images = np.zeros(parts, np.int64)
-
-    def add(
-        self,
-        place: int,
-        tp: Int[np.ndarray, "levels areas"],
-        predicted: Int[np.ndarray, "levels areas"],
-        truth: int,
-        pixels: int,
-    ) -> None:
-        """Count one class of the image at `place` of the validation fold: `truth` is its foreground pixels, `pixels`
-        all that are usable."""
-        part = validation_part(place, len(self._images))
-        counts = Counts(tp, predicted, np.array(truth), np.array(pixels))
-        self._scores[part] += image_scores(self.metric, counts)
-        self._pixels[:, part] += np.stack(np.broadcast_arrays(tp, predicted, truth, pixels))
-        self._images[part] += 1
-
-    def surface(self, parts: Int[np.ndarray, " some"]) -> Grid:
-        """The metric over the images of some parts, at each level and area."""
-        if self.metric.startswith("global_"):
-            return image_scores(self.metric, Counts(*self._pixels[:, parts].sum(axis=1)))
-        return np.asarray(self._scores[parts].sum(axis=0) / self._images[parts].sum())
-
-    def decision(self) -> Decision:
-        """The best cell over all images; for every part, the best over the others, and the score those reach
-        together."""
-        used = np.flatnonzero(self._images)
-        surface = self.surface(used)
-        level, area = _best(surface)
-        tuned = {
-            part: _best(self.surface(used[used != part])) if len(used) > 1 else (level, area) for part in used.tolist()
-        }
-        return Decision(
-            level=int(self.levels[level]),
-            smallest_area=int(self.areas[area]),
-            metric=self.metric,
-            score=float(surface[level, area]),
-            cross_fitted_score=self._scored_with(tuned) if len(used) > 1 else None,
-            levels=tuple(self.levels.tolist()),
-            areas=tuple(self.areas.tolist()),
-            surface=tuple(tuple(round(value, 6) for value in row) for row in surface.tolist()),
-            parts=tuple((int(self.levels[row]), int(self.areas[column])) for row, column in tuned.values()),
-        )
-
-    def _scored_with(self, tuned: dict[int, tuple[int, int]]) -> float:
-        if self.metric.startswith("global_"):
-            pixels = sum(self._pixels[:, part, row, column] for part, (row, column) in tuned.items())
-            return float(image_scores(self.metric, Counts(*np.asarray(pixels))))
-        return float(sum(self._scores[part][cell] for part, cell in tuned.items()) / self._images.sum())
+    planes: Probabilities
+    raw: Probabilities
+    """As the network has them: of classes that exclude each other, of all of them; with holes."""
+    gates: list[int]
+    truth: Mask
+    valid: ClassMask
+    chip: int
 
 
-def _best(surface: Grid) -> tuple[int, int]:
-    """Row and column of the largest value; of equal ones the middle, since a decision at an edge is the first to
-    break."""
-    rows, columns = np.nonzero(surface >= surface.max() - 1e-12)
-    middle = len(rows) // 2
-    return int(rows[middle]), int(columns[middle])
+def _seen(options: Recipe, chips: Chips, validation: list[int], files: ProbabilityFiles) -> Iterator[_Seen]:
+    for index in validation:
+        chip, raw = chips.read(index), files.read(chips.id(index))
+        planes = raw
+        if options.data.exclusive:
+            planes = most_probable(planes)  # as masks.decided does, at whatever level
+        gates = gate_values(planes, options.gate, options.decide.top_k)
+        if options.decide.fill_holes:
+            planes = np.stack([filled(plane) for plane in planes])
+        yield _Seen(planes, raw, gates, chip.mask & chip.valid, chip.valid, index)
+
+
+def _tuned(
+    recipe: Recipe,
+    metric: DecideMetric,
+    chips: Chips,
+    validation: list[int],
+    files: ProbabilityFiles,
+    miss_rate: float | None,
+) -> tuple[Decision, Calibration]:
+    options = recipe.decide
+    areas = np.array(sorted({*(options.areas or areas_to_try(chips.hw(validation[0]))), *([0] if miss_rate else [])}))
+    tried = _gates_tried(recipe, chips, validation, files)
+    searches = [Search(metric, areas, np.array(gates), options.parts) for gates in tried]
+    rates = [defaultdict[int, MissRates](MissRates.of_none) for _ in searches]
+    calibration = Calibration.of_no_pixel()
+    for place, seen in enumerate(_seen(recipe, chips, validation, files)):
+        for class_id, (search, plane, truth) in enumerate(zip(searches, seen.planes, seen.truth, strict=True)):
+            gate = seen.gates[class_id]
+            if metric == "f2_objects":
+                labels = true_objects(chips, seen.chip, class_id, truth)
+                search.add_scores(place, gate, f2_scores(plane, labels, areas), float(not labels.any()))
+            else:
+                tp, predicted = count_areas(plane, truth, areas)
+                search.add(place, gate, tp, predicted, int(truth.sum()), int(seen.valid.sum()))
+            rates[class_id][search.group(place)] += MissRates.of_image(plane, truth)
+            calibration = calibration.with_pixels(seen.raw[class_id][seen.valid], truth[seen.valid])
+
+    def of_groups(class_id: int, groups: Int[np.ndarray, " some"]) -> tuple[int, Dial]:
+        of_class = sum((rates[class_id][group] for group in groups.tolist()), MissRates.of_none())
+        return dial(of_class, miss_rate or 0)
+
+    def by_dial(class_id: int, groups: Int[np.ndarray, " some"]) -> Place:
+        return 0, of_groups(class_id, groups)[0], 0  # neither gate nor smallest area, which could miss more
+
+    found = found_together(searches, by_dial if miss_rate else None)
+    surfaces = [search.surface(search.used) for search in searches]
+    decision = Decision(
+        cells=tuple(search.cell(place) for search, place in zip(searches, found.places, strict=True)),
+        gate_by=recipe.gate,
+        gate_pixels=options.top_k,
+        fill_holes=options.fill_holes,
+        metric=metric,
+        score=found.score,
+        cross_fitted_score=found.cross_fitted_score,
+        areas=tuple(areas.tolist()),
+        surfaces=tuple(
+            tuple(tuple(round(value, 6) for value in row) for row in surface[place[0]].tolist())
+            for surface, place in zip(surfaces, found.places, strict=True)
+        ),
+        gates=tuple(
+            tuple((gate, round(float(surface[number, place[1], place[2]]), 6)) for number, gate in enumerate(gates))
+            for surface, place, gates in zip(surfaces, found.places, tried, strict=True)
+        ),
+        parts=found.parts,
+        dials=tuple(of_groups(number, search.used)[1] for number, search in enumerate(searches)) if miss_rate else (),
+        temperature=calibration.temperature() if options.calibrate else None,
+    )
+    return decision, calibration
+
+
+def _gates_tried(recipe: Recipe, chips: Chips, validation: list[int], files: ProbabilityFiles) -> list[list[int]]:
+    """Of each class; the gate values of all images are read first, since they say which gates matter."""
+    gate = recipe.gate
+    if gate == "none":
+        return [[0] for _ in files.classes]
+    values = []
+    for index in validation:
+        planes = files.read(chips.id(index))
+        if recipe.data.exclusive:
+            planes = most_probable(planes)
+        values.append(gate_values(planes, gate, recipe.decide.top_k))
+    return [gates_to_try(list(of_class), GATES_TRIED) for of_class in zip(*values, strict=True)]
+
+
+def true_objects(chips: Chips, chip: int, class_id: int, truth: ClassMask) -> Labels:
+    """The labelled objects of a class of a chip, numbered; of chips that are windows of images, and of labels that are
+    polygons, the connected parts of its truth instead."""
+    dataset = chips.dataset
+    if not chips.whole or "shape" in dataset.objects:
+        return connected_objects(truth)
+    image = int(chips.image[chip])
+    labels = np.zeros(truth.shape, np.int32)
+    of_image = range(dataset.first_object[image], dataset.first_object[image + 1])
+    of_class = dataset.objects["class"].to_numpy()
+    for number, row in enumerate((row for row in of_image if of_class[row] == class_id), start=1):
+        runs = dataset.runs[dataset.offsets[row] : dataset.offsets[row + 1]]
+        labels[rle.decode(runs, truth.shape)] = number
+    return np.asarray(labels * truth)

@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
+from segsmith.data import rle
 from segsmith.data.chips import Chips
 from segsmith.errors import RunError
 from segsmith.files import write_text
 from segsmith.modeling.bundle import Bundle, Decision
 from segsmith.modeling.metrics import FIGURES, Counts, Figure, image_scores, score
 from segsmith.modeling.run import Run
-from segsmith.prediction.decide import validation_part
-from segsmith.prediction.masks import decided
+from segsmith.prediction.decide import true_objects, validation_part
+from segsmith.prediction.masks import decided_by, object_runs
+from segsmith.prediction.object_scores import f2_of_image
 from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
 
 RESAMPLES = 1000
@@ -95,28 +97,36 @@ def _score_images(
     rows = []
     for place, index in enumerate(indices):
         image_id = chips.id(index)
-        cell = (decision.level, decision.smallest_area)
-        if cross_fitted:
-            cell = decision.parts[validation_part(place, len(decision.parts))]
+        part = validation_part(place, len(decision.parts)) if cross_fitted else None
+        cells = decision.cells if part is None else decision.parts[part]
         chip = chips.read(index)
-        predicted = decided(files.read(image_id), *cell, exclusive=chips.options.exclusive)
-        for name, of_class, true in zip(chips.dataset.classes, predicted, chip.mask & chip.valid, strict=True):
+        predicted = decided_by(decision, files.read(image_id), exclusive=chips.options.exclusive, part=part)
+        for class_id, (of_class, true) in enumerate(zip(predicted, chip.mask & chip.valid, strict=True)):
+            cell = cells[class_id if len(cells) > 1 else 0]
             counts = Counts(*(np.array(mask.sum()) for mask in (of_class & true, of_class, true, chip.valid)))
+            by_objects = {}
+            if decision.metric == "f2_objects":
+                labels = true_objects(chips, index, class_id, true)
+                true_runs = [rle.encode(labels == number) for number in np.unique(labels[true])]
+                by_objects["f2_objects"] = f2_of_image(object_runs(of_class), true_runs, true.shape)
             rows.append(
                 {
                     "image_id": image_id,
-                    "class": name,
+                    "class": chips.dataset.classes[class_id],
                     "row": index,
                     "objects": int(chips.objects[index]),
                     "usable_pixels": int(counts.pixels),
                     "true_pixels": int(counts.truth),
                     "predicted_pixels": int(counts.predicted),
                     "right_pixels": int(counts.tp),
-                    "level": cell[0],
-                    "smallest_area": cell[1],
+                    "level": cell.level,
+                    "smallest_area": cell.smallest_area,
+                    "gate": cell.gate,
+                    "part": -1 if part is None else part,
                     "dice": float(image_scores("mean_dice", counts)),
                     "iou": float(image_scores("mean_iou", counts)),
                     "iou_map": float(image_scores("mean_iou_map", counts)),
+                    **by_objects,
                 }
             )
     table = pd.DataFrame(rows)
@@ -158,6 +168,11 @@ def scores_of(table: pd.DataFrame, classes: tuple[str, ...], seed: int) -> tuple
         kept = counts[:, chosen]
         all_empty = _score(figure, kept * np.array([[0], [0], [1], [1]]))
         scores.append(Score(name, _score(figure, kept), float(low), float(high), all_empty))
+    if "f2_objects" in table:
+        of_rows = table["f2_objects"].to_numpy()
+        low, high = np.percentile([of_rows[rows].mean() for rows in drawn], [2.5, 97.5])
+        all_empty = float((~has_foreground).mean())
+        scores.insert(0, Score("f2_objects", float(of_rows.mean()), float(low), float(high), all_empty))
     return tuple(scores)
 
 
@@ -171,8 +186,7 @@ def _plain(evaluation: Evaluation) -> dict[str, object]:
         "part": evaluation.part,
         "images": evaluation.count,
         "cross_fitted": evaluation.cross_fitted,
-        "level": evaluation.decision.level,
-        "smallest_area": evaluation.decision.smallest_area,
+        "cells": [cell._asdict() for cell in evaluation.decision.cells],
         "scores": {
             found.name: {
                 "value": round(found.value, 6),

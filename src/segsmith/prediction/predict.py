@@ -18,7 +18,7 @@ from segsmith.eda.pictures import Picture, Rgb
 from segsmith.errors import DataError, ModelError, WriteError, listed
 from segsmith.files import replacing_folder
 from segsmith.modeling.bundle import Bundle
-from segsmith.prediction.masks import decided
+from segsmith.prediction.masks import decided_by
 from segsmith.prediction.probabilities import Levels, Predictor, png
 from segsmith.prediction.submission import (
     Key,
@@ -95,12 +95,7 @@ def predict(
         predictor = Predictor(opened)
         stream = predictor.stream(_read(files, image_ids, predictor.bands, extra))
         for image_id, image, probabilities in track(stream, "images", len(image_ids)):
-            mask = decided(
-                probabilities,
-                opened.decision.level,
-                opened.decision.smallest_area,
-                exclusive=opened.recipe.data.exclusive,
-            )
+            mask = decided_by(opened.decision, probabilities, exclusive=opened.recipe.data.exclusive)
             sizes[image_id] = (mask.shape[1], mask.shape[2])
             with_foreground += bool(mask.any())
             stem = files[image_id].stem

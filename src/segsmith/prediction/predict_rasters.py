@@ -38,7 +38,7 @@ from segsmith.data.rasters import (
 from segsmith.data.windows import Window, scaled_hw
 from segsmith.errors import DataError, ModelError, WriteError, listed
 from segsmith.files import held, put_in_place, write_error, write_text
-from segsmith.modeling.bundle import Bundle
+from segsmith.modeling.bundle import Bundle, Cell
 from segsmith.modeling.objective import most_probable
 from segsmith.prediction.ahead import behind
 from segsmith.prediction.objects_in_strips import ObjectsInStrips
@@ -121,6 +121,11 @@ def predict_rasters(
     """
     file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
     opened = Bundle.read(file)
+    if opened.decision.fill_holes or any(cell.gate for cell in opened.decision.cells):
+        raise ModelError(
+            f"{file}: was decided with holes filled or with a gate for empty images, which rasters do not know; decide "
+            "again with decide.fill_holes=false and decide.gate=none in the recipe"
+        )
     _check_free(out)
     paths = find_rasters(rasters)
     if not paths:
@@ -260,13 +265,15 @@ def decided_strips(
     The mask is what `masks.decided` makes of the whole raster: an object is as large as in all strips together.
     """
     objects = [ObjectsInStrips() for _ in opened.classes]
-    smallest_area = _smallest_area(opened, scale)
+    cells = opened.decision.cells_of(len(opened.classes))
+    thresholds = np.array([cell.level for cell in cells])[:, None, None]
+    smallest = [_smallest_area(opened, cell, scale) for cell in cells]
 
     def over_threshold(number: int) -> tuple[UInt8[np.ndarray, "classes _rows _width"], Mask, ClassMask]:
         *planes, known = probabilities.read(number)
         levels, valid = np.stack(planes), known > 0
         chosen = most_probable(levels) if opened.recipe.data.exclusive else levels
-        return levels, (chosen >= opened.decision.level) & valid, valid
+        return levels, (chosen >= thresholds) & valid, valid
 
     for number in probabilities.numbers:
         levels, mask, valid = over_threshold(number)
@@ -275,14 +282,14 @@ def decided_strips(
             of_class.add(plane)
     for place, number in enumerate(probabilities.numbers):
         levels, mask, valid = over_threshold(number)
-        kept = [of.without_small(place, plane, smallest_area) for of, plane in zip(objects, mask, strict=True)]
+        kept = [of.without_small(place, *of_class) for of, *of_class in zip(objects, mask, smallest, strict=True)]
         yield number, np.stack(kept), valid, levels
 
 
-def _smallest_area(opened: Bundle, scale: float) -> int:
-    """The decision's smallest area in pixels of the raster: it was tuned on pixels of chips, or of whole images."""
+def _smallest_area(opened: Bundle, cell: Cell, scale: float) -> int:
+    """The smallest area of a class in pixels of the raster: it was tuned on pixels of chips, or of whole images."""
     tuned_at = 1.0 if opened.recipe.data.fit == "chip" else opened.sight.enlarged
-    return ceil(opened.decision.smallest_area / (scale / tuned_at) ** 2 - 1e-9)
+    return ceil(cell.smallest_area / (scale / tuned_at) ** 2 - 1e-9)
 
 
 def _told(job: _Job) -> dict[str, object]:

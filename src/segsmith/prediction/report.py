@@ -9,15 +9,15 @@ from markupsafe import Markup
 
 from segsmith.data.chips import Chips
 from segsmith.data.images import as_rgb
-from segsmith.eda.charts import SERIES, Interval, Line, heat_map, interval_chart, line_chart
+from segsmith.eda.charts import SERIES, Interval, Line, interval_chart, line_chart
 from segsmith.eda.page import Section, chart_grid, code_block, figure_grid, legend, render_page, table
 from segsmith.eda.pictures import image_uri, panels
 from segsmith.files import write_text
-from segsmith.modeling.bundle import Decision
 from segsmith.modeling.combinations import WITHOUT_ENCODER
 from segsmith.modeling.run import Run
+from segsmith.prediction.decision_report import calibration_sections, decision_section
 from segsmith.prediction.evaluate import Evaluation, Score
-from segsmith.prediction.masks import decided
+from segsmith.prediction.masks import decided_by
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import Metric, Recipe
 from segsmith.recipe_files import to_yaml
@@ -33,6 +33,7 @@ METRIC_NAMES: dict[str, str] = {
     "mean_dice": "Dice, mean per image",
     "mean_iou": "IoU, mean per image",
     "mean_iou_map": "IoU over thresholds 0.50 to 0.95",
+    "f2_objects": "F2 of objects over IoU thresholds 0.50 to 0.95",
     "global_dice": "Dice, all pixels",
     "global_f1": "F1, all pixels",
     "global_iou": "IoU, all pixels",
@@ -76,13 +77,14 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
             (METRIC_NAMES[chosen.name], f"{chosen.value:.4f}"),
             ("95 % interval", f"{chosen.low:.3f} to {chosen.high:.3f}"),
             ("all empty would score", f"{chosen.all_empty:.4f}"),
-            ("threshold", f"{evaluation.decision.threshold:.3f}"),
-            ("smallest object", f"{evaluation.decision.smallest_area} px"),
+            ("threshold", ", ".join(f"{cell.threshold:.3f}" for cell in evaluation.decision.cells)),
+            ("smallest object", ", ".join(f"{cell.smallest_area} px" for cell in evaluation.decision.cells)),
         ],
         [
             Section("Scores", _scores(evaluation)),
             Section("Learning", _learning(epochs, steps, recipe)),
-            Section("Decision", _decision(evaluation.decision)),
+            Section("Decision", decision_section(evaluation.decision, dataset.classes, METRIC_NAMES)),
+            *calibration_sections(opened.folder / "calibration.json", evaluation.decision.temperature),
             *_pictures(opened, chips, evaluation),
             Section(
                 "What was trained on what",
@@ -138,7 +140,7 @@ def _skill(found: Score) -> str:
 
 
 def _learning(epochs: pd.DataFrame, steps: pd.DataFrame, recipe: Recipe) -> list[str]:
-    metric: Metric = recipe.train.select_by or recipe.decide.metric
+    metric: Metric = recipe.selected_by
     classes = [str(column).removeprefix("dice:") for column in epochs if str(column).startswith("dice:")]
 
     def chart(title: str, y_label: str, **columns: str) -> Markup:
@@ -193,41 +195,6 @@ def _runs(values: Int[np.ndarray, " _"], length: int) -> list[Int[np.ndarray, " 
     return np.split(values, range(length, len(values), length))
 
 
-def _decision(decision: Decision) -> list[str]:
-    surface = np.array(decision.surface)
-    row, column = decision.levels.index(decision.level), decision.areas.index(decision.smallest_area)
-    thresholds = np.array(decision.levels) / 255
-    name = METRIC_NAMES[decision.metric or "mean_dice"]
-    cross = "" if decision.cross_fitted_score is None else f", {decision.cross_fitted_score:.4f} when cross-fitted"
-    return [
-        f"Tuned for {name} on the validation fold: {decision.score:.4f} there{cross}.",
-        chart_grid(
-            [
-                line_chart(
-                    [
-                        Line(f"smallest object {decision.smallest_area} px", thresholds, surface[:, column]),
-                        Line("best smallest object", thresholds, surface.max(axis=1)),
-                    ],
-                    title="Score by threshold",
-                    x_label="threshold",
-                    y_label=name,
-                    verticals=[(decision.threshold, f"{decision.threshold:.3f}")],
-                ),
-                heat_map(
-                    surface,
-                    [str(area) for area in decision.areas],
-                    [f"{threshold:.2f}" for threshold in thresholds],
-                    title="Score by threshold and smallest object",
-                    x_label="smallest object, pixels",
-                    y_label="threshold",
-                    value_label=name,
-                    chosen=(row, column),
-                ),
-            ]
-        ),
-    ]
-
-
 def _pictures(run: Run, chips: Chips, evaluation: Evaluation) -> list[Section]:
     """Worst, typical and best images with foreground, and false alarms on empty ones, as image | truth | prediction."""
     images = evaluation.images
@@ -252,12 +219,11 @@ def _pictures(run: Run, chips: Chips, evaluation: Evaluation) -> list[Section]:
         items = []
         for row in rows.to_dict("records"):
             class_id = chips.dataset.classes.index(row["class"])
-            prediction = decided(
-                files.read(row["image_id"]),
-                row["level"],
-                row["smallest_area"],
-                exclusive=chips.options.exclusive,
-            )[class_id]
+            part = None if row["part"] < 0 else row["part"]
+            probabilities = files.read(row["image_id"])
+            prediction = decided_by(evaluation.decision, probabilities, exclusive=chips.options.exclusive, part=part)[
+                class_id
+            ]
             image, truth = as_rgb(chips.pixels(row["row"])), chips.truth(row["row"])[class_id]
             drawn = panels(image, truth, prediction)
             small = max(truth.shape) <= 128
