@@ -7,7 +7,11 @@ a file of held-out ids and as many minutes of processor time, and writes the pro
 (float32, classes x height x width), which `against_plain.py` scores beside ours. Sides are padded by zeros to a
 multiple of 32. From random weights unless there is a file of them.
 
-    python benchmarks/steel_plain.py FOLDER held_out.txt plain.npz --minutes 20
+    segsmith inspect FOLDER --to steel.dataset
+    segsmith train steel.dataset runs/steel --recipe benchmarks/recipes/steel-small.yaml && segsmith decide runs/steel
+    python benchmarks/against_plain.py runs/steel --held-out held_out.txt
+    python benchmarks/steel_plain.py FOLDER held_out.txt plain.npz --minutes 13
+    python benchmarks/against_plain.py runs/steel --plain plain.npz
 """
 
 import argparse
