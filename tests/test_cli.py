@@ -119,7 +119,7 @@ def test_the_installed_script_and_the_module_are_the_same():
         (
             "decide",
             [
-                r"threshold \d\.\d{3}, smallest object \d+ pixels",
+                r"ship: threshold \d\.\d{3}, smallest object \d+ pixels",
                 r"mean_dice \d\.\d{4} on the validation fold, \d\.\d{4} when cross-fitted",
                 r"stored in the bundle; next: segsmith evaluate .*run",
             ],

@@ -14,7 +14,7 @@ import torch
 from by_hand import files_in, in_child
 
 from segsmith.errors import DataError, ModelError, WriteError
-from segsmith.modeling.bundle import Bundle
+from segsmith.modeling.bundle import FORMAT, Bundle
 from segsmith.prediction.predict import overlay, predict
 from segsmith.prediction.probabilities import Predictor
 
@@ -321,7 +321,7 @@ def other_safetensors(path: Path) -> None:
 
 
 def other_version(path: Path) -> None:
-    safetensors.torch.save_file({"w": torch.zeros(2)}, path, {"segsmith": "3", "facts": '{"recipe": {"nose": 1}}'})
+    safetensors.torch.save_file({"w": torch.zeros(2)}, path, {"segsmith": FORMAT, "facts": '{"recipe": {"nose": 1}}'})
 
 
 @pytest.mark.parametrize(

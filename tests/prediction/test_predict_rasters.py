@@ -23,8 +23,8 @@ from rasterio.features import rasterize
 from segsmith.data.rasters import Levels
 from segsmith.data.sight import Sight
 from segsmith.errors import DataError, ModelError, WriteError
-from segsmith.modeling.bundle import Bundle
-from segsmith.prediction.masks import decided
+from segsmith.modeling.bundle import Bundle, Cell
+from segsmith.prediction.masks import decided_by
 from segsmith.prediction.predict_rasters import find_rasters, predict_rasters
 from segsmith.prediction.probabilities import Predictor
 
@@ -84,10 +84,10 @@ def test_a_raster_is_predicted_as_the_same_image_in_memory(tmp_path, bundle):
     (expected,) = Predictor(opened)([noise(*HW)])
     found = read(tmp_path / "out" / "probabilities" / "scene.tif")
     assert (found == expected).all()
-    mask = decided(expected, opened.decision.level, 6)
+    mask = decided_by(opened.decision, expected)
     assert (read(tmp_path / "out" / "masks" / "scene.tif") == mask).all()
     assert 0 < mask.sum() < mask.size
-    assert not (mask == (expected >= opened.decision.level)).all(), "small objects went"
+    assert not (mask == (expected >= opened.decision.cells[0].level)).all(), "small objects went"
     assert done.foreground_pixels == {"ship": int(mask.sum())}
     assert done.usable_pixels == HW[0] * HW[1]
     assert (done.chips, done.blank, done.scale) == (9 * 8, 0, 1.0)
@@ -416,3 +416,14 @@ def test_real_scenes_of_another_resolution(tmp_path, bundle, real_data):
         assert mask.bounds == source.bounds
         assert mask.crs == source.crs
         assert ((mask.read(1) == 255) == (source.read(4) == 0)).all()
+
+
+@pytest.mark.parametrize("decision", [{"fill_holes": True}, {"cells": (Cell(100, 0, 30),), "gate_by": "top_k"}])
+def test_what_a_raster_cannot_be_decided_by_is_refused(tmp_path, bundle, decision):
+    opened = Bundle.read(bundle)
+    other = tmp_path / "other.safetensors"
+    replace(opened, decision=replace(opened.decision, **decision)).write(other)
+    raster = save(tmp_path / "a.tif", noise(*HW))
+    with pytest.raises(ModelError, match=r"holes filled or with a gate .*; decide again with decide\.fill_holes=false"):
+        predict_rasters(other, raster, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
