@@ -474,7 +474,7 @@ class Decide(Section):
     )
     top_k: Count = Field(100, description="Pixels, the most probable of an image and class, whose mean is its gate.")
     fill_holes: bool = Field(False, description="Fill holes in objects, before their area is asked for.")
-    calibrate: bool = Field(False, description="Store the fitted temperature, so that written probabilities hold.")
+    calibrate: bool = Field(False, description="Calibrate the probabilities that are written of rasters, and scores.")
     parts: int = Field(5, ge=2, description="Parts of the cross-fit that keeps the reported score honest.")
 
 

@@ -418,6 +418,24 @@ def test_real_scenes_of_another_resolution(tmp_path, bundle, real_data):
         assert ((mask.read(1) == 255) == (source.read(4) == 0)).all()
 
 
+def test_written_probabilities_are_calibrated_and_decisions_stay(tmp_path, bundle):
+    opened = Bundle.read(bundle)
+    sure = tmp_path / "sure.safetensors"
+    replace(opened, decision=replace(opened.decision, temperature=0.5)).write(sure)
+    raster = save(tmp_path / "a.tif", noise(*HW))
+    for name, file in (("plain", bundle), ("sure", sure)):
+        predict_rasters(file, raster, tmp_path / name)
+    plain, calibrated = (read(tmp_path / name / "probabilities" / "a.tif") for name in ("plain", "sure"))
+    odds = (plain / 255) ** 2 / ((plain / 255) ** 2 + (1 - plain / 255) ** 2)  # logits twice as large
+    inside = (plain > 0) & (plain < 255)
+    assert inside.any()
+    assert np.abs(calibrated - 255 * odds)[inside].max() <= 0.5 + 1e-9
+    assert (read(tmp_path / "plain" / "masks" / "a.tif") == read(tmp_path / "sure" / "masks" / "a.tif")).all()
+    scores = [pyogrio.raw.read(tmp_path / name / "objects" / "a.gpkg")[3][2] for name in ("plain", "sure")]
+    assert len(scores[0]) == len(scores[1]) > 0
+    assert (scores[0] != scores[1]).any()
+
+
 @pytest.mark.parametrize("decision", [{"fill_holes": True}, {"cells": (Cell(100, 0, 30),), "gate_by": "top_k"}])
 def test_what_a_raster_cannot_be_decided_by_is_refused(tmp_path, bundle, decision):
     opened = Bundle.read(bundle)

@@ -49,7 +49,7 @@ def calibration_sections(file: Path, applied: float | None) -> list[Section]:
     found = json.loads(file.read_text())
     calibration, temperature = Calibration.from_plain(found), float(found["temperature"])
     before, after = calibration.bins(), calibration.bins(temperature)
-    stored = "It is stored in the bundle." if applied else "It is not stored in the bundle: decide.calibrate=false."
+    stored = "Rasters are written with it." if applied else "Rasters are written without it: decide.calibrate=false."
     lines = [
         Line("as the network says", before[:, 0], before[:, 1]),
         Line(f"temperature {temperature:.2f}", after[:, 0], after[:, 1]),

@@ -1,6 +1,7 @@
 """Bundle + rasters of any size -> probabilities and masks in place on the ground: a folder that is whole or not there.
 
-    probabilities/NAME.tif   levels 0..255, a band per class; the file's mask says where nothing is known
+    probabilities/NAME.tif   levels 0..255, a band per class, calibrated if the decision has a temperature; the file's
+                             mask says where nothing is known
     masks/NAME.tif           0 and 1, a band per class; 255, nodata, where nothing is known
     objects/NAME.gpkg        a polygon per object, or .geojson, .parquet (vectors.py), where the raster has a CRS
     prediction.json          what was done to each raster, and how far seams are to be seen
@@ -41,12 +42,13 @@ from segsmith.files import held, put_in_place, write_error, write_text
 from segsmith.modeling.bundle import Bundle, Cell
 from segsmith.modeling.objective import most_probable
 from segsmith.prediction.ahead import behind
+from segsmith.prediction.calibration import calibrated_levels
 from segsmith.prediction.objects_in_strips import ObjectsInStrips
 from segsmith.prediction.polygons import ClassPolygons, simplified, squared
 from segsmith.prediction.predict import numbers_of
 from segsmith.prediction.probabilities import Predictor
 from segsmith.prediction.seams import SeamMeter
-from segsmith.prediction.strip_files import StripFiles
+from segsmith.prediction.strip_files import AS_THEY_ARE, StripFiles
 from segsmith.prediction.sweep import LevelStrip, Sweep
 from segsmith.prediction.vectors import VectorFormat, write_vectors
 from segsmith.progress import track
@@ -222,15 +224,17 @@ def _predict(
     seams = SeamMeter(sweep.rows, job.facts.hw)
     masks = StripFiles(work / "masks", job.facts, sweep.edges)
     usable, foreground = 0, np.zeros(len(opened.classes), np.int64)
+    temperature = opened.decision.temperature
+    written = AS_THEY_ARE if temperature is None else calibrated_levels(temperature)
     outlines = ClassPolygons(opened.classes, squared if square else simplified)
     for number, mask, valid, levels in decided_strips(opened, probabilities, seams, job.scale):
         masks.write(number, np.where(valid, mask.view(np.uint8), np.uint8(NODATA)))
         usable += int(valid.sum())
         foreground += mask.sum(axis=(1, 2))
         if vectors and job.facts.crs:
-            outlines.add(mask, levels)
+            outlines.add(mask, written[levels])
 
-    probabilities.write_cog(result / "probabilities" / f"{job.name}.tif", opened.classes)
+    probabilities.write_cog(result / "probabilities" / f"{job.name}.tif", opened.classes, levels=written)
     masks.write_cog(result / "masks" / f"{job.name}.tif", opened.classes, nodata=NODATA, resampling="nearest")
     objects = outlines.finish()
     for suffix in vectors if job.facts.crs else ():

@@ -22,6 +22,7 @@ from segsmith.errors import WriteError
 from segsmith.files import replacing, write_bytes, write_text
 
 TILE = 256
+AS_THEY_ARE = np.arange(256, dtype=np.uint8)
 Planes = UInt8[np.ndarray, "_planes _rows _width"]
 
 
@@ -68,16 +69,23 @@ class StripFiles:
         return total
 
     def write_cog(
-        self, path: Path, bands: Sequence[str], *, nodata: int | None = None, resampling: str = "average"
+        self,
+        path: Path,
+        bands: Sequence[str],
+        *,
+        nodata: int | None = None,
+        resampling: str = "average",
+        levels: UInt8[np.ndarray, " 256"] = AS_THEY_ARE,
     ) -> None:
         """Write all strips as one Cloud-Optimised GeoTIFF with the raster's place, whole or not at all.
 
         `bands` names the planes that become bands. Without `nodata` the plane behind them is the file's mask: 0 where
-        nothing is known. Overviews are made by `resampling`. What was written is read back and compared: GDAL says
-        nothing of some disks that are full. Memory does not grow with the raster's height. Raises WriteError.
+        nothing is known. `levels` is what each level of a band is written as. Overviews are made by `resampling`. What
+        was written is read back and compared: GDAL says nothing of some disks that are full. Memory does not grow with
+        the raster's height. Raises WriteError.
         """
         mosaic = self.folder / "mosaic.vrt"
-        write_text(mosaic, self._mosaic(bands, nodata))
+        write_text(mosaic, self._mosaic(bands, nodata, levels))
         try:
             with replacing(path) as partial, rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
                 rasterio.shutil.copy(
@@ -89,7 +97,7 @@ class StripFiles:
                     resampling=resampling,
                     bigtiff="if_safer",
                 )
-                if not self._same(partial, masked=nodata is None):
+                if not self._same(partial, levels, masked=nodata is None):
                     raise WriteError(
                         f"{path}: does not read back as written; is there room on the disk, and is it sound? The same "
                         "command goes on"
@@ -98,16 +106,16 @@ class StripFiles:
             reason = " ".join(str(error.__cause__ or error).split())
             raise WriteError(f"{path}: cannot be written: {reason}") from error
 
-    def _same(self, path: Path, *, masked: bool) -> bool:
+    def _same(self, path: Path, levels: UInt8[np.ndarray, " 256"], *, masked: bool) -> bool:
         """Whether a GeoTIFF holds what the strips do, and overviews that read."""
         with rasterio.open(path, driver="GTiff") as file:
             for number in self.numbers:
                 top, bottom = self.edges[number : number + 2]
                 window = Window(0, top, file.width, bottom - top)
-                there = file.read(window=window)
-                if masked:
-                    there = np.concatenate([there, file.read_masks(1, window=window)[None]])
-                if not np.array_equal(there, self.read(number)):
+                strip = self.read(number)
+                if not np.array_equal(file.read(window=window), levels[strip[: file.count]]):
+                    return False
+                if masked and not np.array_equal(file.read_masks(1, window=window), strip[-1]):
                     return False
             overviews = len(file.overviews(1))
         for level in range(overviews):
@@ -119,16 +127,18 @@ class StripFiles:
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06}.tif"
 
-    def _mosaic(self, bands: Sequence[str], nodata: int | None) -> str:
+    def _mosaic(self, bands: Sequence[str], nodata: int | None, levels: UInt8[np.ndarray, " 256"]) -> str:
         """The strips below one another as a GDAL virtual raster."""
         (height, width), (a, b, c, d, e, f) = self.facts.hw, self.facts.transform
 
-        def plane(number: int, attributes: str = "", inside: str = "") -> str:
+        table = "<LUT>" + ",".join(f"{level}:{to}" for level, to in enumerate(levels.tolist())) + "</LUT>"
+
+        def plane(number: int, attributes: str = "", inside: str = "", lut: str = "") -> str:
             sources = "".join(
-                f'<SimpleSource><SourceFilename relativeToVRT="1">{self._path(strip).name}</SourceFilename>'
+                f'<ComplexSource><SourceFilename relativeToVRT="1">{self._path(strip).name}</SourceFilename>'
                 f"<SourceBand>{number}</SourceBand>"
                 f'<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{rows}"/>'
-                f'<DstRect xOff="0" yOff="{self.edges[strip]}" xSize="{width}" ySize="{rows}"/></SimpleSource>'
+                f'<DstRect xOff="0" yOff="{self.edges[strip]}" xSize="{width}" ySize="{rows}"/>{lut}</ComplexSource>'
                 for strip in self.numbers
                 for rows in [self.edges[strip + 1] - self.edges[strip]]
             )
@@ -136,7 +146,7 @@ class StripFiles:
 
         told = "" if nodata is None else f"<NoDataValue>{nodata}</NoDataValue>"
         parts = [
-            plane(number, f' band="{number}"', f"<Description>{escape(name)}</Description>{told}")
+            plane(number, f' band="{number}"', f"<Description>{escape(name)}</Description>{told}", table)
             for number, name in enumerate(bands, start=1)
         ]
         if nodata is None:
