@@ -26,7 +26,7 @@ def written(tmp_path, suffix, crs=UTM, transform=TRANSFORM, shapes=(HOUSE, COURT
     file = tmp_path / f"objects{suffix}"
     names = ["house", "court"][: len(shapes)]
     objects = [FoundObject(name, shape, int(shape.area), 0.8765432) for name, shape in zip(names, shapes, strict=True)]
-    write_vectors(file, objects, transform, crs)
+    write_vectors(file, objects, transform, crs.to_string())
     return file
 
 

@@ -29,6 +29,8 @@ FIGURES: tuple[Figure, ...] = (*METRICS, "global_precision", "global_recall")
 """What is told: the metrics, and what can only be told."""
 MEANS: tuple[Metric, ...] = ("mean_dice", "mean_iou", "mean_iou_map")
 LEVELS = 256
+IOU_THRESHOLDS = 10
+"""0.50, 0.55 .. 0.95."""
 
 Numbers = Num[np.ndarray, "..."] | np.number[Any]
 """Whole, or weighted sums where images weigh differently. Numpy makes a number of an array without axes."""
@@ -71,15 +73,19 @@ def image_scores(figure: Figure, counts: Counts) -> Float[np.ndarray, "..."]:
             return _ratio(2 * tp, predicted + truth)
         case "mean_iou" | "global_iou":
             return _ratio(tp, union)
-        case "mean_iou_map":  # in whole numbers, which IoU = step / 20 needs
-            exceeded = np.clip(-(-20 * tp // np.maximum(union, 1)) - 10, 0, 10)
-            return np.where(union == 0, 1.0, exceeded / 10)
+        case "mean_iou_map":
+            return np.where(union == 0, 1.0, thresholds_exceeded(tp, union) / IOU_THRESHOLDS)
         case "global_accuracy":
             return _ratio(pixels - union + tp, pixels)
         case "global_precision":
             return np.where(predicted == 0, 1.0 * (truth == 0), _ratio(tp, predicted))
         case "global_recall":
             return np.where(truth == 0, 1.0 * (predicted == 0), _ratio(tp, truth))
+
+
+def thresholds_exceeded(tp: Numbers, union: Numbers) -> Num[np.ndarray, "..."]:
+    """How many of the IoU thresholds tp / union exceeds; in whole numbers, which IoU = step / 20 needs."""
+    return np.asarray(np.clip(-(-20 * tp // np.maximum(union, 1)) - 10, 0, IOU_THRESHOLDS))
 
 
 def score(figure: Figure, counts: Counts) -> Float[np.ndarray, "..."]:

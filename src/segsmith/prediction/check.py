@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from segsmith.data import rle
 from segsmith.data.dataset import Dataset, Layout
@@ -14,7 +13,7 @@ from segsmith.data.images import inspect_image
 from segsmith.data.index import in_threads, read_header
 from segsmith.data.ingest_rle import KNOWN, LAYOUTS, NO_RUNS, read_table
 from segsmith.errors import DataError, RunLengthError
-from segsmith.prediction.evaluate import RESAMPLES, Score, scores_of
+from segsmith.prediction.evaluate import Score, scores_of
 from segsmith.prediction.object_scores import f2_of_image
 from segsmith.prediction.predict import find_images
 from segsmith.prediction.submission import Key, Rows, read_rows, said
@@ -189,7 +188,7 @@ def _scored(
 ) -> tuple[Score, ...]:
     """The figures of `evaluate`; over objects as well where a row is one."""
     number_of = {image_id: number for number, image_id in enumerate(dict.fromkeys(key.image_id for key in objects))}
-    rows, f2 = [], []
+    rows = []
     for key, predicted in track(objects.items(), "scores", len(objects)):
         hw = sizes[key.image_id]
         mask, truth = (rle.decode(np.concatenate(found) if found else NO_RUNS, hw) for found in (predicted, true[key]))
@@ -202,17 +201,6 @@ def _scored(
                 "true_pixels": int(truth.sum()),
                 "usable_pixels": truth.size,
             }
+            | ({"f2_objects": f2_of_image(predicted, true[key], hw)} if layout.one_row_per == "object" else {})
         )
-        f2.append((f2_of_image(predicted, true[key], hw), float(not true[key])))
-    scores = scores_of(pd.DataFrame(rows), layout.class_keys, seed=0)
-    return (_f2(np.array(f2)), *scores) if layout.one_row_per == "object" else scores
-
-
-def _f2(of_images: Float[np.ndarray, "images 2"]) -> Score:
-    """F2 over objects, the mean over images; beside it that of predicting all empty."""
-    rng = np.random.default_rng(0)
-    count = len(of_images)
-    spread = [of_images[rng.integers(0, count, count), 0].mean() for _ in range(RESAMPLES)]
-    low, high = np.percentile(spread, [2.5, 97.5])
-    value, all_empty = of_images.mean(axis=0)
-    return Score("f2_objects", float(value), float(low), float(high), float(all_empty))
+    return scores_of(pd.DataFrame(rows), layout.class_keys, seed=0)

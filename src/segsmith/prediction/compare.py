@@ -16,12 +16,12 @@ from jaxtyping import Float, Int, Num
 from segsmith.errors import RunError, listed
 from segsmith.modeling.metrics import Counts, image_scores
 from segsmith.modeling.run import Run
+from segsmith.prediction.evaluate import COUNTED
 from segsmith.recipe import Metric
 
 DRAWS = 2000
 DRAWN_AT_ONCE = 100
 """Their weights of 20 000 images take 16 MB."""
-COUNTED = ["right_pixels", "predicted_pixels", "true_pixels", "usable_pixels"]
 Draws = Float[np.ndarray, "draws runs"]
 
 

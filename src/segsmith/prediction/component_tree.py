@@ -8,6 +8,7 @@ than pixels, and all that is done for each pixel is done on arrays.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -38,7 +39,7 @@ class ComponentTree:
     end: Int[np.ndarray, " nodes"]
     """The object and its descendants are the nodes from its own number up to this, exclusive."""
 
-    @property
+    @cached_property
     def sizes(self) -> Int[np.ndarray, " nodes"]:
         """Pixels of each object."""
         return self._with_descendants(np.bincount(self.node, minlength=len(self.level)))
@@ -46,6 +47,14 @@ class ComponentTree:
     def hits(self, mask: ClassMask) -> Int[np.ndarray, " nodes"]:
         """Of each object, the pixels that lie in a mask of the plane's size."""
         return self._with_descendants(np.bincount(self.node[mask.ravel()[self.pixels]], minlength=len(self.level)))
+
+    def by_level_and_area(
+        self, areas: Int[np.ndarray, " areas"], *values: Int[np.ndarray, " nodes"]
+    ) -> Int[np.ndarray, "values 256 areas"]:
+        """Sums of each of `values` over the objects that stand at a level and are of at least an area (ascending)."""
+        columns = np.searchsorted(areas, self.sizes, side="right")  # how many areas an object is large enough for
+        by_column = self.by_level(columns, len(areas) + 1, *values)
+        return np.asarray(by_column[:, :, :0:-1].cumsum(axis=2)[:, :, ::-1])
 
     def by_level(
         self, columns: Int[np.ndarray, " nodes"], count: int, *values: Int[np.ndarray, " nodes"]

@@ -22,6 +22,8 @@ from segsmith.prediction.object_scores import f2_of_image
 from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
 
 RESAMPLES = 1000
+COUNTED = ["right_pixels", "predicted_pixels", "true_pixels", "usable_pixels"]
+"""Columns of a table of images, in the order of Counts."""
 Part = Literal["validation", "held_out"]
 
 
@@ -98,11 +100,11 @@ def _score_images(
     for place, index in enumerate(indices):
         image_id = chips.id(index)
         part = validation_part(place, len(decision.parts)) if cross_fitted else None
-        cells = decision.cells if part is None else decision.parts[part]
+        cells = decision.cells_of(len(chips.dataset.classes), part)
         chip = chips.read(index)
         predicted = decided_by(decision, files.read(image_id), exclusive=chips.options.exclusive, part=part)
         for class_id, (of_class, true) in enumerate(zip(predicted, chip.mask & chip.valid, strict=True)):
-            cell = cells[class_id if len(cells) > 1 else 0]
+            cell = cells[class_id]
             counts = Counts(*(np.array(mask.sum()) for mask in (of_class & true, of_class, true, chip.valid)))
             by_objects = {}
             if decision.metric == "f2_objects":
@@ -140,9 +142,9 @@ def scores_of(table: pd.DataFrame, classes: tuple[str, ...], seed: int) -> tuple
     the bootstrap, over images, is counted from the seed.
 
     `table` has a row per image and class: `row` (shared by the rows of an image, each of which has as many), `class`,
-    and the counts `right_pixels`, `predicted_pixels`, `true_pixels`, `usable_pixels`.
+    and the counts named in COUNTED; where it has `f2_objects`, that of each row, its mean comes first.
     """
-    counts = table[["right_pixels", "predicted_pixels", "true_pixels", "usable_pixels"]].to_numpy(np.int64).T
+    counts = table[COUNTED].to_numpy(np.int64).T
     rows_of_image = list(table.groupby("row", sort=False).indices.values())  # resampled together
     # which rows of the table a score is made of, by its name
     named: list[tuple[str, Figure, Bool[np.ndarray, " rows"]]] = [

@@ -67,10 +67,7 @@ def count_areas(
     """True positives and predicted pixels for each of 256 levels and smallest areas (ascending) together, exactly,
     without labelling any level."""
     tree = component_tree(plane)
-    sizes = tree.sizes
-    columns = np.searchsorted(areas, sizes, side="right")  # how many of the areas an object is large enough for
-    by_column = tree.by_level(columns, len(areas) + 1, tree.hits(truth), sizes)
-    tp, predicted = by_column[:, :, :0:-1].cumsum(axis=2)[:, :, ::-1]
+    tp, predicted = tree.by_level_and_area(areas, tree.hits(truth), tree.sizes)
     large_enough = areas <= plane.size  # at level 0 all pixels are one object
     tp[0], predicted[0] = large_enough * truth.sum(), large_enough * plane.size
     return tp, predicted

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from segsmith.modeling.metrics import IOU_THRESHOLDS, thresholds_exceeded
 from segsmith.types import HW, Runs
-
-IOU_THRESHOLDS = np.arange(50, 100, 5)
-"""In percent: 50, 55 .. 95, in whole numbers so that a threshold is met exactly."""
 
 
 def f2_of_image(predicted: Sequence[Runs], truth: Sequence[Runs], hw: HW) -> float:
@@ -26,8 +24,14 @@ def f2_of_image(predicted: Sequence[Runs], truth: Sequence[Runs], hw: HW) -> flo
     shape = (len(predicted) + 1, len(truth) + 1)
     shared = np.bincount(of_prediction * shape[1] + of_truth, minlength=shape[0] * shape[1]).reshape(shape)
     union = shared.sum(axis=1)[1:, None] + shared.sum(axis=0)[None, 1:] - shared[1:, 1:]
-    hits = (100 * shared[1:, 1:, None] > IOU_THRESHOLDS * union[:, :, None]).sum(axis=(0, 1))
-    return float(_f2(hits, len(predicted), len(truth)).mean())
+    exceeded = thresholds_exceeded(shared[1:, 1:], union)[None] > np.arange(IOU_THRESHOLDS)[:, None, None]
+    return float(f2(exceeded.sum(axis=(1, 2)), np.array(len(predicted)), len(truth)))
+
+
+def f2(right: Int[np.ndarray, "thresholds ..."], found: Int[np.ndarray, "..."], true: int) -> Float[np.ndarray, "..."]:
+    """The mean over IoU thresholds, of right objects at each, objects found, and true ones."""
+    counted = 4 * true + found  # 5 right + 4 (true - right) + (found - right)
+    return np.asarray(np.where(counted == 0, 1.0, (5 * right / np.maximum(counted, 1)).mean(axis=0)))
 
 
 def _painted(objects: Sequence[Runs], hw: HW) -> np.ndarray:
@@ -37,7 +41,3 @@ def _painted(objects: Sequence[Runs], hw: HW) -> np.ndarray:
         for start, length in runs.tolist():
             numbers[start : start + length] = number
     return numbers
-
-
-def _f2(hits: np.ndarray, predicted: int, truth: int) -> Float[np.ndarray, " thresholds"]:
-    return np.asarray(5 * hits / (5 * hits + 4 * (truth - hits) + (predicted - hits)))

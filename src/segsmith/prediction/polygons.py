@@ -7,6 +7,7 @@ last row cuts, however high the raster is.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -124,20 +125,20 @@ class ClassPolygons:
     def __init__(self, classes: Sequence[str], shape: Callable[[MultiPolygon], MultiPolygon]) -> None:
         self.shape = shape
         self._polygons = [ObjectPolygons(name) for name in classes]
-        self._found: list[FoundObject] = []
+        self._found: list[list[FoundObject]] = [[] for _ in classes]
 
     def add(self, mask: Mask, probabilities: Probabilities) -> None:
-        for polygons, *planes in zip(self._polygons, mask, probabilities, strict=True):
-            self._keep(polygons.add(*planes))
+        for polygons, found, *planes in zip(self._polygons, self._found, mask, probabilities, strict=True):
+            found += self._shaped(polygons.add(*planes))
 
     def finish(self) -> list[FoundObject]:
         """All objects, class by class, in the order of their last rows."""
-        for polygons in self._polygons:
-            self._keep(polygons.finish())
-        return sorted(self._found, key=lambda found: [of.class_name for of in self._polygons].index(found.class_name))
+        for polygons, found in zip(self._polygons, self._found, strict=True):
+            found += self._shaped(polygons.finish())
+        return list(chain(*self._found))
 
-    def _keep(self, found: Iterator[FoundObject]) -> None:
-        self._found += [replace(of, outline=self.shape(of.outline)) for of in found]
+    def _shaped(self, found: Iterator[FoundObject]) -> Iterator[FoundObject]:
+        return (replace(of, outline=self.shape(of.outline)) for of in found)
 
 
 def simplified(outline: MultiPolygon) -> MultiPolygon:

@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 from affine import Affine
 from jaxtyping import UInt8
-from rasterio.crs import CRS
 
 from segsmith.data.rasters import (
     REMOTE,
@@ -237,9 +236,10 @@ def _predict(
     probabilities.write_cog(result / "probabilities" / f"{job.name}.tif", opened.classes, levels=written)
     masks.write_cog(result / "masks" / f"{job.name}.tif", opened.classes, nodata=NODATA, resampling="nearest")
     objects = outlines.finish()
-    for suffix in vectors if job.facts.crs else ():
-        file = result / "objects" / f"{job.name}.{suffix}"
-        write_vectors(file, objects, Affine(*job.facts.transform), CRS.from_string(job.facts.crs))
+    if job.facts.crs:
+        for suffix in vectors:
+            file = result / "objects" / f"{job.name}.{suffix}"
+            write_vectors(file, objects, Affine(*job.facts.transform), job.facts.crs)
     found = RasterPrediction(
         raster=str(job.path),
         hw=job.facts.hw,

@@ -15,10 +15,10 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
 
+from segsmith.data.footprints import LONGITUDE_LATITUDE, reprojected
 from segsmith.errors import WriteError
 from segsmith.prediction.polygons import FoundObject
 
-LONGITUDE_LATITUDE = CRS.from_string("EPSG:4326")
 pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00Z"})  # else each GeoPackage tells its own
 
 VectorFormat = Literal["gpkg", "geojson", "parquet"]
@@ -37,7 +37,7 @@ def vector_formats(names: Sequence[str]) -> tuple[VectorFormat, ...]:
     return tuple(known for known in FORMATS if known in names)
 
 
-def write_vectors(file: Path, objects: Sequence[FoundObject], transform: Affine, crs: CRS) -> None:
+def write_vectors(file: Path, objects: Sequence[FoundObject], transform: Affine, crs: str) -> None:
     """Write a feature per object, in the format that the suffix names: .gpkg, .geojson or .parquet (GeoParquet 1.1).
 
     Outlines are in pixel coordinates, which `transform` takes to `crs`; that must be of the earth. GeoJSON is in
@@ -55,7 +55,7 @@ def write_vectors(file: Path, objects: Sequence[FoundObject], transform: Affine,
     on_map = shapely.transform(outlines, lambda xy: np.stack(transform @ tuple(xy.T), axis=1))
     fields = _fields(objects, on_map, crs)
     if file.suffix == ".geojson":
-        on_map, crs = _warped(on_map, crs, LONGITUDE_LATITUDE), LONGITUDE_LATITUDE
+        on_map, crs = reprojected(on_map, crs, LONGITUDE_LATITUDE), LONGITUDE_LATITUDE
     file.parent.mkdir(parents=True, exist_ok=True)
     file.unlink(missing_ok=True)
     try:
@@ -69,15 +69,15 @@ def write_vectors(file: Path, objects: Sequence[FoundObject], transform: Affine,
             list(fields),
             driver=DRIVERS[file.suffix],
             geometry_type="MultiPolygon",
-            crs=crs.to_wkt(),
+            crs=CRS.from_string(crs).to_wkt(),
             layer="objects",
         )
     except (OSError, DataSourceError, DataLayerError) as error:
         raise WriteError(f"{file}: could not be written ({error})") from error
 
 
-def _fields(objects: Sequence[FoundObject], on_map: Geometries, crs: CRS) -> dict[str, np.ndarray]:
-    on_ground = _warped(on_map, crs, _equal_area(on_map, crs))
+def _fields(objects: Sequence[FoundObject], on_map: Geometries, crs: str) -> dict[str, np.ndarray]:
+    on_ground = reprojected(on_map, crs, _equal_area(on_map, crs))
     corners = [np.asarray(box.exterior.coords) for box in shapely.minimum_rotated_rectangle(on_ground)]
     sides = np.array([np.diff(corner[:3], axis=0) for corner in corners]).reshape(-1, 2, 2)
     lengths = np.hypot(*sides.transpose(2, 0, 1))
@@ -93,21 +93,17 @@ def _fields(objects: Sequence[FoundObject], on_map: Geometries, crs: CRS) -> dic
     }
 
 
-def _equal_area(on_map: Geometries, crs: CRS) -> CRS:
+def _equal_area(on_map: Geometries, crs: str) -> str:
     """A projection around the middle of what is there, in which areas are right and, near it, lengths."""
     left, bottom, right, top = shapely.total_bounds(on_map) if len(on_map) else (0, 0, 0, 0)
     (longitude,), (latitude,) = warp_points(crs, LONGITUDE_LATITUDE, [(left + right) / 2], [(bottom + top) / 2])
-    return CRS.from_proj4(f"+proj=laea +lat_0={latitude} +lon_0={longitude} +datum=WGS84 +units=m")
+    return f"+proj=laea +lat_0={latitude} +lon_0={longitude} +datum=WGS84 +units=m"
 
 
-def _warped(shapes: Geometries, crs: CRS, to: CRS) -> Geometries:
-    moved = shapely.transform(shapes, lambda xy: np.stack(warp_points(crs, to, *xy.T), axis=1) if len(xy) else xy)
-    return np.asarray(moved)
-
-
-def _write_parquet(file: Path, on_map: Geometries, fields: dict[str, np.ndarray], crs: CRS) -> None:
+def _write_parquet(file: Path, on_map: Geometries, fields: dict[str, np.ndarray], crs: str) -> None:
     """GeoParquet by its specification: WKB, and a line of metadata on the file."""
-    facts: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["MultiPolygon"], "crs": crs.to_dict(projjson=True)}
+    facts: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["MultiPolygon"]}
+    facts["crs"] = CRS.from_string(crs).to_dict(projjson=True)
     if len(on_map):
         facts["bbox"] = shapely.total_bounds(on_map).tolist()
     geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": facts}}
