@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 
 from segsmith.data.chips import Chips, cut
+from segsmith.decision.decide import areas_to_try
+from segsmith.decision.masks import count_areas
+from segsmith.decision.search import Search, found_together
 from segsmith.modeling.metrics import Counts, image_scores
 from segsmith.modeling.run import Run
-from segsmith.prediction.decide import areas_to_try
-from segsmith.prediction.masks import count_areas
 from segsmith.prediction.probabilities import ProbabilityFiles
-from segsmith.prediction.search import Search, found_together
 from segsmith.recipe import Metric
 
 RESAMPLES = 1000

@@ -17,14 +17,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from segsmith.decision.decide import GATES_TRIED
+from segsmith.decision.gates import gates_to_try, top_k_mean
+from segsmith.decision.masks import count_areas, decided
+from segsmith.decision.search import Search, found_together
 from segsmith.modeling.bundle import Cell
 from segsmith.modeling.objective import most_probable
 from segsmith.modeling.run import Run
-from segsmith.prediction.decide import GATES_TRIED
-from segsmith.prediction.gates import gates_to_try, top_k_mean
-from segsmith.prediction.masks import count_areas, decided
 from segsmith.prediction.probabilities import ProbabilityFiles
-from segsmith.prediction.search import Search, found_together
 
 AREAS = 32
 TOP_K = 100

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from segsmith.decision.decide import decide
 from segsmith.eda.inspect import inspect
 from segsmith.modeling.train import train
-from segsmith.prediction.decide import decide
 from segsmith.recipe_files import load_recipe
 
 # What a row changes -> overrides of the recipe below.

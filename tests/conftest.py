@@ -11,6 +11,8 @@ from unittest.mock import patch
 
 import pytest
 
+pytest_plugins = ["made_runs"]
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several test processes share the machine
 
 REAL = Path(os.environ.get("SEGSMITH_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -14,6 +14,8 @@ ORDER = (
     "eda",
     "modeling",
     "prediction",
+    "decision",
+    "delivery",
     "cli journey",
     "__init__ __main__",
 )

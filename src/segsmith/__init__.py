@@ -23,18 +23,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segsmith.data.dataset import Dataset
+    from segsmith.decision.compare import compare
+    from segsmith.decision.decide import decide
+    from segsmith.decision.evaluate import evaluate
+    from segsmith.delivery.check import check
+    from segsmith.delivery.predict import predict
+    from segsmith.delivery.predict_rasters import predict_rasters
     from segsmith.eda.inspect import inspect
     from segsmith.eda.preview import preview
     from segsmith.eda.profile import profile
     from segsmith.journey import demo
     from segsmith.modeling.plan import plan
     from segsmith.modeling.train import train
-    from segsmith.prediction.check import check
-    from segsmith.prediction.compare import compare
-    from segsmith.prediction.decide import decide
-    from segsmith.prediction.evaluate import evaluate
-    from segsmith.prediction.predict import predict
-    from segsmith.prediction.predict_rasters import predict_rasters
     from segsmith.recipe import Recipe
     from segsmith.recipe_files import load_recipe
 
@@ -47,16 +47,16 @@ __version__ = "0.1.0"
 _HOMES = {
     "Dataset": "data.dataset",
     "Recipe": "recipe",
-    "check": "prediction.check",
-    "compare": "prediction.compare",
-    "decide": "prediction.decide",
+    "check": "delivery.check",
+    "compare": "decision.compare",
+    "decide": "decision.decide",
     "demo": "journey",
-    "evaluate": "prediction.evaluate",
+    "evaluate": "decision.evaluate",
     "inspect": "eda.inspect",
     "load_recipe": "recipe_files",
     "plan": "modeling.plan",
-    "predict": "prediction.predict",
-    "predict_rasters": "prediction.predict_rasters",
+    "predict": "delivery.predict",
+    "predict_rasters": "delivery.predict_rasters",
     "preview": "eda.preview",
     "profile": "eda.profile",
     "train": "modeling.train",

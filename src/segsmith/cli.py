@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from segsmith.decision.evaluate import Evaluation, Score
+    from segsmith.delivery.predict_rasters import RasterPrediction
     from segsmith.modeling.train import Step
-    from segsmith.prediction.evaluate import Evaluation, Score
-    from segsmith.prediction.predict_rasters import RasterPrediction
     from segsmith.types import HW
 
 
@@ -252,7 +252,7 @@ def decide(
 
     recipe = Run(run).recipe()
     tuned_for = override(recipe, [f"decide.metric={metric}"] if metric else []).decide.metric
-    from segsmith.prediction.decide import decide as run_decide
+    from segsmith.decision.decide import decide as run_decide
 
     decision = run_decide(run, metric=tuned_for, miss_rate=miss_rate)
     names = Run(run).dataset().classes
@@ -278,8 +278,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a decided run; write a report, worst images first."""
-    from segsmith.prediction.evaluate import evaluate as run_evaluation
-    from segsmith.prediction.report import write_report
+    from segsmith.decision.evaluate import evaluate as run_evaluation
+    from segsmith.decision.report import write_report
 
     evaluation = run_evaluation(run, on=on)
     _print_scores(evaluation)
@@ -305,7 +305,7 @@ def compare(
     if metric == "f2_objects":
         raise RunError("compare counts pixels, and f2_objects is of objects; choose another --metric")
     by = override(Run(runs[0]).recipe(), [f"decide.metric={metric}"] if metric else []).metric_of_pixels
-    from segsmith.prediction.compare import compare as run_comparison
+    from segsmith.decision.compare import compare as run_comparison
 
     found = run_comparison(runs, metric=by, unseen=unseen, public=public)
     table = Table(title=f"{found.metric} on {found.images:,} images, in pairs; intervals of 95 %")
@@ -359,9 +359,9 @@ def predict(
     square: Annotated[bool, typer.Option(help="Rasters: give polygons right angles, as buildings have.")] = False,
 ) -> None:
     """Predict a folder of images, or rasters of any size; write what is handed in."""
-    from segsmith.prediction.predict import predict as run_prediction
-    from segsmith.prediction.predict_rasters import find_rasters, predict_rasters
-    from segsmith.prediction.vectors import vector_formats
+    from segsmith.delivery.predict import predict as run_prediction
+    from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
+    from segsmith.delivery.vectors import vector_formats
 
     if sample_submission is None and find_rasters(images):
         formats = vector_formats(vectors or ["gpkg"])
@@ -387,8 +387,8 @@ def check(
     size: Annotated[str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Of all images, in place of that.")] = None,
 ) -> None:
     """Check a submission as a contest would; score it where the truth is known."""
+    from segsmith.delivery.check import check as run_check
     from segsmith.errors import listed
-    from segsmith.prediction.check import check as run_check
 
     found = run_check(
         submission, sample=sample_submission, truth=truth, images=images, hw=_size("--size", size) if size else None

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segsmith.data.scenes import make_ships
+from segsmith.decision.decide import decide
+from segsmith.decision.evaluate import Evaluation, evaluate
+from segsmith.decision.report import write_report
+from segsmith.delivery.predict import Prediction, predict
 from segsmith.eda.inspect import Inspection, inspect
 from segsmith.modeling.train import Step, train
-from segsmith.prediction.decide import decide
-from segsmith.prediction.evaluate import Evaluation, evaluate
-from segsmith.prediction.predict import Prediction, predict
-from segsmith.prediction.report import write_report
 from segsmith.recipe_files import load_recipe
 
 RECIPE = "ships-demo"

@@ -1,0 +1,195 @@
+"""Probabilities of the validation fold -> for each class threshold, smallest area and empty gate, tuned together for
+the metric the recipe names."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from segsmith.data import rle
+from segsmith.data.chips import Chips
+from segsmith.decision.calibration import Calibration
+from segsmith.decision.component_tree import filled
+from segsmith.decision.gates import gate_values, gates_to_try
+from segsmith.decision.masks import connected_objects, count_areas
+from segsmith.decision.object_levels import Labels, f2_scores
+from segsmith.decision.risk import MissRates, dial
+from segsmith.decision.search import Place, Search, found_together
+from segsmith.errors import RunError
+from segsmith.files import write_text
+from segsmith.modeling.bundle import Bundle, Decision, Dial
+from segsmith.modeling.objective import most_probable
+from segsmith.modeling.run import Run
+from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
+from segsmith.recipe import DecideMetric, Recipe
+from segsmith.types import HW, ClassMask, Mask, Probabilities
+
+AREAS_TRIED = 48
+LARGEST_AREA_TRIED = 0.05
+"""As a share of the image."""
+GATES_TRIED = 16
+"""At most, for each class."""
+
+
+def decide(run: Path, *, metric: DecideMetric | None = None, miss_rate: float | None = None) -> Decision:
+    """Tune the decision of a trained run on its validation fold, store it in the bundle and as decision.json, return
+    it.
+
+    Each class is decided by itself: all 256 levels, the areas of `areas_to_try` or of the recipe, and the gates of
+    `gates_to_try`, every combination of them, each scored exactly. `metric` stands in for the recipe's decide.metric.
+    The validation fold is cut into parts, image by image in turn; each part is also scored with the decision tuned on
+    the other parts, and that cross-fitted score is the one to believe. Of each image one gate value is kept per class;
+    else memory does not grow with their number.
+
+    With a `miss_rate`, between 0 and 1, the level of each class is the highest that is sure to miss no larger share of
+    the foreground (see `risk`); no object is dropped then and no image emptied, which could miss more.
+
+    Raises RunError if the folder holds no finished run, or for a miss rate that is none.
+    """
+    if miss_rate is not None and not 0 < miss_rate < 1:
+        raise RunError(f"the miss rate lies between 0 and 1, and {miss_rate:g} does not; try 0.05")
+    opened = Run(run)
+    recipe = opened.recipe()
+    chips = opened.chips()
+    if not opened.bundle.exists():
+        raise RunError(f"{run}: its training is not finished; the same train command continues it")
+    metric = metric or recipe.decide.metric
+    with opened.locked():
+        bundle = Bundle.read(opened.bundle)
+        validation = opened.part(chips, "validation")
+        files = ProbabilityFiles(opened.probabilities, bundle.classes)
+        predict_chips(Predictor(bundle), chips, validation, files, "validation images")
+        decision, calibration = _tuned(recipe, metric, chips, validation, files, miss_rate)
+        replace(bundle, decision=decision).write(opened.bundle)
+        write_text(opened.folder / "decision.json", json.dumps(asdict(decision), indent=2))
+        write_text(opened.folder / "calibration.json", json.dumps(calibration.plain(), indent=2))
+    return decision
+
+
+def areas_to_try(hw: HW) -> list[int]:
+    """Up to 48 smallest areas, in pixels: 0, then evenly by ratio up to 5 % of an image."""
+    largest = max(2.0, LARGEST_AREA_TRIED * hw[0] * hw[1])
+    return sorted({0, *np.rint(np.geomspace(2, largest, AREAS_TRIED - 1)).astype(int).tolist()})
+
+
+def validation_part(place: int, parts: int) -> int:
+    """The part of the cross-fit that the image at `place` of the validation fold belongs to."""
+    return place % parts
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One image of the validation fold, as decisions see it."""
+
+    planes: Probabilities
+    raw: Probabilities
+    """As the network has them: of classes that exclude each other, of all of them; with holes."""
+    gates: list[int]
+    truth: Mask
+    valid: ClassMask
+    chip: int
+
+
+def _seen(options: Recipe, chips: Chips, validation: list[int], files: ProbabilityFiles) -> Iterator[_Seen]:
+    for index in validation:
+        chip, raw = chips.read(index), files.read(chips.id(index))
+        planes = raw
+        if options.data.exclusive:
+            planes = most_probable(planes)  # as masks.decided does, at whatever level
+        gates = gate_values(planes, options.gate, options.decide.top_k)
+        if options.decide.fill_holes:
+            planes = np.stack([filled(plane) for plane in planes])
+        yield _Seen(planes, raw, gates, chip.mask & chip.valid, chip.valid, index)
+
+
+def _tuned(
+    recipe: Recipe,
+    metric: DecideMetric,
+    chips: Chips,
+    validation: list[int],
+    files: ProbabilityFiles,
+    miss_rate: float | None,
+) -> tuple[Decision, Calibration]:
+    options = recipe.decide
+    areas = np.array(sorted({*(options.areas or areas_to_try(chips.hw(validation[0]))), *([0] if miss_rate else [])}))
+    tried = _gates_tried(recipe, chips, validation, files)
+    searches = [Search(metric, areas, np.array(gates), options.parts) for gates in tried]
+    rates = [defaultdict[int, MissRates](MissRates.of_none) for _ in searches]
+    calibration = Calibration.of_no_pixel()
+    for place, seen in enumerate(_seen(recipe, chips, validation, files)):
+        for class_id, (search, plane, truth) in enumerate(zip(searches, seen.planes, seen.truth, strict=True)):
+            gate = seen.gates[class_id]
+            if metric == "f2_objects":
+                labels = true_objects(chips, seen.chip, class_id, truth)
+                search.add_scores(place, gate, f2_scores(plane, labels, areas), float(not labels.any()))
+            else:
+                tp, predicted = count_areas(plane, truth, areas)
+                search.add(place, gate, tp, predicted, int(truth.sum()), int(seen.valid.sum()))
+            rates[class_id][search.group(place)] += MissRates.of_image(plane, truth)
+            calibration = calibration.with_pixels(seen.raw[class_id][seen.valid], truth[seen.valid])
+
+    def of_groups(class_id: int, groups: Int[np.ndarray, " some"]) -> tuple[int, Dial]:
+        of_class = sum((rates[class_id][group] for group in groups.tolist()), MissRates.of_none())
+        return dial(of_class, miss_rate or 0)
+
+    def by_dial(class_id: int, groups: Int[np.ndarray, " some"]) -> Place:
+        return 0, of_groups(class_id, groups)[0], 0  # neither gate nor smallest area, which could miss more
+
+    found = found_together(searches, by_dial if miss_rate else None)
+    surfaces = [search.surface(search.used) for search in searches]
+    decision = Decision(
+        cells=tuple(search.cell(place) for search, place in zip(searches, found.places, strict=True)),
+        gate_by=recipe.gate,
+        gate_pixels=options.top_k,
+        fill_holes=options.fill_holes,
+        metric=metric,
+        score=found.score,
+        cross_fitted_score=found.cross_fitted_score,
+        areas=tuple(areas.tolist()),
+        surfaces=tuple(
+            tuple(tuple(round(value, 6) for value in row) for row in surface[place[0]].tolist())
+            for surface, place in zip(surfaces, found.places, strict=True)
+        ),
+        gates=tuple(
+            tuple((gate, round(float(surface[number, place[1], place[2]]), 6)) for number, gate in enumerate(gates))
+            for surface, place, gates in zip(surfaces, found.places, tried, strict=True)
+        ),
+        parts=found.parts,
+        dials=tuple(of_groups(number, search.used)[1] for number, search in enumerate(searches)) if miss_rate else (),
+        temperature=calibration.temperature() if options.calibrate else None,
+    )
+    return decision, calibration
+
+
+def _gates_tried(recipe: Recipe, chips: Chips, validation: list[int], files: ProbabilityFiles) -> list[list[int]]:
+    """Of each class; the gate values of all images are read first, since they say which gates matter."""
+    gate = recipe.gate
+    if gate == "none":
+        return [[0] for _ in files.classes]
+    values = []
+    for index in validation:
+        planes = files.read(chips.id(index))
+        if recipe.data.exclusive:
+            planes = most_probable(planes)
+        values.append(gate_values(planes, gate, recipe.decide.top_k))
+    return [gates_to_try(list(of_class), GATES_TRIED) for of_class in zip(*values, strict=True)]
+
+
+def true_objects(chips: Chips, chip: int, class_id: int, truth: ClassMask) -> Labels:
+    """The labelled objects of a class of a chip, numbered; of chips that are windows of images, and of labels that are
+    polygons, the connected parts of its truth instead."""
+    dataset = chips.dataset
+    if not chips.whole or "shape" in dataset.objects:
+        return connected_objects(truth)
+    image = int(chips.image[chip])
+    labels = np.zeros(truth.shape, np.int32)
+    of_image = range(dataset.first_object[image], dataset.first_object[image + 1])
+    of_class = dataset.objects["class"].to_numpy()
+    for number, row in enumerate((row for row in of_image if of_class[row] == class_id), start=1):
+        runs = dataset.runs[dataset.offsets[row] : dataset.offsets[row + 1]]
+        labels[rle.decode(runs, truth.shape)] = number
+    return np.asarray(labels * truth)

@@ -1,0 +1,201 @@
+"""Run -> scores of its validation or held-out images, each beside what predicting all empty would score."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int
+
+from segsmith.data import rle
+from segsmith.data.chips import Chips
+from segsmith.decision.decide import true_objects, validation_part
+from segsmith.decision.masks import decided_by, object_runs
+from segsmith.decision.object_scores import f2_of_image
+from segsmith.errors import RunError
+from segsmith.files import write_text
+from segsmith.modeling.bundle import Bundle, Decision
+from segsmith.modeling.metrics import FIGURES, Counts, Figure, image_scores, score
+from segsmith.modeling.run import Run
+from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
+
+RESAMPLES = 1000
+COUNTED = ["right_pixels", "predicted_pixels", "true_pixels", "usable_pixels"]
+"""Columns of a table of images, in the order of Counts."""
+Part = Literal["validation", "held_out"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number over a set of images, its 95 % bootstrap interval over images, and what all empty would score."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    all_empty: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a set of images, and one row per image and class, worst Dice first.
+
+    A mean per image is a mean over images and classes: each class of each image counts once.
+    """
+
+    part: Part
+    cross_fitted: bool
+    by_heart: bool
+    """Whether these images were trained on."""
+    decision: Decision
+    scores: tuple[Score, ...]
+    images: pd.DataFrame
+
+    @property
+    def count(self) -> int:
+        """Images scored, however many classes they have."""
+        return int(self.images["row"].nunique())
+
+    def score(self, name: str) -> Score:
+        return next(found for found in self.scores if found.name == name)
+
+
+def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
+    """Score a decided run; write scores.json and images.csv into it. `on` defaults to the held-out fold if there is
+    one.
+
+    On the validation fold, which the decision was tuned on, every image is scored with the decision of the cross-fit
+    that was tuned on other images. Raises RunError for a run that is not decided, or has no held-out fold.
+    """
+    opened = Run(run)
+    recipe = opened.recipe()
+    chips = opened.chips()
+    part: Part = on or ("validation" if recipe.folds.held_out is None else "held_out")
+    if part == "held_out" and recipe.folds.held_out is None:
+        raise RunError(f"{run}: has no held-out fold; train with folds.held_out=N, or evaluate on validation")
+    if not opened.bundle.exists():
+        raise RunError(f"{run}: its training is not finished; the same train command continues it")
+    with opened.locked():
+        bundle = Bundle.read(opened.bundle)
+        if bundle.decision.metric is None:
+            raise RunError(f"{run}: not decided yet; first: segsmith decide {run}")
+        indices = opened.part(chips, part)
+        files = ProbabilityFiles(opened.probabilities, bundle.classes)
+        predict_chips(Predictor(bundle), chips, indices, files, f"{part} images")
+        cross_fitted = part == "validation" and len(bundle.decision.parts) > 1
+        table = _score_images(chips, indices, files, bundle.decision, cross_fitted)
+        scores = scores_of(table, bundle.classes, recipe.seed)
+        evaluation = Evaluation(part, cross_fitted, recipe.folds.by_heart, bundle.decision, scores, table)
+        write_text(opened.folder / "scores.json", json.dumps(_plain(evaluation), indent=2))
+        write_text(opened.folder / "images.csv", table.to_csv(index=False))
+    return evaluation
+
+
+def _score_images(
+    chips: Chips, indices: list[int], files: ProbabilityFiles, decision: Decision, cross_fitted: bool
+) -> pd.DataFrame:
+    rows = []
+    for place, index in enumerate(indices):
+        image_id = chips.id(index)
+        part = validation_part(place, len(decision.parts)) if cross_fitted else None
+        cells = decision.cells_of(len(chips.dataset.classes), part)
+        chip = chips.read(index)
+        predicted = decided_by(decision, files.read(image_id), exclusive=chips.options.exclusive, part=part)
+        for class_id, (of_class, true) in enumerate(zip(predicted, chip.mask & chip.valid, strict=True)):
+            cell = cells[class_id]
+            counts = Counts(*(np.array(mask.sum()) for mask in (of_class & true, of_class, true, chip.valid)))
+            by_objects = {}
+            if decision.metric == "f2_objects":
+                labels = true_objects(chips, index, class_id, true)
+                true_runs = [rle.encode(labels == number) for number in np.unique(labels[true])]
+                by_objects["f2_objects"] = f2_of_image(object_runs(of_class), true_runs, true.shape)
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "class": chips.dataset.classes[class_id],
+                    "row": index,
+                    "objects": int(chips.objects[index]),
+                    "usable_pixels": int(counts.pixels),
+                    "true_pixels": int(counts.truth),
+                    "predicted_pixels": int(counts.predicted),
+                    "right_pixels": int(counts.tp),
+                    "level": cell.level,
+                    "smallest_area": cell.smallest_area,
+                    "gate": cell.gate,
+                    "part": -1 if part is None else part,
+                    "dice": float(image_scores("mean_dice", counts)),
+                    "iou": float(image_scores("mean_iou", counts)),
+                    "iou_map": float(image_scores("mean_iou_map", counts)),
+                    **by_objects,
+                }
+            )
+    table = pd.DataFrame(rows)
+    wrong = table["true_pixels"] + table["predicted_pixels"] - 2 * table["right_pixels"]
+    order = np.lexsort([table["image_id"], -wrong, table["dice"]])
+    return table.iloc[order].reset_index(drop=True)
+
+
+def scores_of(table: pd.DataFrame, classes: tuple[str, ...], seed: int) -> tuple[Score, ...]:
+    """Every figure, and Dice of what has foreground and what is empty, for each class as well where there are several;
+    the bootstrap, over images, is counted from the seed.
+
+    `table` has a row per image and class: `row` (shared by the rows of an image, each of which has as many), `class`,
+    and the counts named in COUNTED; where it has `f2_objects`, that of each row, its mean comes first.
+    """
+    counts = table[COUNTED].to_numpy(np.int64).T
+    rows_of_image = list(table.groupby("row", sort=False).indices.values())  # resampled together
+    # which rows of the table a score is made of, by its name
+    named: list[tuple[str, Figure, Bool[np.ndarray, " rows"]]] = [
+        (figure, figure, np.ones(len(table), bool)) for figure in FIGURES
+    ]
+    has_foreground = counts[2] > 0
+    for suffix, chosen in [("", np.ones(len(table), bool))] + [
+        (f":{name}", (table["class"] == name).to_numpy()) for name in classes if len(classes) > 1
+    ]:
+        named += [
+            (f"dice_foreground{suffix}", "mean_dice", chosen & has_foreground),
+            (f"dice_empty{suffix}", "mean_dice", chosen & ~has_foreground),
+        ]
+    rng = np.random.default_rng([seed, 0xB007])
+    rows_of = np.array(sorted(rows_of_image, key=min))
+    drawn = [rows_of[rng.integers(0, len(rows_of), len(rows_of))].ravel() for _ in range(RESAMPLES)]
+    scores = []
+    for name, figure, chosen in named:
+        if not chosen.any():
+            continue
+        spread = np.array([_score(figure, counts[:, rows[chosen[rows]]]) for rows in drawn])
+        low, high = np.nanpercentile(spread, [2.5, 97.5])
+        kept = counts[:, chosen]
+        all_empty = _score(figure, kept * np.array([[0], [0], [1], [1]]))
+        scores.append(Score(name, _score(figure, kept), float(low), float(high), all_empty))
+    if "f2_objects" in table:
+        of_rows = table["f2_objects"].to_numpy()
+        low, high = np.percentile([of_rows[rows].mean() for rows in drawn], [2.5, 97.5])
+        all_empty = float((~has_foreground).mean())
+        scores.insert(0, Score("f2_objects", float(of_rows.mean()), float(low), float(high), all_empty))
+    return tuple(scores)
+
+
+def _score(figure: Figure, counts: Int[np.ndarray, "4 _"]) -> float:
+    """NaN for no images."""
+    return float(score(figure, Counts(*counts))) if counts.shape[1] else float("nan")
+
+
+def _plain(evaluation: Evaluation) -> dict[str, object]:
+    return {
+        "part": evaluation.part,
+        "images": evaluation.count,
+        "cross_fitted": evaluation.cross_fitted,
+        "cells": [cell._asdict() for cell in evaluation.decision.cells],
+        "scores": {
+            found.name: {
+                "value": round(found.value, 6),
+                "low": round(found.low, 6),
+                "high": round(found.high, 6),
+                "all_empty": round(found.all_empty, 6),
+            }
+            for found in evaluation.scores
+        },
+    }

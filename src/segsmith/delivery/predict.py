@@ -1,0 +1,187 @@
+"""Bundle + folder of images -> submission.csv, masks, overlays: a folder that is whole or not there."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os import walk
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from segsmith.data.dataset import Layout
+from segsmith.data.extra import extra_levels
+from segsmith.data.images import as_rgb, is_image, read_image, read_mask
+from segsmith.data.index import read_csv
+from segsmith.decision.masks import decided_by
+from segsmith.delivery.submission import (
+    Key,
+    MaskProofs,
+    all_keys,
+    check_submission,
+    mask_rows,
+    read_order,
+    write_submission,
+)
+from segsmith.eda.pictures import Picture, Rgb
+from segsmith.errors import DataError, ModelError, WriteError, listed
+from segsmith.files import replacing_folder
+from segsmith.modeling.bundle import Bundle
+from segsmith.prediction.probabilities import Levels, Predictor, png
+from segsmith.progress import track
+from segsmith.types import HW, ClassMask, Image, Mask
+
+WRITTEN = frozenset({"submission.csv", "masks", "overlays"})
+OVERLAY_COLOURS: tuple[Rgb, ...] = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0), (0, 114, 178),
+)  # fmt: skip
+"""One per class, from the palette of Okabe and Ito, told apart by nearly everyone; an eighth class begins again."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was written."""
+
+    folder: Path
+    images: int
+    with_foreground: int
+    rows: int
+
+
+def predict(
+    bundle: Path,
+    images: Path,
+    out: Path,
+    *,
+    sample_submission: Path | None = None,
+    numbers: Path | None = None,
+    masks: bool = True,
+    overlays: bool = True,
+) -> Prediction:
+    """Predict every image below a folder and write what a user hands in.
+
+        submission.csv        rows as the labels had them; in the order of `sample_submission`, else by name
+        masks/ID.png          0 or 255, at the image's own size; masks/CLASS/ID.png where there are several classes
+        overlays/ID.jpg       the image with the outlines of its masks, a colour per class
+
+    `bundle` is a bundle file or a run folder. `numbers` is a CSV of ids and the columns that the recipe names in
+    `data.extra`. With a sample submission exactly its images are predicted, and of them the classes it asks for are in
+    the rows. What was
+    written is read back and compared with the masks. A folder that an earlier prediction wrote is replaced. Raises
+    ModelError, DataError, WriteError; then nothing is there that was not there before.
+    """
+    opened = Bundle.read(bundle / "bundle.safetensors" if bundle.is_dir() else bundle)
+    files = find_images(images, opened.layout)
+    order = read_order(sample_submission, opened.layout) if sample_submission else all_keys(files, opened.layout)
+    image_ids = list(dict.fromkeys(key.image_id for key in order))
+    unknown = [image_id for image_id in image_ids if image_id not in files]
+    if unknown:
+        raise DataError(f"{sample_submission} names {len(unknown)} images that are not in {images}:\n{listed(unknown)}")
+    if out.is_dir():
+        there = {path.name for path in out.iterdir()}
+        if there - WRITTEN or (there and "submission.csv" not in there):
+            other = min(there - WRITTEN, default=min(there))
+            raise WriteError(f"{out}: holds {other}, which no prediction wrote; choose a new folder")
+    extra = numbers_of(opened, numbers, image_ids)
+    rows: dict[Key, list[str]] = {}
+    sizes: dict[str, HW] = {}
+    with_foreground = 0
+    proofs = MaskProofs()
+    with replacing_folder(out) as new:
+        of_class = [new / "masks" / name if len(opened.classes) > 1 else new / "masks" for name in opened.classes]
+        for folder in (*(of_class if masks else ()), *([new / "overlays"] if overlays else ())):
+            folder.mkdir(parents=True, exist_ok=True)
+        predictor = Predictor(opened)
+        stream = predictor.stream(_read(files, image_ids, predictor.bands, extra))
+        for image_id, image, probabilities in track(stream, "images", len(image_ids)):
+            mask = decided_by(opened.decision, probabilities, exclusive=opened.recipe.data.exclusive)
+            sizes[image_id] = (mask.shape[1], mask.shape[2])
+            with_foreground += bool(mask.any())
+            stem = files[image_id].stem
+            for class_id, plane in enumerate(mask):
+                key = Key(image_id, class_id)
+                rows[key] = mask_rows(plane, opened.layout)
+                proofs.note(key, plane)
+                if masks:
+                    file = of_class[class_id] / f"{stem}.png"
+                    _write_mask(file, plane)
+                    if not proofs.same(key, read_mask(file)):
+                        raise WriteError(
+                            f"{out / file.relative_to(new)}: does not read back as written; is the disk sound?"
+                        )
+            if overlays:
+                (new / "overlays" / f"{stem}.jpg").write_bytes(_jpeg(overlay(image, mask)))
+        write_submission(new / "submission.csv", opened.layout, rows, order)
+        check_submission(new / "submission.csv", opened.layout, order, sizes, proofs)
+    return Prediction(
+        folder=out,
+        images=len(image_ids),
+        with_foreground=with_foreground,
+        rows=sum(len(rows[key]) for key in order),
+    )
+
+
+def find_images(folder: Path, layout: Layout) -> dict[str, Path]:
+    """Image files below a folder by id, in the order of their names. Raises DataError for none, or an id twice."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of images")
+    paths = sorted(Path(top, name) for top, _, names in walk(folder) for name in names if is_image(Path(name)))
+    if not paths:
+        raise DataError(f"{folder}: no image files")
+    for what, counts in (
+        ("id", Counter(layout.image_id(path) for path in paths)),
+        ("name without suffix", Counter(path.stem for path in paths)),
+    ):
+        twice = [name for name, count in counts.items() if count > 1]
+        if twice:
+            raise DataError(
+                f"{folder}: several images with the same {what}:\n{listed(twice)}\npredict one folder at a time"
+            )
+    return {layout.image_id(path): path for path in paths}
+
+
+def overlay(image: Image, mask: Mask) -> Picture:
+    """The image as RGB, the foreground of each class tinted and outlined in its colour; later classes lie on top."""
+    drawn = as_rgb(image).copy()
+    for class_id, plane in enumerate(mask):
+        colour = OVERLAY_COLOURS[class_id % len(OVERLAY_COLOURS)]
+        drawn[plane] = (0.65 * drawn[plane] + 0.35 * np.array(colour)).astype(np.uint8)
+        outlines, _ = cv2.findContours(plane.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        drawn = np.asarray(cv2.drawContours(drawn, outlines, -1, colour, 1))
+    return drawn
+
+
+def numbers_of(bundle: Bundle, numbers: Path | None, order: list[str]) -> UInt8[np.ndarray, "images extra"]:
+    """The levels of each image's further channels, in order. Raises DataError for a table that lacks one."""
+    columns = bundle.recipe.data.extra
+    if not columns:
+        return np.empty((len(order), 0), np.uint8)
+    if numbers is None:
+        raise DataError(f"the model was trained with {', '.join(columns)} of each image; say where: --numbers FILE")
+    table = read_csv(numbers, dtype={0: str})
+    table = table.set_index(table.columns[0])
+    if missing := [image_id for image_id in order if image_id not in table.index]:
+        raise DataError(f"{numbers}: has no row for {len(missing)} images:\n{listed(missing)}")
+    return extra_levels(table.loc[order], columns, bundle.extra)
+
+
+def _read(
+    files: dict[str, Path], order: list[str], bands: int, extra: UInt8[np.ndarray, "images extra"]
+) -> Iterator[tuple[str, Image, Levels]]:
+    for image_id, levels in zip(order, extra, strict=True):
+        image = read_image(files[image_id])
+        if image.shape[2] != bands:
+            raise ModelError(
+                f"{files[image_id]}: number of bands is {image.shape[2]}, the model was trained on {bands}"
+            )
+        yield image_id, image, levels
+
+
+def _write_mask(path: Path, mask: ClassMask) -> None:
+    path.write_bytes(png(mask.view(np.uint8) * np.uint8(255)))
+
+
+def _jpeg(image: Image) -> bytes:
+    _, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return content.tobytes()

@@ -1,0 +1,348 @@
+"""Bundle + rasters of any size -> probabilities and masks in place on the ground: a folder that is whole or not there.
+
+    probabilities/NAME.tif   levels 0..255, a band per class, calibrated if the decision has a temperature; the file's
+                             mask says where nothing is known
+    masks/NAME.tif           0 and 1, a band per class; 255, nodata, where nothing is known
+    objects/NAME.gpkg        a polygon per object, or .geojson, .parquet (vectors.py), where the raster has a CRS
+    prediction.json          what was done to each raster, and how far seams are to be seen
+
+Until all is done the work lies beside that folder, in `.FOLDER.progress`. Whoever is stopped there, at whatever
+instant, goes on behind the last strip when called again, and ends with the same bytes.
+"""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+from jaxtyping import UInt8
+
+from segsmith.data.rasters import (
+    REMOTE,
+    Levels,
+    RasterFacts,
+    has_place,
+    inspect_raster,
+    is_raster,
+    read_valid,
+    read_window,
+)
+from segsmith.data.windows import Window, scaled_hw
+from segsmith.decision.calibration import calibrated_levels
+from segsmith.delivery.objects_in_strips import ObjectsInStrips
+from segsmith.delivery.polygons import ClassPolygons, simplified, squared
+from segsmith.delivery.predict import numbers_of
+from segsmith.delivery.strip_files import AS_THEY_ARE, StripFiles
+from segsmith.delivery.vectors import VectorFormat, write_vectors
+from segsmith.errors import DataError, ModelError, WriteError, listed
+from segsmith.files import held, put_in_place, write_error, write_text
+from segsmith.modeling.bundle import Bundle, Cell
+from segsmith.modeling.objective import most_probable
+from segsmith.prediction.ahead import behind
+from segsmith.prediction.probabilities import Predictor
+from segsmith.prediction.seams import SeamMeter
+from segsmith.prediction.sweep import LevelStrip, Sweep
+from segsmith.progress import track
+from segsmith.types import ClassMask, Mask
+
+WRITTEN = frozenset({"probabilities", "masks", "objects", "prediction.json"})
+NODATA = 255
+"""Of masks."""
+
+
+@dataclass(frozen=True)
+class RasterPrediction:
+    """What was done to one raster."""
+
+    raster: str
+    hw: tuple[int, int]
+    bands: int
+    gsd_m: float | None
+    scale: float
+    """What it was enlarged by for the networks."""
+    levels: tuple[tuple[float, ...], tuple[float, ...]] | None
+    """Values that became level 0 and 255; None where bands are of 8 bits."""
+    chips: int
+    """Chips that were computed."""
+    blank: int
+    """Chips that were left out, since they hold no usable pixel."""
+    usable_pixels: int
+    foreground_pixels: dict[str, int]
+    """By class, in the mask."""
+    objects: dict[str, int]
+    """Polygons by class; none where none were asked for, or the raster has no CRS."""
+    seam: float | None
+    """How much steeper probabilities are across the edges of chips than elsewhere (squared): 1 for no seams."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One raster, looked at and not yet predicted."""
+
+    path: Path | str
+    facts: RasterFacts
+    scale: float
+    levels: Levels
+    extra: UInt8[np.ndarray, " extra"]
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).stem
+
+
+def predict_rasters(
+    bundle: Path,
+    rasters: Path | str,
+    out: Path,
+    *,
+    scale: float | None = None,
+    numbers: Path | None = None,
+    vectors: Sequence[VectorFormat] = ("gpkg",),
+    square: bool = False,
+) -> list[RasterPrediction]:
+    """Predict a raster, or every GeoTIFF below a folder, in memory of its width, and write the folder `out`.
+
+    `rasters` may be remote, `/vsi...` in the words of GDAL. A raster is brought to the resolution and the levels that
+    the model was trained with; `scale` says what it is enlarged by, whatever its metres a pixel. Pixels that are
+    nodata, masked, of alpha 0 or not finite are not predicted, nor chips without others. Objects are written in
+    each format of `vectors`, with right angles if `square`, else simplified. A folder that an earlier prediction wrote
+    is replaced.
+
+    Raises ModelError for other bands than the model was trained on, and for a resolution far from those (Sight.scale);
+    DataError for a raster that does not read, or where no raster holds a usable pixel; WriteError; RunError where
+    another process predicts into the same folder.
+    """
+    file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
+    opened = Bundle.read(file)
+    if opened.decision.fill_holes or any(cell.gate for cell in opened.decision.cells):
+        raise ModelError(
+            f"{file}: was decided with holes filled or with a gate for empty images, which rasters do not know; decide "
+            "again with decide.fill_holes=false and decide.gate=none in the recipe"
+        )
+    _check_free(out)
+    paths = find_rasters(rasters)
+    if not paths:
+        raise DataError(f"{rasters}: no such raster, nor a folder with GeoTIFFs that say where they lie (a CRS)")
+    jobs = _look(opened, paths, scale, numbers)
+    predictor = Predictor(opened)
+    told: dict[str, object] = {
+        "segsmith": version("segsmith"),
+        "bundle": _digest(file),
+        "device": predictor.hardware.name,
+    }
+    told |= {"precision": predictor.hardware.precision, "vectors": list(vectors), "square": square}
+    folder = out.resolve()
+    progress = folder.with_name(f".{folder.name}.progress")
+    with held(progress, "place for the progress of a prediction"):
+        result = progress / "result"
+        _forget_others(progress, result, {job.name: json.dumps({**told, **_told(job)}) for job in jobs})
+        found = [
+            _predict(opened, predictor, job, progress / "work" / job.name, result, vectors, square) for job in jobs
+        ]
+        if not any(of.chips for of in found):
+            shutil.rmtree(progress, ignore_errors=True)
+            raise DataError(f"{rasters}: holds no usable pixel: all are nodata, masked, of alpha 0 or not finite")
+        write_text(result / "prediction.json", json.dumps([asdict(of) for of in found], indent=2))
+        try:
+            put_in_place(result, folder)
+        except OSError as error:
+            raise write_error(error, out) from error
+        shutil.rmtree(progress, ignore_errors=True)
+    return found
+
+
+def find_rasters(given: Path | str) -> list[Path | str]:
+    """A raster by its name, or below a folder every GeoTIFF that says where it lies, in the order of their paths; none
+    where a folder is not there or holds plain images alone. Raises DataError for two of one name, and for an address
+    that GDAL names otherwise."""
+    if str(given).startswith(REMOTE):
+        return [str(given)]
+    if "://" in str(given):
+        raise DataError(f"{given}: name what is remote as GDAL does, such as /vsicurl/{given}")
+    path = Path(given)
+    if path.is_file():
+        return [path]
+    images = [file for file in sorted(path.rglob("*")) if file.is_file() and is_raster(file)]
+    placed = [file for file in images if has_place(file)]
+    if not placed:
+        return []
+    twice = [name for name, count in Counter(file.stem for file in placed).items() if count > 1]
+    if twice:
+        raise DataError(f"{path}: several rasters of the same name:\n{listed(twice)}\npredict one folder at a time")
+    return list(placed)
+
+
+def _look(opened: Bundle, paths: Sequence[Path | str], scale: float | None, numbers: Path | None) -> list[_Job]:
+    """What each raster is and how it is to be seen, before any is predicted. Raises like `predict_rasters`."""
+    bands = len(opened.mean) - len(opened.extra)
+    extra = numbers_of(opened, numbers, [opened.layout.image_id(Path(path)) for path in paths])
+    jobs = []
+    for path, levels in zip(paths, extra, strict=True):
+        facts = inspect_raster(path)
+        if facts.bands != bands:
+            raise ModelError(f"{path}: number of bands is {facts.bands}, the model was trained on {bands}")
+        seen = scale or opened.sight.scale(str(path), facts.gsd_m, opened.recipe.data)
+        jobs.append(_Job(path, facts, seen, opened.sight.levels_for(facts), levels))
+    return jobs
+
+
+def _predict(
+    opened: Bundle, predictor: Predictor, job: _Job, work: Path, result: Path,
+    vectors: Sequence[VectorFormat], square: bool,
+) -> RasterPrediction:  # fmt: skip
+    """Predict one raster, as far as that is not done yet, into the folder `result`."""
+    done = work / "done.json"
+    if done.exists():
+        return _read_back(done)
+    read = partial(read_window, job.path, scale=job.scale, levels=job.levels)
+    sweep = Sweep(opened.recipe, len(opened.classes), scaled_hw(job.facts.hw, job.scale), job.facts.hw)
+    probabilities = StripFiles(work / "probabilities", job.facts, sweep.edges)
+
+    def write(strip: LevelStrip) -> None:
+        rows = strip.levels.shape[1]
+        if rows:
+            valid = read_valid(job.path, Window(strip.top, 0, rows, job.facts.hw[1]))
+            planes = np.concatenate([strip.levels * valid, (valid * np.uint8(255))[None]])
+            probabilities.write(strip.number, planes, {"chips": strip.chips, "blank": strip.blank})
+
+    first = probabilities.missing()
+    if first < len(sweep.rows.tops):
+        strips = sweep.strips(read, predictor.of_chips, job.extra, first)
+        with behind(write) as writer:
+            for strip in track(strips, job.name, len(sweep.rows.tops) - first):
+                writer(strip)
+
+    seams = SeamMeter(sweep.rows, job.facts.hw)
+    masks = StripFiles(work / "masks", job.facts, sweep.edges)
+    usable, foreground = 0, np.zeros(len(opened.classes), np.int64)
+    temperature = opened.decision.temperature
+    written = AS_THEY_ARE if temperature is None else calibrated_levels(temperature)
+    outlines = ClassPolygons(opened.classes, squared if square else simplified)
+    for number, mask, valid, levels in decided_strips(opened, probabilities, seams, job.scale):
+        masks.write(number, np.where(valid, mask.view(np.uint8), np.uint8(NODATA)))
+        usable += int(valid.sum())
+        foreground += mask.sum(axis=(1, 2))
+        if vectors and job.facts.crs:
+            outlines.add(mask, written[levels])
+
+    probabilities.write_cog(result / "probabilities" / f"{job.name}.tif", opened.classes, levels=written)
+    masks.write_cog(result / "masks" / f"{job.name}.tif", opened.classes, nodata=NODATA, resampling="nearest")
+    objects = outlines.finish()
+    if job.facts.crs:
+        for suffix in vectors:
+            file = result / "objects" / f"{job.name}.{suffix}"
+            write_vectors(file, objects, Affine(*job.facts.transform), job.facts.crs)
+    found = RasterPrediction(
+        raster=str(job.path),
+        hw=job.facts.hw,
+        bands=job.facts.bands,
+        gsd_m=job.facts.gsd_m if job.facts.gsd_m > 0 else None,
+        scale=job.scale,
+        levels=(job.levels.low, job.levels.high) if job.levels.low else None,
+        chips=probabilities.notes("chips"),
+        blank=probabilities.notes("blank"),
+        usable_pixels=usable,
+        foreground_pixels=dict(zip(opened.classes, foreground.tolist(), strict=True)),
+        objects=dict(Counter(of.class_name for of in objects)),
+        seam=seams.ratio(),
+    )
+    write_text(done, json.dumps(asdict(found)))
+    for strips_of in (probabilities, masks):
+        shutil.rmtree(strips_of.folder, ignore_errors=True)
+    return found
+
+
+def decided_strips(
+    opened: Bundle, probabilities: StripFiles, seams: SeamMeter, scale: float
+) -> Iterator[tuple[int, Mask, ClassMask, UInt8[np.ndarray, "classes _rows _width"]]]:
+    """The number of each strip, its mask by the bundle's decision, which pixels are usable, and the probabilities, in
+    two passes over a raster that is enlarged `scale` times for the networks.
+
+    The mask is what `masks.decided` makes of the whole raster: an object is as large as in all strips together.
+    """
+    objects = [ObjectsInStrips() for _ in opened.classes]
+    cells = opened.decision.cells_of(len(opened.classes))
+    thresholds = np.array([cell.level for cell in cells])[:, None, None]
+    smallest = [_smallest_area(opened, cell, scale) for cell in cells]
+
+    def over_threshold(number: int) -> tuple[UInt8[np.ndarray, "classes _rows _width"], Mask, ClassMask]:
+        *planes, known = probabilities.read(number)
+        levels, valid = np.stack(planes), known > 0
+        chosen = most_probable(levels) if opened.recipe.data.exclusive else levels
+        return levels, (chosen >= thresholds) & valid, valid
+
+    for number in probabilities.numbers:
+        levels, mask, valid = over_threshold(number)
+        seams.add(probabilities.edges[number], levels, valid)
+        for of_class, plane in zip(objects, mask, strict=True):
+            of_class.add(plane)
+    for place, number in enumerate(probabilities.numbers):
+        levels, mask, valid = over_threshold(number)
+        kept = [of.without_small(place, *of_class) for of, *of_class in zip(objects, mask, smallest, strict=True)]
+        yield number, np.stack(kept), valid, levels
+
+
+def _smallest_area(opened: Bundle, cell: Cell, scale: float) -> int:
+    """The smallest area of a class in pixels of the raster: it was tuned on pixels of chips, or of whole images."""
+    tuned_at = 1.0 if opened.recipe.data.fit == "chip" else opened.sight.enlarged
+    return ceil(cell.smallest_area / (scale / tuned_at) ** 2 - 1e-9)
+
+
+def _told(job: _Job) -> dict[str, object]:
+    """What of a raster its prediction depends on."""
+    state = None if str(job.path).startswith(REMOTE) else Path(job.path).stat()
+    return {
+        "raster": str(job.path) if state is None else str(Path(job.path).resolve()),
+        "changed": state and [state.st_size, state.st_mtime_ns],
+        "place": [job.facts.hw, job.facts.dtype, job.facts.crs, job.facts.transform],
+        "scale": job.scale,
+        "levels": job.levels,
+        "extra": job.extra.tolist(),
+    }
+
+
+def _forget_others(progress: Path, result: Path, told: dict[str, str]) -> None:
+    """Remove the progress of rasters that are not to be predicted now, or not in the same way; note what is."""
+    same = {name for name, text in told.items() if _text(progress / "work" / name / "told.json") == text}
+    for folder in (progress / "work", *(result / name for name in ("probabilities", "masks", "objects"))):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if (path.name if folder.name == "work" else path.stem) not in same:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in told.keys() - same:
+        write_text(progress / "work" / name / "told.json", told[name])
+
+
+def _text(file: Path) -> str | None:
+    return file.read_text() if file.is_file() else None
+
+
+def _read_back(done: Path) -> RasterPrediction:
+    facts = json.loads(done.read_text())
+    facts["hw"] = tuple(facts["hw"])
+    facts["levels"] = facts["levels"] and tuple(map(tuple, facts["levels"]))
+    return RasterPrediction(**facts)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _check_free(out: Path) -> None:
+    """Raise WriteError where a folder stands that no prediction of rasters wrote."""
+    if out.exists() and not out.is_dir():
+        raise WriteError(f"{out}: is a file, where a folder is to stand; choose another place")
+    if out.resolve() == Path.cwd():
+        raise WriteError(f"{out}: is the folder you stand in, and would be replaced; name a new one")
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if there - WRITTEN or (there and "prediction.json" not in there):
+        other = min(there - WRITTEN, default=min(there))
+        raise WriteError(f"{out}: holds {other}, which no prediction of rasters wrote; choose a new folder")

@@ -1,0 +1,345 @@
+"""A bundle and a folder of images -> a folder of files to hand in, whole or not there."""
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+import by_hand
+import cv2
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from by_hand import files_in, in_child
+
+from segsmith.delivery.predict import overlay, predict
+from segsmith.errors import DataError, ModelError, WriteError
+from segsmith.modeling.bundle import FORMAT, Bundle
+from segsmith.prediction.probabilities import Predictor
+
+SIZES = {"c": (20, 24), "a": (33, 17), "b": (40, 40), "e": (9, 9), "d": (24, 20)}
+OPTIONS = ("data.input_hw=[32,32]", "predict.batch_size=2")
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Noise of several sizes, one of them in a folder below."""
+    (tmp_path / "images" / "more").mkdir(parents=True)
+    for seed, (name, hw) in enumerate(SIZES.items()):
+        folder = "images/more" if name == "d" else "images"
+        save(tmp_path / folder / f"{name}.png", np.random.default_rng(seed).integers(0, 256, (*hw, 3), np.uint8))
+    return tmp_path / "images"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory, make_bundle):
+    """What it finds in noise is neither nothing nor everything, in several objects an image."""
+    path = tmp_path_factory.mktemp("bundle") / "bundle.safetensors"
+    made = make_bundle(*OPTIONS)
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    level = int(np.percentile(Predictor(made)([image])[0], 85))
+    make_bundle(*OPTIONS, level=level, smallest_area=2).write(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def masks_bundle(tmp_path_factory, make_bundle):
+    path = tmp_path_factory.mktemp("bundle") / "masks.safetensors"
+    make_bundle(*OPTIONS, layout="rle-masks", level=128).write(path)
+    return path
+
+
+def save(path: Path, image: np.ndarray) -> None:
+    _, content = cv2.imencode(path.suffix, image)
+    path.write_bytes(content.tobytes())
+
+
+def read(path: Path) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def submission(folder: Path) -> dict[str, list[str]]:
+    return by_hand.named((folder / "submission.csv").read_text().splitlines()[1:])
+
+
+# What is written
+
+
+def test_masks_submission_and_overlays_say_the_same(tmp_path, images, bundle):
+    before = files_in(images)
+    done = predict(bundle, images, tmp_path / "out")
+    found = submission(tmp_path / "out")
+    assert list(found) == ["a.png", "b.png", "c.png", "e.png", "d.png"], "by name, folder by folder"
+    for image_id, texts in found.items():
+        stem, hw = Path(image_id).stem, SIZES[Path(image_id).stem]
+        written = read(tmp_path / "out" / "masks" / f"{stem}.png")
+        decoded = [by_hand.decode(text, hw) for text in texts]
+        assert written.shape == hw
+        assert np.unique(written).tolist() in ([0], [0, 255])
+        assert (np.sum(decoded, axis=0) == written // 255).all(), "the mask, and no pixel in two objects"
+        assert len([text for text in texts if text]) == len(by_hand.objects(written > 0))
+        assert read(tmp_path / "out" / "overlays" / f"{stem}.jpg").shape == (*hw, 3)
+    assert {path.name for path in (tmp_path / "out" / "masks").iterdir()} == {f"{name}.png" for name in SIZES}
+    assert (tmp_path / "out").stat().st_mode & 0o777 == (images.stat().st_mode & 0o777)
+    assert done.folder == tmp_path / "out"
+    assert done.images == 5
+    assert done.rows == sum(map(len, found.values()))
+    assert done.with_foreground == sum(texts != [""] for texts in found.values())
+    assert done.rows > done.images, "several objects somewhere, or this test would be too easy"
+    assert files_in(images) == before
+
+
+def test_masks_are_what_the_decision_makes_of_the_probabilities(tmp_path, images, bundle):
+    opened = Bundle.read(bundle)
+    predict(bundle, images, tmp_path / "out")
+    image = cv2.cvtColor(read(images / "b.png"), cv2.COLOR_BGR2RGB)
+    (plane,) = Predictor(opened)([image])[0]
+    expected = by_hand.decided(plane, opened.decision.cells[0].level, 2)
+    differing = (read(tmp_path / "out" / "masks" / "b.png") > 0) ^ expected
+    assert 0 < expected.sum() < expected.size
+    assert differing.sum() <= 4, "batched otherwise, a pixel at the threshold may fall to the other side"
+
+
+def test_one_row_per_image_where_the_labels_had_that(tmp_path, images, masks_bundle):
+    done = predict(masks_bundle, images, tmp_path / "out", masks=False, overlays=False)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["submission.csv"]
+    assert (tmp_path / "out" / "submission.csv").read_text().startswith("id,rle_mask\na,")
+    assert list(submission(tmp_path / "out")) == ["a", "b", "c", "e", "d"]
+    assert done.rows == done.images == 5
+
+
+def test_a_sample_submission_fixes_images_and_order(tmp_path, images, bundle):
+    (tmp_path / "sample.csv").write_text("ImageId,EncodedPixels\nd.png,1 2\nc.png,1 2\na.png,1 2\nc.png,5 1\n")
+    done = predict(bundle, images, tmp_path / "out", sample_submission=tmp_path / "sample.csv")
+    assert list(submission(tmp_path / "out")) == ["d.png", "c.png", "a.png"]
+    assert sorted(path.stem for path in (tmp_path / "out" / "masks").iterdir()) == ["a", "c", "d"]
+    assert done.images == 3
+
+
+def test_a_run_folder_stands_for_its_bundle(tmp_path, journey):
+    done = predict(journey.run, journey.raw / "test_v2", tmp_path / "out", sample_submission=journey.sample)
+    assert files_in(tmp_path / "out") == files_in(journey.prediction)
+    assert done.images == 6
+
+
+def test_names_with_dots_are_told_apart(tmp_path, masks_bundle):
+    (tmp_path / "dots").mkdir()
+    for seed, name in enumerate(("a.1.png", "a.2.png", "a.png")):
+        image = np.random.default_rng(seed).integers(0, 256, (20 + seed, 20, 3), np.uint8)
+        save(tmp_path / "dots" / name, image)
+    predict(masks_bundle, tmp_path / "dots", tmp_path / "out")
+    masks = {path.name: read(path).shape for path in (tmp_path / "out" / "masks").iterdir()}
+    assert masks == {"a.1.png": (20, 20), "a.2.png": (21, 20), "a.png": (22, 20)}
+    assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == ["a.1.jpg", "a.2.jpg", "a.jpg"]
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+def test_an_overlay_tints_the_mask_and_leaves_the_rest(bands):
+    image = np.random.default_rng(0).integers(0, 200, (12, 14, bands), np.uint8)
+    mask = np.zeros((12, 14), bool)
+    mask[3:9, 4:10] = True
+    drawn = overlay(image, mask[None])
+    rgb = image[:, :, :3] if bands >= 3 else np.repeat(image[:, :, :1], 3, axis=2)
+    assert drawn.shape == (12, 14, 3)
+    assert (drawn[~mask] == rgb[~mask]).all()
+    assert (drawn[3, 4:10] == (230, 159, 0)).all(), "the outline"
+    assert (drawn[4:8, 5:9] != rgb[4:8, 5:9]).any(axis=2).all()
+    assert (drawn[4:8, 5:9] != (230, 159, 0)).any(axis=2).all(), "the image shines through"
+
+
+# Whole or not at all
+
+
+def test_an_earlier_prediction_is_replaced_as_a_whole(tmp_path, images, bundle):
+    predict(bundle, images, tmp_path / "out")
+    for name in ("a", "b"):
+        (images / f"{name}.png").unlink()
+    predict(bundle, images, tmp_path / "out", overlays=False)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["masks", "submission.csv"]
+    assert sorted(path.stem for path in (tmp_path / "out" / "masks").iterdir()) == ["c", "d", "e"]
+
+
+def test_an_empty_folder_is_filled(tmp_path, images, bundle):
+    (tmp_path / "out").mkdir()
+    assert predict(bundle, images, tmp_path / "out").images == 5
+
+
+def test_killed_in_the_middle(tmp_path, images, bundle):
+    """The fourth image blocks whoever reads it, so that the kill comes when the masks of the first two are on disk."""
+    pixels = (images / "e.png").read_bytes()
+    (images / "e.png").unlink()
+    os.mkfifo(images / "e.png")
+    before = files_in(tmp_path)
+
+    def under_way() -> bool:
+        return len(list(tmp_path.glob(".out.partial/masks/*.png"))) == 2
+
+    assert in_child(lambda: predict(bundle, images, tmp_path / "out"), kill_when=under_way) == -signal.SIGKILL
+    left = {path for path in files_in(tmp_path) if path not in before}
+    assert left
+    assert all(path.startswith(".out.partial") for path in left), "nothing that anyone would take for a prediction"
+
+    (images / "e.png").unlink()
+    (images / "e.png").write_bytes(pixels)
+    assert predict(bundle, images, tmp_path / "out").images == 5
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_full_disk(tmp_path, images, bundle, earlier):
+    if earlier:
+        predict(bundle, images, tmp_path / "out")
+    save(images / "big.png", np.random.default_rng(9).integers(0, 256, (300, 300, 3), np.uint8))
+    before = files_in(tmp_path)
+
+    def refused() -> str:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))  # an overlay of the big image does not fit
+        with pytest.raises(WriteError) as caught:
+            predict(bundle, images, tmp_path / "out")
+        return str(caught.value)
+
+    said = in_child(refused)
+    assert said == f"{tmp_path / 'out'}: cannot be written: the file would be larger than allowed; " + (
+        "raise the limit and run the same command again"
+    )
+    assert files_in(tmp_path) == before
+
+
+def stranger(out: Path) -> None:
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+
+
+def stranger_with_a_submission(out: Path) -> None:
+    (out / "train").mkdir(parents=True)
+    (out / "train" / "a.jpg").write_text("mine")
+    (out / "submission.csv").write_text("ImageId,EncodedPixels\n")
+
+
+def truths(out: Path) -> None:
+    (out / "masks").mkdir(parents=True)
+    (out / "masks" / "a.png").write_text("mine")
+
+
+def file(out: Path) -> None:
+    out.write_text("mine")
+
+
+@pytest.mark.parametrize("stands_there", [stranger, stranger_with_a_submission, truths, file])
+def test_what_no_prediction_wrote_is_left_alone(tmp_path, images, bundle, stands_there):
+    stands_there(tmp_path / "out")
+    before = files_in(tmp_path)
+    with pytest.raises(WriteError, match=rf"{tmp_path / 'out'}: .*choose"):
+        predict(bundle, images, tmp_path / "out")
+    assert files_in(tmp_path) == before
+
+
+# What is refused
+
+
+def test_the_images_cannot_be_replaced_by_their_prediction(tmp_path, images, bundle):
+    before = files_in(tmp_path)
+    with pytest.raises(WriteError):
+        predict(bundle, images, images)
+    assert files_in(tmp_path) == before
+
+
+def no_images(images: Path) -> None:
+    for path in images.rglob("*.png"):
+        path.rename(path.with_suffix(".txt"))
+
+
+def broken(images: Path) -> None:
+    (images / "e.png").write_bytes((images / "e.png").read_bytes()[:-40])
+
+
+def two_of_one_stem(images: Path) -> None:
+    save(images / "a.jpg", np.zeros((9, 9, 3), np.uint8))
+
+
+def two_of_one_name(images: Path) -> None:
+    save(images / "more" / "a.png", np.zeros((9, 9, 3), np.uint8))
+
+
+def grey(images: Path) -> None:
+    save(images / "e.png", np.zeros((9, 9), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "says"),
+    [
+        (no_images, DataError, ["images: no image files"]),
+        (broken, DataError, ["e.png: does not decode as an image"]),
+        (two_of_one_stem, DataError, ["several images with the same name without suffix", "- a\n"]),
+        (two_of_one_name, DataError, ["several images with the same id", "- a.png\n"]),
+        (grey, ModelError, ["e.png: number of bands is 1, the model was trained on 3"]),
+    ],
+)
+@pytest.mark.parametrize("earlier", [False, True])
+def test_images_that_cannot_be_predicted(tmp_path, images, bundle, spoil, error, says, earlier):
+    if earlier:
+        predict(bundle, images, tmp_path / "out")
+    spoil(images)
+    before = files_in(tmp_path)
+    with pytest.raises(error) as caught:
+        predict(bundle, images, tmp_path / "out")
+    for fragment in says:
+        assert fragment in str(caught.value)
+    assert files_in(tmp_path) == before
+
+
+def test_a_folder_that_is_not_there(tmp_path, bundle):
+    with pytest.raises(DataError, match="images: no such folder of images"):
+        predict(bundle, tmp_path / "images", tmp_path / "out")
+
+
+def test_a_sample_submission_with_unknown_ids(tmp_path, images, bundle):
+    (tmp_path / "sample.csv").write_text("ImageId,EncodedPixels\na.png,1 2\nq.png,1 2\nr.png,1 2\n")
+    with pytest.raises(DataError) as caught:
+        predict(bundle, images, tmp_path / "out", sample_submission=tmp_path / "sample.csv")
+    assert str(caught.value) == (
+        f"{tmp_path / 'sample.csv'} names 2 images that are not in {images}:\n  - q.png\n  - r.png"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def text(path: Path) -> None:
+    path.write_text("weights")
+
+
+def nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def empty_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def other_safetensors(path: Path) -> None:
+    safetensors.torch.save_file({"w": torch.zeros(2)}, path)
+
+
+def other_version(path: Path) -> None:
+    safetensors.torch.save_file({"w": torch.zeros(2)}, path, {"segsmith": FORMAT, "facts": '{"recipe": {"nose": 1}}'})
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (None, "no such bundle; train writes bundle.safetensors into its run folder"),
+        (text, "does not read as a bundle"),
+        (nothing, "does not read as a bundle"),
+        (empty_folder, "no such bundle"),
+        (other_safetensors, "safetensors, but no segsmith bundle"),
+        (other_version, "written by another version of segsmith"),
+    ],
+)
+def test_a_bundle_that_is_none(tmp_path, images, make, says):
+    path = tmp_path / "bundle"
+    if make:
+        make(path)
+    before = files_in(tmp_path)
+    with pytest.raises(ModelError, match=rf"^{tmp_path / 'bundle'}.*{says}"):
+        predict(path, images, tmp_path / "out")
+    assert files_in(tmp_path) == before

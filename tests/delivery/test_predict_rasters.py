@@ -1,0 +1,447 @@
+"""A bundle and rasters -> probabilities and masks in their place on the ground, a folder that is whole or not there."""
+
+import json
+import resource
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import by_hand
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pyogrio
+import pytest
+import rasterio
+import shapely
+from by_hand import files_in, in_child
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
+from rasterio.features import rasterize
+
+from segsmith.data.rasters import Levels
+from segsmith.data.sight import Sight
+from segsmith.decision.masks import decided_by
+from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
+from segsmith.errors import DataError, ModelError, WriteError
+from segsmith.modeling.bundle import Bundle, Cell
+from segsmith.prediction.probabilities import Predictor
+
+CHIPS = ("data.fit=chip", "data.input_hw=[32,32]", "predict.batch_size=4", "predict.flips=none")
+HW = (150, 130)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory, make_bundle):
+    """It finds some objects in noise, the smallest of which go; trained on pixels of 0.2 m."""
+    path = tmp_path_factory.mktemp("bundle") / "bundle.safetensors"
+    made = make_bundle(*CHIPS)
+    level = int(np.percentile(Predictor(made)([noise(64, 64)])[0], 80))
+    made = make_bundle(*CHIPS, level=level, smallest_area=6)
+    replace(made, sight=Sight(gsd_m=(0.2, 0.2), levels=(Levels((100.0,) * 3, (1100.0,) * 3),))).write(path)
+    return path
+
+
+def noise(*hw: int, seed: int = 0) -> np.ndarray:
+    """Of four pixels' width, so that objects are larger than one."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (-(-hw[0] // 4), -(-hw[1] // 4), 3), np.uint8)
+    return np.kron(coarse, np.ones((4, 4, 1), np.uint8))[: hw[0], : hw[1]]
+
+
+def save(path: Path, pixels: np.ndarray, *, alpha: np.ndarray | None = None, gsd_m: float = 0.2, **profile) -> Path:
+    """A GeoTIFF in UTM; bands last."""
+    planes = [*pixels.transpose(2, 0, 1), *([] if alpha is None else [alpha.astype(pixels.dtype) * 255])]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = rasterio.transform.from_origin(500_000, 5_000_000, gsd_m, gsd_m)
+    placed = {"crs": "EPSG:32631", "transform": place, "tiled": True, "blockxsize": 64, "blockysize": 64} | profile
+    with rasterio.open(
+        path, "w", driver="GTiff", height=pixels.shape[0], width=pixels.shape[1], count=len(planes),
+        dtype=pixels.dtype, **placed,
+    ) as file:  # fmt: skip
+        file.write(np.stack(planes))
+        if alpha is not None:
+            file.colorinterp = [*file.colorinterp[:-1], ColorInterp.alpha]
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    with rasterio.open(path) as file:
+        return file.read()
+
+
+# What is written
+
+
+def test_a_raster_is_predicted_as_the_same_image_in_memory(tmp_path, bundle):
+    raster = save(tmp_path / "in" / "scene.tif", noise(*HW))
+    (done,) = predict_rasters(bundle, raster, tmp_path / "out")
+    assert sorted(files_in(tmp_path / "out")) == [
+        "masks", "masks/scene.tif", "objects", "objects/scene.gpkg", "prediction.json",
+        "probabilities", "probabilities/scene.tif",
+    ]  # fmt: skip
+    opened = Bundle.read(bundle)
+    (expected,) = Predictor(opened)([noise(*HW)])
+    found = read(tmp_path / "out" / "probabilities" / "scene.tif")
+    assert (found == expected).all()
+    mask = decided_by(opened.decision, expected)
+    assert (read(tmp_path / "out" / "masks" / "scene.tif") == mask).all()
+    assert 0 < mask.sum() < mask.size
+    assert not (mask == (expected >= opened.decision.cells[0].level)).all(), "small objects went"
+    assert done.foreground_pixels == {"ship": int(mask.sum())}
+    assert done.usable_pixels == HW[0] * HW[1]
+    assert (done.chips, done.blank, done.scale) == (9 * 8, 0, 1.0)
+    assert done.seam == pytest.approx(1, abs=0.5)
+    assert json.loads((tmp_path / "out" / "prediction.json").read_text())[0]["seam"] == done.seam
+
+
+@pytest.mark.parametrize(("file", "nodata"), [("probabilities", None), ("masks", 255)])
+def test_files_lie_where_the_raster_lies(tmp_path, bundle, file, nodata):
+    raster = save(tmp_path / "wide.tif", noise(120, 1100))
+    predict_rasters(bundle, raster, tmp_path / "out")
+    with rasterio.open(raster) as source, rasterio.open(tmp_path / "out" / file / "wide.tif") as written:
+        assert written.crs == source.crs
+        assert written.transform == source.transform
+        assert written.shape == source.shape
+        assert written.dtypes == ("uint8",)
+        assert written.descriptions == ("ship",)
+        assert written.nodata == nodata
+        assert written.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert written.overviews(1) == [2, 4]
+
+
+@pytest.mark.parametrize("square", [False, True])
+def test_objects_are_those_of_the_mask(tmp_path, bundle, command, square):
+    raster = save(tmp_path / "a.tif", noise(*HW))
+    asked = ["--vectors", "gpkg", "--vectors", "parquet", *(["--square"] if square else [])]
+    said = command("predict", bundle, raster, "--to", tmp_path / "out", *asked)
+    assert said.code == 0, said.err
+    mask = read(tmp_path / "out" / "masks" / "a.tif")[0] == 1
+    meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "out" / "objects" / "a.gpkg")
+    shapes, table = shapely.from_wkb(geometry), dict(zip(meta["fields"].tolist(), fields, strict=True))
+    count, _ = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
+    assert len(shapes) == count - 1 > 3
+    assert f"{count - 1} objects" in said.out
+    assert shapely.is_valid(shapes).all()
+    with rasterio.open(raster) as file:
+        drawn = rasterize(shapes, out_shape=HW, transform=file.transform) > 0
+        assert CRS.from_user_input(meta["crs"]) == file.crs
+    assert (drawn != mask).mean() < (0.06 if square else 0.03)
+    assert table["area_m2"].sum() == pytest.approx(mask.sum() * 0.04, rel=0.1 if square else 0.05)
+    assert ((table["score"] > 0) & (table["score"] <= 1)).all()
+    assert pq.read_table(tmp_path / "out" / "objects" / "a.parquet").num_rows == len(shapes)
+
+
+def test_nothing_is_said_of_pixels_that_hold_nothing(tmp_path, bundle):
+    alpha = np.ones(HW, bool)
+    alpha[:, :70], alpha[100:] = False, False
+    (done,) = predict_rasters(bundle, save(tmp_path / "a.tif", noise(*HW), alpha=alpha), tmp_path / "out")
+    mask = read(tmp_path / "out" / "masks" / "a.tif")[0]
+    assert ((mask == 255) == ~alpha).all()
+    with rasterio.open(tmp_path / "out" / "probabilities" / "a.tif") as file:
+        assert ((file.read_masks(1) > 0) == alpha).all()
+        assert not file.read(1)[~alpha].any()
+    assert done.usable_pixels == alpha.sum()
+    assert done.chips + done.blank == 9 * 8
+    assert done.chips == 7 * 5, "chips that reach into the usable part alone"
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_more_than_eight_bits_become_the_levels_of_the_training(tmp_path, bundle, dtype):
+    """The bundle was trained with 100 to 1100 as 0 to 255; NaN is nodata."""
+    deep = (100 + noise(*HW) * (1000 / 255)).astype(dtype)
+    expected = np.clip(np.rint((deep.astype(float) - 100) * 0.255), 0, 255).astype(np.uint8)
+    if dtype == "float32":
+        deep[:9, :9, 1] = np.nan
+    (done,) = predict_rasters(bundle, save(tmp_path / "deep.tif", deep), tmp_path / "out")
+    assert done.levels == ((100.0,) * 3, (1100.0,) * 3)
+    (whole,) = Predictor(Bundle.read(bundle))([expected])
+    found = read(tmp_path / "out" / "probabilities" / "deep.tif")[0].astype(int)
+    if dtype == "float32":
+        assert not found[:9, :9].any()
+        assert (read(tmp_path / "out" / "masks" / "deep.tif")[0, :9, :9] == 255).all()
+    assert np.abs(found - whole[0])[40:, 40:].max() <= 1
+
+
+def test_a_finer_raster_is_seen_at_the_resolution_of_the_training(tmp_path, bundle):
+    """Pixels of 0.1 m, each four of which are one of the raster of 0.2 m: the same objects in the same place."""
+    coarse = save(tmp_path / "coarse.tif", noise(*HW))
+    fine = save(tmp_path / "fine.tif", np.kron(noise(*HW), np.ones((2, 2, 1), np.uint8)), gsd_m=0.1)
+    (first,) = predict_rasters(bundle, coarse, tmp_path / "one")
+    (second,) = predict_rasters(bundle, fine, tmp_path / "two")
+    assert second.scale == pytest.approx(0.5, rel=0.01)
+    assert second.chips == first.chips
+    halved = read(tmp_path / "two" / "probabilities" / "fine.tif")[0].reshape(HW[0], 2, HW[1], 2).mean((1, 3))
+    # linear between pixels' centres, so the mean of four is one pixel mixed with its neighbours
+    assert np.corrcoef(halved.ravel(), read(tmp_path / "one" / "probabilities" / "coarse.tif").ravel())[0, 1] > 0.98
+    assert second.foreground_pixels["ship"] == pytest.approx(4 * first.foreground_pixels["ship"], rel=0.15)
+
+
+def test_small_objects_are_small_on_the_ground(tmp_path, bundle):
+    fine = save(tmp_path / "fine.tif", np.kron(noise(*HW), np.ones((2, 2, 1), np.uint8)), gsd_m=0.1)
+    predict_rasters(bundle, fine, tmp_path / "out")
+    sizes = [len(one) for one in by_hand.objects(read(tmp_path / "out" / "masks" / "fine.tif")[0] == 1)]
+    assert min(sizes) >= 6 * 4 * 0.99
+
+
+def test_every_geotiff_of_a_folder(tmp_path, bundle, command):
+    save(tmp_path / "in" / "b.tif", noise(40, 50))
+    save(tmp_path / "in" / "more" / "a.tif", noise(33, 20, seed=1))
+    (tmp_path / "in" / "labels.geojson").write_text("{}")
+    said = command("predict", bundle, tmp_path / "in", "--to", tmp_path / "out")
+    assert said.code == 0, said.err
+    assert "b.tif: 40 x 50 pixels, enlarged 1 times" in said.out
+    assert "chips, 0 without a usable pixel left out" in said.out
+    assert {path.name for path in (tmp_path / "out" / "masks").iterdir()} == {"a.tif", "b.tif"}
+    assert [entry["raster"] for entry in json.loads((tmp_path / "out" / "prediction.json").read_text())] == [
+        str(tmp_path / "in" / name) for name in ("b.tif", "more/a.tif")
+    ]
+
+
+def test_a_raster_within_an_archive(tmp_path, bundle, command):
+    """What GDAL reaches by name; a path would drop the second slash."""
+    save(tmp_path / "in" / "a.tif", noise(40, 50))
+    shutil.make_archive(str(tmp_path / "in"), "zip", tmp_path / "in")
+    name = f"/vsizip/{tmp_path}/in.zip/a.tif"
+    assert command("predict", bundle, name, "--to", tmp_path / "out").code == 0
+    predict_rasters(bundle, tmp_path / "in" / "a.tif", tmp_path / "plain")
+    assert read(tmp_path / "out" / "masks" / "a.tif").any()
+    assert (read(tmp_path / "out" / "masks" / "a.tif") == read(tmp_path / "plain" / "masks" / "a.tif")).all()
+
+
+def test_tiles_without_place_stay_images(tmp_path, bundle):
+    save(tmp_path / "in" / "a.tif", noise(40, 50), crs=None, transform=None)
+    assert find_rasters(tmp_path / "in") == []
+    assert find_rasters(tmp_path / "in" / "a.tif") == [tmp_path / "in" / "a.tif"]
+
+
+# Stopped on the way
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bytes(tmp_path, bundle):
+    """While strips are written, while files are made of them, and between two rasters."""
+    rasters = tmp_path / "in"
+    for seed, name in enumerate(("a", "b")):
+        save(rasters / f"{name}.tif", noise(*HW, seed=seed), gsd_m=0.11)
+    predict_rasters(bundle, rasters, tmp_path / "unharmed")
+    progress = tmp_path / ".out.progress"
+
+    def reached(pattern: str, count: int = 1):
+        return lambda: len(list(progress.glob(pattern))) >= count
+
+    for instant in (
+        reached("work/a/probabilities/*.tif", 1),
+        reached("work/a/probabilities/*.tif", 3),
+        reached("work/a/masks/*.tif", 2),
+        reached("result/probabilities/.a.tif.partial*"),
+        reached("result/masks/a.tif"),
+        reached("work/b/probabilities/*.tif", 2),
+        reached("result/masks/b.tif"),
+    ):
+        ended = in_child(lambda: predict_rasters(bundle, rasters, tmp_path / "out"), kill_when=instant)
+        if ended != -signal.SIGKILL:  # it was faster than whoever waited for that instant
+            break
+        assert not (tmp_path / "out").exists()
+    predict_rasters(bundle, rasters, tmp_path / "out")
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "unharmed")
+    assert not progress.exists()
+
+
+def test_strips_that_are_there_are_not_made_again(tmp_path, bundle):
+    raster = save(tmp_path / "a.tif", noise(*HW))
+    progress = tmp_path / ".out.progress" / "work" / "a" / "probabilities"
+
+    def three() -> bool:
+        return len(list(progress.glob("*.tif"))) >= 3
+
+    assert in_child(lambda: predict_rasters(bundle, raster, tmp_path / "out"), kill_when=three) == -signal.SIGKILL
+
+    def strips() -> dict[str, int]:
+        """Inodes by name: a file that is written again is another one."""
+        return {path.name: path.stat().st_ino for path in progress.glob("[0-9]*.tif")}
+
+    there, later = strips(), {}
+
+    def two_more() -> bool:
+        later.update(strips())
+        return len(later) >= len(there) + 2
+
+    assert in_child(lambda: predict_rasters(bundle, raster, tmp_path / "out"), kill_when=two_more) == -signal.SIGKILL
+    assert len(there) >= 3
+    assert later.items() > there.items()
+
+
+@pytest.mark.parametrize("change", ["raster", "scale", "bundle"])
+def test_another_raster_option_or_bundle_begins_anew(tmp_path, bundle, make_bundle, change):
+    raster, used, scale = save(tmp_path / "a.tif", noise(*HW)), tmp_path / "used.safetensors", None
+    shutil.copy(bundle, used)
+    progress = tmp_path / ".out.progress" / "work" / "a" / "probabilities"
+    killed = in_child(
+        lambda: predict_rasters(used, raster, tmp_path / "out"), kill_when=lambda: (progress / "000002.tif").exists()
+    )
+    assert killed == -signal.SIGKILL
+    match change:
+        case "raster":
+            save(raster, noise(*HW, seed=5))
+        case "scale":
+            scale = 0.7
+        case _:
+            replace(Bundle.read(bundle), std=(0.3,) * 3).write(used)
+    predict_rasters(used, raster, tmp_path / "out", scale=scale)
+    predict_rasters(used, raster, tmp_path / "fresh", scale=scale)
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "fresh")
+
+
+def test_an_earlier_prediction_is_replaced_and_nothing_else(tmp_path, bundle):
+    raster = save(tmp_path / "a.tif", noise(40, 50))
+    predict_rasters(bundle, raster, tmp_path / "out")
+    predict_rasters(bundle, save(tmp_path / "b.tif", noise(40, 50)), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["b.tif"]
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    before = files_in(tmp_path)
+    with pytest.raises(WriteError, match=r"holds thesis\.txt"):
+        predict_rasters(bundle, raster, tmp_path / "out")
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("limit", [1000, 9000])
+def test_a_full_disk(tmp_path, bundle, limit):
+    """For a strip, or for a file made of all strips, there is no room; with room, the same command goes on."""
+    raster = save(tmp_path / "a.tif", noise(250, 400))
+    predict_rasters(bundle, raster, tmp_path / "unharmed")
+
+    def refused() -> str:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        with pytest.raises(WriteError) as caught:
+            predict_rasters(bundle, raster, tmp_path / "out")
+        return str(caught.value)
+
+    assert "cannot be written" in in_child(refused)
+    assert not (tmp_path / "out").exists()
+    predict_rasters(bundle, raster, tmp_path / "out")
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "unharmed")
+
+
+# What is refused
+
+
+def grey(path: Path) -> None:
+    save(path, noise(40, 50)[:, :, :1])
+
+
+def cut_short(path: Path) -> None:
+    save(path, np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8))
+    path.write_bytes(path.read_bytes()[:-9000])
+
+
+def no_raster(path: Path) -> None:
+    path.write_text("not a raster")
+
+
+def far_too_coarse(path: Path) -> None:
+    save(path, noise(40, 50), gsd_m=10)
+
+
+def far_too_fine(path: Path) -> None:
+    save(path, noise(40, 50), gsd_m=0.01)
+
+
+def all_nan(path: Path) -> None:
+    save(path, np.full((40, 50, 3), np.nan, np.float32))
+
+
+def all_transparent(path: Path) -> None:
+    save(path, noise(40, 50), alpha=np.zeros((40, 50), bool))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "says"),
+    [
+        (grey, ModelError, "number of bands is 1, the model was trained on 3"),
+        (cut_short, DataError, "does not read as a GeoTIFF"),
+        (no_raster, DataError, "does not read as a GeoTIFF"),
+        (far_too_coarse, ModelError, r"a pixel is 10 m, and the model was trained on 0\.2 m.*--scale"),
+        (far_too_fine, ModelError, r"a pixel is 0\.01 m, and the model was trained on 0\.2 m.*--scale"),
+        (all_nan, DataError, "no usable pixel"),
+        (all_transparent, DataError, "no usable pixel"),
+    ],
+)
+def test_rasters_that_cannot_be_predicted(tmp_path, bundle, spoil, error, says):
+    spoil(tmp_path / "a.tif")
+    with pytest.raises(error, match=says):
+        predict_rasters(bundle, tmp_path / "a.tif", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_resolution_is_predicted_when_told(tmp_path, bundle):
+    raster = save(tmp_path / "a.tif", noise(40, 50), gsd_m=10)
+    (done,) = predict_rasters(bundle, raster, tmp_path / "out", scale=2.0)
+    assert done.scale == 2
+    assert done.chips == 4 * 6
+
+
+def test_a_blank_tile_among_others_is_nodata(tmp_path, bundle):
+    save(tmp_path / "in" / "a.tif", noise(40, 50))
+    all_nan(tmp_path / "in" / "b.tif")
+    predict_rasters(bundle, tmp_path / "in", tmp_path / "out")
+    assert (read(tmp_path / "out" / "masks" / "b.tif") == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("none", "no such folder"), ("https://host/a.tif", "/vsicurl/https://host")]
+)
+def test_what_is_not_there(tmp_path, bundle, command, monkeypatch, name, says):
+    monkeypatch.chdir(tmp_path)
+    said = command("predict", bundle, name, "--to", "out")
+    assert said.code == 2
+    assert says in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_real_scenes_of_another_resolution(tmp_path, bundle, real_data):
+    """Drone scenes of 0.07 m by a model of 0.2 m: cut down to one corner, to be quick."""
+    scene = real_data / "buildings" / "train_tier_1" / "kam" / "kam_0.tif"
+    with rasterio.open(scene) as file:
+        window = rasterio.windows.Window(0, 0, 400, 300)
+        corner = file.profile | {"height": 300, "width": 400, "transform": file.window_transform(window)}
+        with rasterio.open(tmp_path / "corner.tif", "w", **corner) as cut:
+            cut.write(file.read(window=window))
+            cut.colorinterp = file.colorinterp
+    (done,) = predict_rasters(bundle, tmp_path / "corner.tif", tmp_path / "out")
+    assert done.scale == pytest.approx(0.074 / 0.2, rel=0.02)
+    with (
+        rasterio.open(tmp_path / "corner.tif") as source,
+        rasterio.open(tmp_path / "out" / "masks" / "corner.tif") as mask,
+    ):
+        assert mask.bounds == source.bounds
+        assert mask.crs == source.crs
+        assert ((mask.read(1) == 255) == (source.read(4) == 0)).all()
+
+
+def test_written_probabilities_are_calibrated_and_decisions_stay(tmp_path, bundle):
+    opened = Bundle.read(bundle)
+    sure = tmp_path / "sure.safetensors"
+    replace(opened, decision=replace(opened.decision, temperature=0.5)).write(sure)
+    raster = save(tmp_path / "a.tif", noise(*HW))
+    for name, file in (("plain", bundle), ("sure", sure)):
+        predict_rasters(file, raster, tmp_path / name)
+    plain, calibrated = (read(tmp_path / name / "probabilities" / "a.tif") for name in ("plain", "sure"))
+    odds = (plain / 255) ** 2 / ((plain / 255) ** 2 + (1 - plain / 255) ** 2)  # logits twice as large
+    inside = (plain > 0) & (plain < 255)
+    assert inside.any()
+    assert np.abs(calibrated - 255 * odds)[inside].max() <= 0.5 + 1e-9
+    assert (read(tmp_path / "plain" / "masks" / "a.tif") == read(tmp_path / "sure" / "masks" / "a.tif")).all()
+    scores = [pyogrio.raw.read(tmp_path / name / "objects" / "a.gpkg")[3][2] for name in ("plain", "sure")]
+    assert len(scores[0]) == len(scores[1]) > 0
+    assert (scores[0] != scores[1]).any()
+
+
+@pytest.mark.parametrize("decision", [{"fill_holes": True}, {"cells": (Cell(100, 0, 30),), "gate_by": "top_k"}])
+def test_what_a_raster_cannot_be_decided_by_is_refused(tmp_path, bundle, decision):
+    opened = Bundle.read(bundle)
+    other = tmp_path / "other.safetensors"
+    replace(opened, decision=replace(opened.decision, **decision)).write(other)
+    raster = save(tmp_path / "a.tif", noise(*HW))
+    with pytest.raises(ModelError, match=r"holes filled or with a gate .*; decide again with decide\.fill_holes=false"):
+        predict_rasters(other, raster, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
