@@ -28,7 +28,8 @@ class Batch:
     """Images and truths (0 or 1) of the size the network sees, and the chip numbers they are of."""
 
     images: UInt8[Tensor, "batch bands height width"]
-    masks: UInt8[Tensor, "batch classes height width"]
+    masks: UInt8[Tensor, "batch planes height width"]
+    """Of each class; behind these, where chips have borders, the border in each class."""
     indices: Int64[Tensor, " batch"]
     valid: UInt8[Tensor, "batch height width"] | None
     """1 where a pixel is usable; None where all are."""

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 
 from segsmith.decision.component_tree import ComponentTree, component_tree
-from segsmith.decision.masks import connected_objects
-from segsmith.types import ClassMask, ClassProbabilities
+from segsmith.decision.masks import Labels, connected_objects
+from segsmith.modeling.bundle import Decision
+from segsmith.recipe import Separate
+from segsmith.types import ClassMask, ClassProbabilities, Mask
 
-Labels = Int[np.ndarray, "height width"]
-"""The number of the object a pixel belongs to, from 1; 0 for none."""
 Relief = UInt8[np.ndarray, "height width"]
 """1..255 in a mask, 0 beside it."""
 
@@ -26,6 +26,34 @@ OCTAVE = 25
 """Levels by which the relief of distances rises where an object is twice as wide: 8 are a neck of four fifths."""
 DEPTHS = {"distance": (6, 9, 13, 18, 25), "border": (12, 24, 48, 80, 120)}
 """What is tried for each way of separating, in levels of its relief."""
+
+
+def objects_by(
+    decision: Decision,
+    mask: Mask,
+    planes: UInt8[np.ndarray, "planes height width"],
+    *,
+    part: int | None = None,
+) -> list[Labels]:
+    """The objects of each class of a mask that `masks.decided_by` made of these planes (of the bundle: classes, and
+    borders behind them) by the same decision, or by what was decided for one part of its cross-fit."""
+    found = []
+    for number, (of_class, cell) in enumerate(zip(mask, decision.cells_of(len(mask), part), strict=True)):
+        if cell.depth and of_class.any():
+            relief = relief_of(decision.separate_by, of_class, number, planes)
+            found += separated(relief, [cell.depth])
+        else:
+            found.append(connected_objects(of_class))
+    return found
+
+
+def relief_of(
+    separate_by: Separate, mask: ClassMask, number: int, planes: UInt8[np.ndarray, "planes height width"]
+) -> Relief:
+    """The relief by which objects of the class of this number are told apart in its mask."""
+    if separate_by == "distance":
+        return distance_relief(mask)
+    return border_relief(mask, planes[number], planes[len(planes) // 2 + number])
 
 
 def distance_relief(mask: ClassMask) -> Relief:

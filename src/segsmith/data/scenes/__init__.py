@@ -70,8 +70,8 @@ def make_ships(
     `train_ship_segmentations_v2.csv` (`ImageId,EncodedPixels`) is sorted by image and has one row per ship; each
     of the round(0.75 * train_images) images without a ship has one row with nothing behind the comma. Ships of
     one image never overlap. If `moored`, no image is empty: each is a harbour whose ships lie side by side and bow to
-    stern, so close that their masks touch. `sample_submission_v2.csv` names every test image, each with `1 2`. Run lengths are
-    `start length` pairs, ascending, pixels numbered from 1 down the columns.
+    stern, so close that their masks touch. `sample_submission_v2.csv` names every test image, each with `1 2`. Run
+    lengths are `start length` pairs, ascending, pixels numbered from 1 down the columns.
 
     The same call writes the same bytes. Image n does not depend on how many there are, except that in an
     incomplete last block of eight another one may be empty.
