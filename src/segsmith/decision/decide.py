@@ -27,7 +27,7 @@ from segsmith.modeling.bundle import Bundle, Decision, Dial
 from segsmith.modeling.objective import most_probable
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
-from segsmith.recipe import DecideMetric, Recipe
+from segsmith.recipe import DecideMetric, Recipe, Separate
 from segsmith.types import HW, ClassMask, Mask, Probabilities
 
 AREAS_TRIED = 48
@@ -37,14 +37,20 @@ GATES_TRIED = 16
 """At most, for each class."""
 
 
-def decide(run: Path, *, metric: DecideMetric | None = None, miss_rate: float | None = None) -> Decision:
+def decide(
+    run: Path,
+    *,
+    metric: DecideMetric | None = None,
+    miss_rate: float | None = None,
+    separate: Separate | None = None,
+) -> Decision:
     """Tune the decision of a trained run on its validation fold, store it in the bundle and as decision.json, return
     it.
 
     Each class is decided by itself: all 256 levels, the areas of `areas_to_try` or of the recipe, and the gates of
-    `gates_to_try`, every combination of them, each scored exactly. If the recipe's decide.separate says how, and the
-    metric is f2_objects, objects that touch are taken apart at the depth that suits best, or not at all unless that
-    helps; that is scored at fewer levels (`object_levels`). `metric` stands in for the recipe's decide.metric.
+    `gates_to_try`, every combination of them, each scored exactly. For f2_objects, objects that touch are taken apart
+    as the recipe's decide.separate says, or `separate` in its stead: at the depth that suits best, or not at all unless
+    that helps; it is scored at fewer levels (`object_levels`). `metric` stands in for the recipe's decide.metric.
     The validation fold is cut into parts, image by image in turn; each part is also scored with the decision tuned on
     the other parts, and that cross-fitted score is the one to believe. Of each image one gate value is kept per class;
     else memory does not grow with their number.
@@ -52,7 +58,8 @@ def decide(run: Path, *, metric: DecideMetric | None = None, miss_rate: float | 
     With a `miss_rate`, between 0 and 1, the level of each class is the highest that is sure to miss no larger share of
     the foreground (see `risk`); no object is dropped then and no image emptied, which could miss more.
 
-    Raises RunError if the folder holds no finished run, or for a miss rate that is none.
+    Raises RunError if the folder holds no finished run, for a miss rate that is none, and for a `separate` that goes
+    with another metric, with no miss rate, or with a head of kind border that the run lacks.
     """
     if miss_rate is not None and not 0 < miss_rate < 1:
         raise RunError(f"the miss rate lies between 0 and 1, and {miss_rate:g} does not; try 0.05")
@@ -62,12 +69,20 @@ def decide(run: Path, *, metric: DecideMetric | None = None, miss_rate: float | 
     if not opened.bundle.exists():
         raise RunError(f"{run}: its training is not finished; the same train command continues it")
     metric = metric or recipe.decide.metric
+    of_objects = metric == "f2_objects" and not miss_rate
+    if separate not in (None, "none") and not of_objects:
+        raise RunError(
+            f"objects are taken apart ({separate}) for the metric f2_objects, and without a miss rate, alone"
+        )
+    if separate == "border" and not recipe.network.border_px:
+        raise RunError(f"{run}: learnt no borders; train with a head of kind border, or try distance")
+    separate = (separate or recipe.decide.separate) if of_objects else "none"
     with opened.locked():
         bundle = Bundle.read(opened.bundle)
         validation = opened.part(chips, "validation")
         files = ProbabilityFiles(opened.probabilities, bundle.planes)
         predict_chips(Predictor(bundle), chips, validation, files, "validation images")
-        decision, calibration = _tuned(recipe, metric, chips, validation, files, miss_rate)
+        decision, calibration = _tuned(recipe, metric, chips, validation, files, miss_rate, separate)
         replace(bundle, decision=decision).write(opened.bundle)
         write_text(opened.folder / "decision.json", json.dumps(asdict(decision), indent=2))
         write_text(opened.folder / "calibration.json", json.dumps(calibration.plain(), indent=2))
@@ -117,11 +132,11 @@ def _tuned(
     validation: list[int],
     files: ProbabilityFiles,
     miss_rate: float | None,
+    separate_by: Separate,
 ) -> tuple[Decision, Calibration]:
     options = recipe.decide
     areas = np.array(sorted({*(options.areas or areas_to_try(chips.hw(validation[0]))), *([0] if miss_rate else [])}))
     tried = _gates_tried(recipe, chips, validation, files)
-    separate_by = options.separate if metric == "f2_objects" and not miss_rate else "none"
     depths = DEPTHS.get(separate_by, ())
     searches = [Search(metric, areas, np.array(gates), options.parts) for gates in tried]
     separating = [

@@ -1,6 +1,5 @@
 """Objects of images -> objects.csv: a row for each, with its area, score and oriented box."""
 
-import math
 from typing import NamedTuple
 
 import cv2
@@ -59,8 +58,11 @@ def object_rows(
                 count,
                 len(points),
                 round(float(levels[box][mask].mean()) / 255, 4),
-                *(round(number, 2) for number in (x, y, length, width)),
-                round(math.fmod(360 - along, 180), 1) % 180,
+                round(x, 2),
+                round(y, 2),
+                round(length, 2),
+                round(width, 2),
+                round(-along % 180, 1) % 180,
             )
         )
     return rows

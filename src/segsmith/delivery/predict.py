@@ -125,8 +125,8 @@ def predict(
                         )
             if overlays:
                 (new / "overlays" / f"{stem}.jpg").write_bytes(_jpeg(overlay(image, mask)))
-        with (new / "objects.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([HEADER, *table])
+        with (new / "objects.csv").open("w", newline="", encoding="utf-8") as table_file:
+            csv.writer(table_file).writerows([HEADER, *table])
         write_submission(new / "submission.csv", opened.layout, rows, order)
         check_submission(new / "submission.csv", opened.layout, order, sizes, proofs)
     return Prediction(

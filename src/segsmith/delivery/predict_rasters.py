@@ -130,7 +130,7 @@ def predict_rasters(
     if any(cell.depth for cell in opened.decision.cells):
         raise ModelError(
             f"{file}: was decided with touching objects taken apart, which is not known for rasters, whose objects are "
-            "found strip by strip; decide again with decide.separate=none in the recipe"
+            "found strip by strip; decide again with --separate none"
         )
     _check_free(out)
     paths = find_rasters(rasters)
