@@ -2,10 +2,10 @@
 
     python benchmarks/touching_ships.py FOLDER
 
-On made harbours (`make_ships(moored=True)`), where ships lie side by side and bow to stern. One network is trained, with
-a head that learns borders beside the mask; each way of telling objects apart is then decided on the validation fold and
-scored on the held-out fold, from the same probabilities. Intervals are of the paired difference to what is connected,
-by a bootstrap over images.
+On made harbours (`make_ships(moored=True)`), where ships lie side by side and bow to stern. One network is trained,
+with a head that learns borders beside the mask; each way of telling objects apart is then decided on the validation
+fold and scored on the held-out fold, from the same probabilities. Intervals are of the paired difference to what is
+connected, by a bootstrap over images.
 """
 
 import argparse

@@ -72,7 +72,8 @@ def decide(
     of_objects = metric == "f2_objects" and not miss_rate
     if separate not in (None, "none") and not of_objects:
         raise RunError(
-            f"objects are taken apart ({separate}) for the metric f2_objects, and without a miss rate, alone"
+            f"objects are taken apart (separate={separate}) where it is decided by f2_objects without a miss rate; "
+            f"the metric is {metric}; leave the one or the other out"
         )
     if separate == "border" and not recipe.network.border_px:
         raise RunError(f"{run}: learnt no borders; train with a head of kind border, or try distance")
