@@ -313,7 +313,7 @@ def test_ships_that_touch_are_taken_apart_by_what_was_learnt_of_borders(make_run
     )
     plain = decide(made.folder)
     assert plain.cells[0].depth == 0
-    assert plain.score == 0, "no ship of a pair has half its pixels"
+    assert plain.score < 0.2, "of a pair, one ship at most has half the pixels"
     decision = decide(made.folder, separate="border")
     assert decision.separate_by == "border"
     assert decision.cells[0].depth > 0
