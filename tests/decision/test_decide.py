@@ -14,7 +14,7 @@ from segsmith.decision.decide import areas_to_try, decide
 from segsmith.decision.evaluate import evaluate
 from segsmith.decision.gates import top_k_mean
 from segsmith.errors import RunError
-from segsmith.modeling.bundle import Bundle
+from segsmith.modeling.bundle import Bundle, Cell
 from segsmith.recipe import Metric
 
 METRICS = get_args(Metric)
@@ -212,7 +212,7 @@ def test_of_equals_the_middle_is_taken(make_run):
     truths, _ = scenes(8, (12, 14))
     sure = [np.where(truth, 255, 0).astype(np.uint8) for truth in truths]
     decision = decide(make_run(truths, sure, "folds.count=2", "decide.areas=[0]").folder)
-    assert decision.cells == ((128, 0, 0),)
+    assert decision.cells == (Cell(128, 0, 0),)
     assert (decision.score, decision.cross_fitted_score) == (1.0, 1.0)
 
 
