@@ -24,7 +24,7 @@ Relief = UInt8[np.ndarray, "height width"]
 
 OCTAVE = 25
 """Levels by which the relief of distances rises where an object is twice as wide: 8 are a neck of four fifths."""
-DEPTHS = {"distance": (6, 12, 20), "border": (15, 30, 60, 100)}
+DEPTHS = {"distance": (6, 12, 20), "border": (4, 8, 16, 32, 64)}
 """What is tried for each way of separating, in levels of its relief."""
 
 
