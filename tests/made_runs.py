@@ -88,7 +88,8 @@ def make_bundle() -> MakeBundle:
 
 @pytest.fixture(scope="session")
 def make_run(tmp_path_factory: pytest.TempPathFactory, make_bundle: MakeBundle) -> MakeRun:
-    """`make_run(truths, probabilities, "folds.count=2")`: trained and not decided, as far as any command can tell."""
+    """`make_run(truths, probabilities, "folds.count=2")`: trained and not decided, as far as any command can tell.
+    Truths are masks, or the number of the object at each pixel; probabilities a plane, or those of the bundle."""
 
     def make(
         truths: Sequence[np.ndarray], probabilities: Sequence[np.ndarray], *overrides: str, names: Sequence[str] = ()
@@ -101,7 +102,9 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, make_bundle: MakeBundle) 
         for image_id, truth in zip(ids, truths, strict=True):
             _, png = cv2.imencode(".png", noise.integers(0, 256, (*truth.shape, 3), np.uint8))
             (folder / "raw" / "train" / image_id).write_bytes(png.tobytes())
-            texts = [by_hand.encode(_only(one, truth.shape)) for one in by_hand.objects(truth)]
+            numbered = [by_hand.pixels(truth == number) for number in range(1, int(truth.max(initial=0)) + 1)]
+            each = by_hand.objects(truth) if truth.dtype == bool else numbered
+            texts = [by_hand.encode(_only(one, truth.shape)) for one in each]
             rows += [f"{image_id},{text}" for text in texts or [""]]
         (folder / "raw" / "train.csv").write_text("\n".join(rows) + "\n")
         dataset = ingest(folder / "raw")
@@ -116,9 +119,9 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, make_bundle: MakeBundle) 
         replace(bundle, layout=dataset.layout, fingerprint=dataset.fingerprint).write(run.bundle)
         (run.folder / "metrics.csv").write_text(METRICS_CSV)
         (run.folder / "losses.csv").write_text(LOSSES_CSV)
-        files = ProbabilityFiles(run.probabilities, bundle.classes)
+        files = ProbabilityFiles(run.probabilities, bundle.planes)
         for image_id, plane in zip(ids, probabilities, strict=True):
-            files.write(image_id, plane[None])
+            files.write(image_id, plane.reshape(-1, *plane.shape[-2:]))
         return MadeRun(
             run.folder,
             folder / "dataset",

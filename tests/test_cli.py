@@ -507,6 +507,14 @@ MISTAKES: dict[str, tuple[SetUp, str]] = {
     "evaluate too early": (unfinished("evaluate"), "run: its training is not finished"),
     "evaluate undecided": (undecided, "run: not decided yet; first: segsmith decide"),
     "no such metric": (lambda at: ["decide", at.run(), "--metric", "mean_dise"], "did you mean 'mean_dice'?"),
+    "borders nobody learnt": (
+        lambda at: ["decide", at.run(), "--metric", "f2_objects", "--separate", "border"],
+        "decide.separate=border needs a head that learns borders, and network.heads has none; add",
+    ),
+    "apart for no metric of objects": (
+        lambda at: ["decide", at.run(), "--separate", "distance"],
+        "objects are taken apart (separate=distance) where it is decided by f2_objects",
+    ),
     # predict
     "predict too early": (unfinished("predict", "images"), "bundle.safetensors: no such bundle"),
     "no such bundle": (predicted(bundle="none.safetensors"), "none.safetensors: no such bundle"),

@@ -250,10 +250,17 @@ def test_overrides_come_after_the_file(tmp_path):
         ("decide.metric=mean_dise", "did you mean 'mean_dice'?"),
         ("network.decoder=8", "network.decoder: unknown key; did you mean 'encoder' or 'decoder_channels'?"),
         ("network=resnet18", "network: holds options of its own, as network.KEY=VALUE (got 'resnet18')"),
+        ("network.heads={a: {kind: border}, b: {kind: border}}", "a and b are both of kind border; one is enough"),
+        ("network.heads={a: {kind: mask, width_px: 2}}", "width_px is for kind border, and means nothing to kind mask"),
+        (
+            "network.heads={a: {kind: border, loss: {cross_entropy: 1}}}",
+            "borders of several classes may overlap; set bce",
+        ),
+        ("decide.separate=distance", "decide.separate=distance is tuned for f2_objects"),
         ("network.heads={Any: {}}", "network.heads.Any: a name is of small letters, digits and _, a letter first"),
         (
             "network.heads={any: {kind: presence, loss: {bce: 1}}}",
-            "loss is for kind mask or deep, and means nothing to",
+            "loss is for kind mask or deep or border, and means nothing to",
         ),
         ("network.heads={any: {kind: deep, share: 2}}", "share is for kind mask, and means nothing to kind deep"),
         ("train.stages.0.start_from=averaged", "start_from=averaged, but there is no stage before it"),

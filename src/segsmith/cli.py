@@ -255,21 +255,28 @@ def decide(
         float | None,
         typer.Option(help="Largest share of the foreground that may be missed, such as 0.05; sets the threshold."),
     ] = None,
+    separate: Annotated[
+        str | None,
+        typer.Option(help="How objects that touch are taken apart, instead of the recipe's: none, distance, border."),
+    ] = None,
 ) -> None:
     """Tune threshold, smallest object and empty gate of each class on the validation fold."""
     from segsmith.modeling.run import Run
     from segsmith.recipe_files import override
 
     recipe = Run(run).recipe()
-    tuned_for = override(recipe, [f"decide.metric={metric}"] if metric else []).decide.metric
+    tuned_for = override(recipe, [f"decide.metric={metric}", "decide.separate=none"] if metric else []).decide.metric
+    by_objects = ["decide.metric=f2_objects", f"decide.separate={separate}"]
+    taken_apart_by = override(recipe, by_objects).decide.separate if separate else None
     from segsmith.decision.decide import decide as run_decide
 
-    decision = run_decide(run, metric=tuned_for, miss_rate=miss_rate)
+    decision = run_decide(run, metric=tuned_for, miss_rate=miss_rate, separate=taken_apart_by)
     names = Run(run).dataset().classes
     cross = f", {decision.cross_fitted_score:.4f} when cross-fitted" if decision.cross_fitted_score is not None else ""
     for name, cell in zip(names, decision.cells, strict=True):
         gate = f", empty below a gate of {cell.gate / 255:.3f} ({decision.gate_by})" if cell.gate else ""
-        out.print(f"{name}: threshold {cell.threshold:.3f}, smallest object {cell.smallest_area} pixels{gate}")
+        apart = f", touching objects taken apart ({decision.separate_by}, depth {cell.depth})" if cell.depth else ""
+        out.print(f"{name}: threshold {cell.threshold:.3f}, smallest object {cell.smallest_area} pixels{gate}{apart}")
     for name, found in zip(names, decision.dials, strict=bool(decision.dials)):
         out.print(
             f"{name}: of new images with foreground at most {found.miss_rate:.1%} of it is missed on average, "

@@ -16,6 +16,8 @@ DecideMetric = Metric | Literal["f2_objects"]
 
 Gate = Literal["none", "top_k"]
 
+Separate = Literal["none", "distance", "border"]
+
 Stratum = Literal["classes", "objects", "coverage"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -137,22 +139,34 @@ class Folds(Section):
 class Head(Section):
     """A further output, trained together with the mask."""
 
-    kind: Literal["mask", "deep", "presence", "scale"] = Field(
+    kind: Literal["mask", "deep", "presence", "scale", "border"] = Field(
         "mask",
         description="mask: a mask of its own; deep: a mask from each decoder block (deep supervision); presence: "
-        "whether each class is there at all; scale: how much the image is enlarged.",
+        "whether each class is there at all; scale: how much the image is enlarged; border: where two objects of a "
+        "class touch, or nearly do.",
     )
     weight: Amount = Field(1.0, description="Weight of its loss beside that of the mask.")
-    loss: "Loss | None" = Field(None, description="mask, deep: its losses; null takes those of the stage.")
+    loss: "Loss | None" = Field(
+        None,
+        description="mask, deep, border: its losses; null takes those of the stage, of border bce and dice alike.",
+    )
     images: Literal["all", "filled"] = Field(
         "all", description="mask, deep: images its loss is taken on; filled are those with foreground."
     )
     share: Amount = Field(1.0, description="mask: its share in the probabilities, beside 1 of the first mask.")
+    width_px: Count = Field(
+        1, description="border: how near a pixel is to both objects, in pixels of the image at its own size."
+    )
 
     @model_validator(mode="after")
     def _options_fit(self) -> "Head":
-        masks = {"loss": ("mask", "deep"), "images": ("mask", "deep"), "share": ("mask",)}
-        for name, kinds in masks.items():
+        kinds_of = {
+            "loss": ("mask", "deep", "border"),
+            "images": ("mask", "deep"),
+            "share": ("mask",),
+            "width_px": ("border",),
+        }
+        for name, kinds in kinds_of.items():
             if self.kind not in kinds and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} is for kind {' or '.join(kinds)}, and means nothing to kind {self.kind}")
         return self
@@ -203,10 +217,18 @@ class Network(Section):
         {}, description="Further outputs by name; the first mask is called 'mask'."
     )
 
+    @property
+    def border_px(self) -> int:
+        """How wide the borders are that a head of kind border learns, pixels; 0 without such a head."""
+        return next((head.width_px for head in self.heads.values() if head.kind == "border"), 0)
+
     @model_validator(mode="after")
     def _mask_is_taken(self) -> "Network":
         if "mask" in self.heads:
             raise ValueError("heads.mask: 'mask' is the name of the first mask, which every network has")
+        borders = [name for name, head in self.heads.items() if head.kind == "border"]
+        if len(borders) > 1:
+            raise ValueError(f"heads: {' and '.join(borders)} are both of kind border; one is enough")
         return self
 
 
@@ -474,6 +496,11 @@ class Decide(Section):
     )
     top_k: Count = Field(100, description="Pixels, the most probable of an image and class, whose mean is its gate.")
     fill_holes: bool = Field(False, description="Fill holes in objects, before their area is asked for.")
+    separate: Separate = Field(
+        "none",
+        description="f2_objects: how objects that touch are taken apart: at necks of their outline (distance), or "
+        "where a head of kind border says so; how readily is chosen on validation, not at all unless that helps.",
+    )
     calibrate: bool = Field(False, description="Calibrate the probabilities that are written of rasters, and scores.")
     parts: int = Field(5, ge=2, description="Parts of the cross-fit that keeps the reported score honest.")
 
@@ -543,9 +570,31 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _objects_can_be_separated(self) -> "Recipe":
+        if self.decide.separate != "none" and self.decide.metric != "f2_objects":
+            raise ValueError(
+                f"decide.separate={self.decide.separate} is tuned for f2_objects, the metric that tells objects apart, "
+                f"but decide.metric={self.decide.metric}; set metric=f2_objects, or separate=none"
+            )
+        if self.decide.separate == "border" and not self.network.border_px:
+            raise ValueError(
+                "decide.separate=border needs a head that learns borders, and network.heads has none; add "
+                "network.heads.border.kind=border, or set separate=distance"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _losses_fit_classes(self) -> "Recipe":
         named = [(f"train.stages.{number}.loss", stage.loss) for number, stage in enumerate(self.train.stages)]
-        named += [(f"network.heads.{name}.loss", head.loss) for name, head in self.network.heads.items() if head.loss]
+        for name, head in self.network.heads.items():
+            if head.loss and head.kind == "border":
+                if wrong := [loss for loss in EXCLUSIVE_ONLY if getattr(head.loss, loss)]:
+                    raise ValueError(
+                        f"network.heads.{name}.loss.{wrong[0]} is for classes that exclude each other, and borders of "
+                        f"several classes may overlap; set {EXCLUSIVE_ONLY[wrong[0]]}"
+                    )
+            elif head.loss:
+                named.append((f"network.heads.{name}.loss", head.loss))
         for where, loss in named:
             for name, instead in (OVERLAPPING_ONLY if self.data.exclusive else EXCLUSIVE_ONLY).items():
                 if getattr(loss, name) and self.data.exclusive:

@@ -11,9 +11,10 @@ import pytest
 from by_hand import in_child, scenes
 
 from segsmith.decision.decide import areas_to_try, decide
+from segsmith.decision.evaluate import evaluate
 from segsmith.decision.gates import top_k_mean
 from segsmith.errors import RunError
-from segsmith.modeling.bundle import Bundle
+from segsmith.modeling.bundle import Bundle, Cell
 from segsmith.recipe import Metric
 
 METRICS = get_args(Metric)
@@ -211,7 +212,7 @@ def test_of_equals_the_middle_is_taken(make_run):
     truths, _ = scenes(8, (12, 14))
     sure = [np.where(truth, 255, 0).astype(np.uint8) for truth in truths]
     decision = decide(make_run(truths, sure, "folds.count=2", "decide.areas=[0]").folder)
-    assert decision.cells == ((128, 0, 0),)
+    assert decision.cells == (Cell(128, 0, 0),)
     assert (decision.score, decision.cross_fitted_score) == (1.0, 1.0)
 
 
@@ -284,3 +285,57 @@ def test_a_metric_that_does_not_exist_is_refused_with_the_nearest(command, made)
     assert said.code == 2
     assert said.err.startswith("segsmith: override 'decide.metric=mean_dise'")
     assert "did you mean 'mean_dice'?" in said.err
+
+
+HEAD = "network.heads={border: {kind: border}}"
+
+
+def moored(count: int, *, touching: bool = True) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Pairs of ships side by side: their numbers at each pixel, and levels of the class and of the border; below the
+    level of the ships, a rim."""
+    truths, planes = [], []
+    for number in range(count):
+        truth, plane = np.zeros((24, 30), np.int32), np.zeros((2, 24, 30), np.uint8)
+        middle, bottom = 12 + number % 5, 14 + number % 3
+        truth[4:bottom, 5:middle] = 1
+        truth[4:bottom, middle + (not touching) : 25] = 2
+        plane[0, 3 : bottom + 1, 4:26] = 60
+        plane[0][truth > 0] = 200
+        plane[1, :, middle - 1 : middle + 1] = 180 if touching else 0
+        truths.append(truth)
+        planes.append(plane)
+    return truths, planes
+
+
+def test_ships_that_touch_are_taken_apart_by_what_was_learnt_of_borders(make_run):
+    made = make_run(
+        *moored(24), "folds.count=3", "folds.held_out=1", HEAD, "decide.metric=f2_objects", "decide.gate=none"
+    )
+    plain = decide(made.folder)
+    assert plain.cells[0].depth == 0
+    assert plain.score < 0.2, "of a pair, one ship at most has half the pixels"
+    decision = decide(made.folder, separate="border")
+    assert decision.separate_by == "border"
+    assert decision.cells[0].depth > 0
+    assert 60 < decision.cells[0].level <= 200
+    assert decision.cells[0].level % 16 == 0, "a level that was scored"
+    assert decision.score == decision.cross_fitted_score == 1
+    evaluation = evaluate(made.folder)
+    assert evaluation.score("f2_objects").value == 1, "on other images, by the same decision"
+    assert evaluate(made.folder, on="validation").score("f2_objects").value == decision.cross_fitted_score
+    assert decide(made.folder, separate="distance").cells[0].depth == 0, "the outline of a pair is that of one"
+
+
+def test_nothing_is_taken_apart_where_that_does_not_help(make_run):
+    options = ("folds.count=2", HEAD, "decide.metric=f2_objects", "decide.gate=none", "decide.separate=border")
+    decision = decide(make_run(*moored(12, touching=False), *options).folder)
+    assert (decision.cells[0].depth, decision.score) == (0, 1)
+    assert {cell.depth for part in decision.parts for cell in part} == {0}
+
+
+def test_what_cannot_be_taken_apart_is_refused(make_run):
+    made = make_run(*scenes(8, (12, 14)), "folds.count=2", *SEARCH)
+    with pytest.raises(RunError, match=r"decided by f2_objects.*the metric is mean_dice"):
+        decide(made.folder, separate="distance")
+    with pytest.raises(RunError, match="learnt no borders; train with a head of kind border, or try distance"):
+        decide(made.folder, metric="f2_objects", separate="border")

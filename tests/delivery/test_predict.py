@@ -3,19 +3,23 @@
 import os
 import resource
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import by_hand
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.torch
 import torch
 from by_hand import files_in, in_child
 
+from segsmith.decision.masks import decided_by
+from segsmith.decision.separation import objects_by
 from segsmith.delivery.predict import overlay, predict
 from segsmith.errors import DataError, ModelError, WriteError
-from segsmith.modeling.bundle import FORMAT, Bundle
+from segsmith.modeling.bundle import FORMAT, Bundle, Cell, Decision
 from segsmith.prediction.probabilities import Predictor
 
 SIZES = {"c": (20, 24), "a": (33, 17), "b": (40, 40), "e": (9, 9), "d": (24, 20)}
@@ -101,9 +105,49 @@ def test_masks_are_what_the_decision_makes_of_the_probabilities(tmp_path, images
     assert differing.sum() <= 4, "batched otherwise, a pixel at the threshold may fall to the other side"
 
 
+def test_objects_are_told_one_by_one(tmp_path, images, bundle):
+    predict(bundle, images, tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "objects.csv")
+    assert set(table["class"]) == {"ship"}
+    for image_id, texts in submission(tmp_path / "out").items():
+        sizes = [by_hand.decode(text, SIZES[Path(image_id).stem]).sum() for text in texts if text]
+        of_image = table[table["image_id"] == image_id]
+        assert of_image["area_px"].tolist() == sizes, "in the order of the submission"
+        assert of_image["object"].tolist() == list(range(1, len(sizes) + 1))
+    assert table["score"].between(Bundle.read(bundle).decision.cells[0].level / 255 - 1e-4, 1).all()
+
+
+def test_touching_objects_are_taken_apart_as_it_was_decided(tmp_path, images, make_bundle):
+    """On noise, whose valleys are deep: a row per object of what the decision makes of the network's probabilities."""
+    made = make_bundle(*OPTIONS, "network.heads={border: {kind: border}}", "predict.batch_size=1")
+    pixels = {path.name: cv2.cvtColor(read(path), cv2.COLOR_BGR2RGB) for path in sorted(images.rglob("*.png"))}
+    predictor = Predictor(made)
+    planes = {name: predictor([image])[0] for name, image in pixels.items()}
+    level = int(np.percentile(planes["b.png"][0], 40))
+    counts = {}
+    for how, depth in (("none", 0), ("border", 2)):
+        decision = Decision((Cell(level, 3, depth=depth),), separate_by=how)
+        replace(made, decision=decision).write(tmp_path / "bundle.safetensors")
+        predict(tmp_path / "bundle.safetensors", images, tmp_path / how, overlays=False)
+        expected = {}
+        for name, found in planes.items():
+            (labels,) = objects_by(decision, decided_by(decision, found[:1]), found)
+            expected[name] = {frozenset(by_hand.pixels(labels == n)) for n in range(1, labels.max() + 1)}
+        written = {
+            name: {
+                frozenset(by_hand.pixels(by_hand.decode(text, pixels[name].shape[:2]) > 0)) for text in texts if text
+            }
+            for name, texts in submission(tmp_path / how).items()
+        }
+        assert written == expected
+        counts[how] = sum(map(len, written.values()))
+    assert counts["border"] > counts["none"], "or nothing was taken apart"
+    assert files_in(tmp_path / "none" / "masks") == files_in(tmp_path / "border" / "masks"), "the mask is the same"
+
+
 def test_one_row_per_image_where_the_labels_had_that(tmp_path, images, masks_bundle):
     done = predict(masks_bundle, images, tmp_path / "out", masks=False, overlays=False)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["submission.csv"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"submission.csv", "objects.csv"}
     assert (tmp_path / "out" / "submission.csv").read_text().startswith("id,rle_mask\na,")
     assert list(submission(tmp_path / "out")) == ["a", "b", "c", "e", "d"]
     assert done.rows == done.images == 5

@@ -25,7 +25,7 @@ from segsmith.data.sight import Sight
 from segsmith.decision.masks import decided_by
 from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
 from segsmith.errors import DataError, ModelError, WriteError
-from segsmith.modeling.bundle import Bundle, Cell
+from segsmith.modeling.bundle import Bundle, Cell, Decision
 from segsmith.prediction.probabilities import Predictor
 
 CHIPS = ("data.fit=chip", "data.input_hw=[32,32]", "predict.batch_size=4", "predict.flips=none")
@@ -445,3 +445,16 @@ def test_what_a_raster_cannot_be_decided_by_is_refused(tmp_path, bundle, decisio
     with pytest.raises(ModelError, match=r"holes filled or with a gate .*; decide again with decide\.fill_holes=false"):
         predict_rasters(other, raster, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_touching_objects_of_a_raster_are_not_taken_apart(tmp_path, make_bundle):
+    learnt = make_bundle(*CHIPS, "network.heads={border: {kind: border}}", level=100)
+    raster, file = save(tmp_path / "a.tif", noise(*HW)), tmp_path / "bundle.safetensors"
+    learnt.write(file)
+    (told,) = predict_rasters(file, raster, tmp_path / "out")
+    with rasterio.open(tmp_path / "out" / "probabilities" / "a.tif") as written:
+        assert written.count == 1, "borders are no band"
+    assert told.usable_pixels == HW[0] * HW[1]
+    replace(learnt, decision=Decision((Cell(100, depth=20),), separate_by="border")).write(file)
+    with pytest.raises(ModelError, match=r"touching objects taken apart.*decide again with --separate none"):
+        predict_rasters(file, raster, tmp_path / "other")

@@ -21,7 +21,8 @@ from segsmith.recipe_files import override
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
 DECISION = Decision(
-    cells=(Cell(97, 12), Cell(1, 0, gate=30)),
+    cells=(Cell(97, 12), Cell(1, 0, gate=30, depth=8)),
+    separate_by="border",
     gate_by="top_k",
     gate_pixels=7,
     fill_holes=True,

@@ -16,6 +16,7 @@ HEADS = {
     "levels": {"kind": "deep"},
     "any": {"kind": "presence"},
     "zoom": {"kind": "scale"},
+    "edge": {"kind": "border"},
 }
 IMAGES = torch.randint(0, 256, (2, 3, 64, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -44,6 +45,7 @@ def test_shapes(architecture, exclusive):
         "levels": (2, levels, channels, 64, 32),
         "any": (2, 2),
         "zoom": (2,),
+        "edge": (2, 2, 64, 32),
     }
 
 
@@ -124,10 +126,13 @@ def test_a_forward_pass_leaves_no_trace():
 
 
 def test_a_network_of_a_few_convolutions_has_heads():
-    network = built("FCNN2", encoder="resnet18", heads={name: HEADS[name] for name in ("second", "any", "zoom")})
+    network = built(
+        "FCNN2", encoder="resnet18", heads={name: HEADS[name] for name in ("second", "any", "zoom", "edge")}
+    )
     assert {name: tuple(output.shape) for name, output in outputs(network).items()} == {
         "mask": (2, 2, 64, 32),
         "second": (2, 2, 64, 32),
         "any": (2, 2),
         "zoom": (2,),
+        "edge": (2, 2, 64, 32),
     }

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from segsmith.errors import ModelError
 from segsmith.modeling.losses import weighted_loss
-from segsmith.modeling.objective import class_probabilities, most_probable, objective
-from segsmith.recipe import Recipe
+from segsmith.modeling.objective import class_probabilities, most_probable, objective, plane_probabilities
+from segsmith.recipe import Loss, Recipe
 
 RNG = torch.Generator().manual_seed(0)
 BATCH, CLASSES, HW = 3, 2, (4, 5)
@@ -204,3 +204,25 @@ def test_the_most_probable_class_keeps_its_probability_and_of_equals_the_later(p
         values = planes[:, row, column].tolist()
         winner = max(range(len(values)), key=lambda n: (values[n], n))
         assert alone[:, row, column].tolist() == [value * (n == winner) for n, value in enumerate(values)]
+
+
+def test_borders_are_learnt_class_by_class_even_where_classes_exclude_each_other():
+    borders = (torch.rand(BATCH, CLASSES, *HW, generator=torch.Generator().manual_seed(3)) < 0.2).float()
+    logits = output(BATCH, CLASSES, *HW)
+    for loss in ({"bce": 2, "class_weights": [1, 3]}, None):
+        head = {"kind": "border", "weight": 0.5} | ({"loss": loss} if loss else {})
+        own = Loss(**(loss or {"bce": 1, "dice": 1}))
+        added = of_head(made({"edge": head}), {"edge": logits}, TRUTH, borders=borders)
+        assert torch.allclose(added, 0.5 * weighted_loss(own, logits, borders))
+    exclusive = made({"edge": {"kind": "border"}}, exclusive=True)
+    masks = output(BATCH, CLASSES + 1, *HW)
+    both = found(exclusive, {"mask": masks, "edge": logits}, TRUTH, borders=borders)
+    alone = found(made({}, exclusive=True), {"mask": masks}, TRUTH)
+    assert torch.allclose(both - alone, weighted_loss(Loss(bce=1, dice=1), logits, borders))
+    planes = plane_probabilities(exclusive, {"mask": masks, "edge": logits})
+    assert torch.allclose(planes, torch.cat([masks.softmax(1)[:, 1:], logits.sigmoid()], 1)), "classes, then borders"
+
+
+def test_borders_that_no_batch_tells_of_are_refused():
+    with pytest.raises(ModelError, match="kind border needs to know where objects touch"):
+        found(made({"edge": {"kind": "border"}}), {"mask": MASKS, "edge": MASKS}, TRUTH)

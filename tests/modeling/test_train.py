@@ -389,6 +389,28 @@ def test_epochs_are_told_over_all_pixels_at_their_threshold(squares, tiny, tmp_p
     assert row["recall"] == pytest.approx((predicted & truths).sum() / truths.sum())
 
 
+def test_borders_are_learnt_beside_the_mask_and_kept_beside_its_probabilities(squares, tiny, tmp_path):
+    """With a head whose loss weighs nothing the same is learnt of the mask, so truth and border are not mixed up."""
+    losses = {}
+    for weight in (0, 1):
+        options = [*ONE_EPOCH, f"network.heads={{edge: {{kind: border, width_px: 6, weight: {weight}}}}}"]
+        run = train(squares, override(tiny, options), tmp_path / str(weight))
+        losses[weight] = pd.read_csv(run.folder / "losses.csv")["loss"]
+    assert (losses[1] > losses[0] + 0.1).all()
+    bundle = Bundle.read(run.bundle)
+    (name,) = bundle.classes
+    assert bundle.planes == (name, f"border of {name}")
+    chips = cut(Dataset.open(squares), tiny.data)
+    validation = run.part(chips, "validation")[:2]
+    files = ProbabilityFiles(run.probabilities, bundle.planes)
+    predict_chips(Predictor(bundle), chips, validation, files, "validation images")
+    mask, border = files.read(chips.id(validation[0]))
+    assert mask.shape == border.shape == (32, 32)
+    assert (mask != border).any()
+    classes = ProbabilityFiles(run.probabilities, bundle.classes)
+    assert (classes.read(chips.id(validation[0])) == mask).all(), "who asks for classes alone is given these"
+
+
 def test_the_metric_that_selects_has_its_column(squares, tiny, tmp_path):
     run = train(squares, override(tiny, [*ONE_EPOCH, "train.select_by=global_iou"]), tmp_path / "run")
     assert "global_iou" in metrics(run)

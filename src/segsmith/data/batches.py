@@ -29,7 +29,8 @@ class Batch:
 
     images: UInt8[Tensor, "images bands height width"]
     """As many as there are samples, but of this process alone where several train (modeling/processes.py)."""
-    masks: UInt8[Tensor, "batch classes height width"]
+    masks: UInt8[Tensor, "batch planes height width"]
+    """Of each class; behind these, where chips have borders, the border in each class."""
     indices: Int64[Tensor, " batch"]
     valid: UInt8[Tensor, "batch height width"] | None
     """1 where a pixel is usable; None where all are."""

@@ -3,8 +3,9 @@
 A chip is read when it is wanted. Of each one only a few numbers are held, so that millions of them fit in memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -13,8 +14,10 @@ import pyarrow as pa
 from jaxtyping import Bool, Float, Int, UInt8
 
 from segsmith import recipe
-from segsmith.data.dataset import Chip, Dataset
+from segsmith.data.borders import borders
+from segsmith.data.dataset import KEPT_IMAGES, Chip, Dataset, cut_out
 from segsmith.data.extra import extra_levels, extra_ranges
+from segsmith.data.images import resized_mask
 from segsmith.data.index import in_threads
 from segsmith.data.strata import Strata
 from segsmith.data.windows import Window, cover, scaled_hw
@@ -51,6 +54,8 @@ class Chips:
     """Of every image of the dataset, for the columns the recipe names in `data.extra`."""
     judged: Bool[np.ndarray, " chips"]
     """Chips that scores are made of: together they cover every image once, at the recipe's first scale."""
+    border_px: int = 0
+    """How wide the borders are that samples hold behind their classes, see `borders`; 0 for none."""
 
     def __len__(self) -> int:
         return len(self.image)
@@ -76,6 +81,22 @@ class Chips:
             return self.dataset.read(image)
         window = Window(int(self.top[chip]), int(self.left[chip]), *self.options.input_hw)
         return self.dataset.read(image, window, float(self.scale[chip]))
+
+    def borders(self, chip: int) -> Mask:
+        """Where two objects of a class touch, of each class, at the chip's own size. Raises DataError for labels that
+        do not tell objects apart."""
+        image = int(self.image[chip])
+        found = self._borders(image)
+        if self.whole:
+            return found
+        window = Window(int(self.top[chip]), int(self.left[chip]), *self.options.input_hw)
+        scaled = resized_mask(found, scaled_hw(self.dataset.hw(image), float(self.scale[chip])))
+        return cut_out(scaled.transpose(1, 2, 0), window).transpose(2, 0, 1)
+
+    @cached_property
+    def _borders(self) -> Callable[[int], Mask]:
+        """Of the images read last: the next chip is often one of the same image."""
+        return lru_cache(KEPT_IMAGES)(lambda image: borders(self.dataset, image, self.border_px))
 
     def extra(self, chip: int) -> UInt8[np.ndarray, " extra"]:
         """The levels of the channels that stand for numbers of its image."""

@@ -238,15 +238,15 @@ class Dataset:
             image, valid = self._raster_window(index, wanted, scale)
         else:
             picture = self._scaled_image(index, hw) if window is None else self._last_images(index, hw)
-            image = _cut(picture, wanted)
-            valid = _cut(np.ones(hw, bool), wanted)
+            image = cut_out(picture, wanted)
+            valid = cut_out(np.ones(hw, bool), wanted)
         if self._shapes:
             return Chip(image, self._polygon_mask(index, wanted, scale), valid)
         mask = self._scaled_mask(index, hw) if window is None else self._last_masks(index, hw)
         if self._ignored_runs:
             ignored = self._scaled_ignored(index, hw) if window is None else self._last_ignored(index, hw)
-            valid = valid & ~_cut(ignored, wanted)
-        return Chip(image, _cut(mask.transpose(1, 2, 0), wanted).transpose(2, 0, 1), valid)
+            valid = valid & ~cut_out(ignored, wanted)
+        return Chip(image, cut_out(mask.transpose(1, 2, 0), wanted).transpose(2, 0, 1), valid)
 
     def _scaled_image(self, index: int, hw: HW) -> Image:
         return resized_image(self.image(index), hw)
@@ -368,7 +368,7 @@ class Dataset:
         )
 
 
-def _cut(pixels: np.ndarray, window: Window) -> np.ndarray:
+def cut_out(pixels: np.ndarray, window: Window) -> np.ndarray:
     """A window of pixels, rows and columns first; 0 beyond them."""
     inside = window.inside(pixels.shape[:2])
     cut = np.zeros((*window.hw, *pixels.shape[2:]), pixels.dtype)

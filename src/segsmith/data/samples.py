@@ -31,6 +31,7 @@ class Sample:
 
     image: InputImage
     mask: InputMask
+    """Of each class; behind these, where chips have borders, the border in each class."""
     valid: InputClassMask | None = None
     """None where every pixel is, the common case."""
     scale: float = 0.0
@@ -58,9 +59,10 @@ def read_sample(chips: Chips, chip: int, options: recipe.Data | None = None) -> 
     file that broke, or an image too large to pad."""
     options = options or chips.options
     found = chips.read(chip)
+    mask = np.concatenate([found.mask, chips.borders(chip)]) if chips.border_px else found.mask
     valid = None if found.valid.all() else fit_mask(found.valid[None], options)[0]
     scale = 0.0 if chips.whole else _log2_scale(chips, chip)
-    return Sample(fit_image(found.image, options), fit_mask(found.mask, options), valid, scale)
+    return Sample(fit_image(found.image, options), fit_mask(mask, options), valid, scale)
 
 
 def changed(sample: Sample, change: Change, options: recipe.Data) -> Sample:

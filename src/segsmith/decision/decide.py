@@ -5,27 +5,29 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 from segsmith.data import rle
 from segsmith.data.chips import Chips
 from segsmith.decision.calibration import Calibration
 from segsmith.decision.component_tree import filled
 from segsmith.decision.gates import gate_values, gates_to_try
-from segsmith.decision.masks import connected_objects, count_areas
-from segsmith.decision.object_levels import Labels, f2_scores
+from segsmith.decision.masks import Labels, connected_objects, count_areas
+from segsmith.decision.object_levels import NEAREST_SEPARATED, f2_scores, separated_f2_scores
 from segsmith.decision.risk import MissRates, dial
 from segsmith.decision.search import Place, Search, found_together
+from segsmith.decision.separation import DEPTHS, relief_of
 from segsmith.errors import RunError
 from segsmith.files import write_text
 from segsmith.modeling.bundle import Bundle, Decision, Dial
 from segsmith.modeling.objective import most_probable
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
-from segsmith.recipe import DecideMetric, Recipe
+from segsmith.recipe import DecideMetric, Recipe, Separate
 from segsmith.types import HW, ClassMask, Mask, Probabilities
 
 AREAS_TRIED = 48
@@ -35,12 +37,20 @@ GATES_TRIED = 16
 """At most, for each class."""
 
 
-def decide(run: Path, *, metric: DecideMetric | None = None, miss_rate: float | None = None) -> Decision:
+def decide(
+    run: Path,
+    *,
+    metric: DecideMetric | None = None,
+    miss_rate: float | None = None,
+    separate: Separate | None = None,
+) -> Decision:
     """Tune the decision of a trained run on its validation fold, store it in the bundle and as decision.json, return
     it.
 
     Each class is decided by itself: all 256 levels, the areas of `areas_to_try` or of the recipe, and the gates of
-    `gates_to_try`, every combination of them, each scored exactly. `metric` stands in for the recipe's decide.metric.
+    `gates_to_try`, every combination of them, each scored exactly. For f2_objects, objects that touch are taken apart
+    as the recipe's decide.separate says, or `separate` in its stead: at the depth that suits best, or not at all unless
+    that helps; it is scored at fewer levels (`object_levels`). `metric` stands in for the recipe's decide.metric.
     The validation fold is cut into parts, image by image in turn; each part is also scored with the decision tuned on
     the other parts, and that cross-fitted score is the one to believe. Of each image one gate value is kept per class;
     else memory does not grow with their number.
@@ -48,7 +58,8 @@ def decide(run: Path, *, metric: DecideMetric | None = None, miss_rate: float | 
     With a `miss_rate`, between 0 and 1, the level of each class is the highest that is sure to miss no larger share of
     the foreground (see `risk`); no object is dropped then and no image emptied, which could miss more.
 
-    Raises RunError if the folder holds no finished run, or for a miss rate that is none.
+    Raises RunError if the folder holds no finished run, for a miss rate that is none, and for a `separate` that goes
+    with another metric, with no miss rate, or with a head of kind border that the run lacks.
     """
     if miss_rate is not None and not 0 < miss_rate < 1:
         raise RunError(f"the miss rate lies between 0 and 1, and {miss_rate:g} does not; try 0.05")
@@ -58,12 +69,21 @@ def decide(run: Path, *, metric: DecideMetric | None = None, miss_rate: float | 
     if not opened.bundle.exists():
         raise RunError(f"{run}: its training is not finished; the same train command continues it")
     metric = metric or recipe.decide.metric
+    of_objects = metric == "f2_objects" and not miss_rate
+    if separate not in (None, "none") and not of_objects:
+        raise RunError(
+            f"objects are taken apart (separate={separate}) where it is decided by f2_objects without a miss rate; "
+            f"the metric is {metric}; leave the one or the other out"
+        )
+    if separate == "border" and not recipe.network.border_px:
+        raise RunError(f"{run}: learnt no borders; train with a head of kind border, or try distance")
+    separate = (separate or recipe.decide.separate) if of_objects else "none"
     with opened.locked():
         bundle = Bundle.read(opened.bundle)
         validation = opened.part(chips, "validation")
-        files = ProbabilityFiles(opened.probabilities, bundle.classes)
+        files = ProbabilityFiles(opened.probabilities, bundle.planes)
         predict_chips(Predictor(bundle), chips, validation, files, "validation images")
-        decision, calibration = _tuned(recipe, metric, chips, validation, files, miss_rate)
+        decision, calibration = _tuned(recipe, metric, chips, validation, files, miss_rate, separate)
         replace(bundle, decision=decision).write(opened.bundle)
         write_text(opened.folder / "decision.json", json.dumps(asdict(decision), indent=2))
         write_text(opened.folder / "calibration.json", json.dumps(calibration.plain(), indent=2))
@@ -86,8 +106,8 @@ class _Seen:
     """One image of the validation fold, as decisions see it."""
 
     planes: Probabilities
-    raw: Probabilities
-    """As the network has them: of classes that exclude each other, of all of them; with holes."""
+    raw: UInt8[np.ndarray, "planes height width"]
+    """As the network has them: of classes that exclude each other, of all of them; with holes; borders behind them."""
     gates: list[int]
     truth: Mask
     valid: ClassMask
@@ -97,7 +117,7 @@ class _Seen:
 def _seen(options: Recipe, chips: Chips, validation: list[int], files: ProbabilityFiles) -> Iterator[_Seen]:
     for index in validation:
         chip, raw = chips.read(index), files.read(chips.id(index))
-        planes = raw
+        planes = raw[: len(chips.dataset.classes)]
         if options.data.exclusive:
             planes = most_probable(planes)  # as masks.decided does, at whatever level
         gates = gate_values(planes, options.gate, options.decide.top_k)
@@ -113,11 +133,17 @@ def _tuned(
     validation: list[int],
     files: ProbabilityFiles,
     miss_rate: float | None,
+    separate_by: Separate,
 ) -> tuple[Decision, Calibration]:
     options = recipe.decide
     areas = np.array(sorted({*(options.areas or areas_to_try(chips.hw(validation[0]))), *([0] if miss_rate else [])}))
     tried = _gates_tried(recipe, chips, validation, files)
+    depths = DEPTHS.get(separate_by, ())
     searches = [Search(metric, areas, np.array(gates), options.parts) for gates in tried]
+    separating = [
+        [Search(metric, areas, np.array(gates), options.parts, depth, NEAREST_SEPARATED) for depth in depths]
+        for gates in tried
+    ]
     rates = [defaultdict[int, MissRates](MissRates.of_none) for _ in searches]
     calibration = Calibration.of_no_pixel()
     for place, seen in enumerate(_seen(recipe, chips, validation, files)):
@@ -125,7 +151,13 @@ def _tuned(
             gate = seen.gates[class_id]
             if metric == "f2_objects":
                 labels = true_objects(chips, seen.chip, class_id, truth)
-                search.add_scores(place, gate, f2_scores(plane, labels, areas), float(not labels.any()))
+                empty = float(not labels.any())
+                search.add_scores(place, gate, f2_scores(plane, labels, areas), empty)
+                if depths:
+                    relief = partial(relief_of, separate_by, number=class_id, planes=seen.raw)
+                    scores = separated_f2_scores(plane, labels, areas, relief, depths)
+                    for other, of_depth in zip(separating[class_id], scores, strict=True):
+                        other.add_scores(place, gate, of_depth, empty)
             else:
                 tp, predicted = count_areas(plane, truth, areas)
                 search.add(place, gate, tp, predicted, int(truth.sum()), int(seen.valid.sum()))
@@ -139,13 +171,14 @@ def _tuned(
     def by_dial(class_id: int, groups: Int[np.ndarray, " some"]) -> Place:
         return 0, of_groups(class_id, groups)[0], 0  # neither gate nor smallest area, which could miss more
 
-    found = found_together(searches, by_dial if miss_rate else None)
-    surfaces = [search.surface(search.used) for search in searches]
+    found = found_together(searches, by_dial if miss_rate else None, separating)
+    surfaces = [search.surface(search.used) for search in found.searches]
     decision = Decision(
-        cells=tuple(search.cell(place) for search, place in zip(searches, found.places, strict=True)),
+        cells=tuple(search.cell(place) for search, place in zip(found.searches, found.places, strict=True)),
         gate_by=recipe.gate,
         gate_pixels=options.top_k,
         fill_holes=options.fill_holes,
+        separate_by=separate_by,
         metric=metric,
         score=found.score,
         cross_fitted_score=found.cross_fitted_score,
@@ -167,12 +200,12 @@ def _tuned(
 
 def _gates_tried(recipe: Recipe, chips: Chips, validation: list[int], files: ProbabilityFiles) -> list[list[int]]:
     """Of each class; the gate values of all images are read first, since they say which gates matter."""
-    gate = recipe.gate
+    gate, classes = recipe.gate, len(chips.dataset.classes)
     if gate == "none":
-        return [[0] for _ in files.classes]
+        return [[0] for _ in range(classes)]
     values = []
     for index in validation:
-        planes = files.read(chips.id(index))
+        planes = files.read(chips.id(index))[:classes]
         if recipe.data.exclusive:
             planes = most_probable(planes)
         values.append(gate_values(planes, gate, recipe.decide.top_k))

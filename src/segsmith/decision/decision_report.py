@@ -36,10 +36,23 @@ def decision_section(decision: Decision, classes: tuple[str, ...], metric_names:
     return [
         f"Tuned for {name} on the validation fold: {decision.score:.4f} there{cross}. All 256 levels were scored with "
         f"{len(decision.areas)} smallest objects and every gate tried. Chosen is the centre of what is as good as the "
-        "best within one standard error, since the best itself is partly luck.",
+        "best within one standard error, since the best itself is partly luck." + _told_of_touching(decision, classes),
         table(headers, rows, numeric=[1, 2, 3, 4, 5]),
         chart_grid(charts),
     ]
+
+
+def _told_of_touching(decision: Decision, classes: tuple[str, ...]) -> str:
+    """Whether objects that touch are taken apart; nothing where that was not tried."""
+    if decision.separate_by == "none":
+        return ""
+    depths = [f"{name} at depth {cell.depth}" for name, cell in zip(classes, decision.cells, strict=True) if cell.depth]
+    if not depths:
+        return f" To take apart objects that touch ({decision.separate_by}) did not help, and is not done."
+    return (
+        f" Objects that touch are taken apart ({decision.separate_by}): {', '.join(depths)}; that was scored at every "
+        "16th level, which stands for those beside it."
+    )
 
 
 def calibration_sections(file: Path, applied: float | None) -> list[Section]:

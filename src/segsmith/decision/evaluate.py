@@ -12,8 +12,9 @@ from jaxtyping import Bool, Int
 from segsmith.data import rle
 from segsmith.data.chips import Chips
 from segsmith.decision.decide import true_objects, validation_part
-from segsmith.decision.masks import decided_by, object_runs
+from segsmith.decision.masks import decided_by, label_runs
 from segsmith.decision.object_scores import f2_of_image
+from segsmith.decision.separation import objects_by
 from segsmith.errors import RunError
 from segsmith.files import write_text
 from segsmith.modeling.bundle import Bundle, Decision
@@ -82,7 +83,7 @@ def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
         if bundle.decision.metric is None:
             raise RunError(f"{run}: not decided yet; first: segsmith decide {run}")
         indices = opened.part(chips, part)
-        files = ProbabilityFiles(opened.probabilities, bundle.classes)
+        files = ProbabilityFiles(opened.probabilities, bundle.planes)
         predict_chips(Predictor(bundle), chips, indices, files, f"{part} images")
         cross_fitted = part == "validation" and len(bundle.decision.parts) > 1
         table = _score_images(chips, indices, files, bundle.decision, cross_fitted)
@@ -102,7 +103,10 @@ def _score_images(
         part = validation_part(place, len(decision.parts)) if cross_fitted else None
         cells = decision.cells_of(len(chips.dataset.classes), part)
         chip = chips.read(index)
-        predicted = decided_by(decision, files.read(image_id), exclusive=chips.options.exclusive, part=part)
+        planes = files.read(image_id)
+        of_classes = planes[: len(chips.dataset.classes)]
+        predicted = decided_by(decision, of_classes, exclusive=chips.options.exclusive, part=part)
+        objects = objects_by(decision, predicted, planes, part=part) if decision.metric == "f2_objects" else []
         for class_id, (of_class, true) in enumerate(zip(predicted, chip.mask & chip.valid, strict=True)):
             cell = cells[class_id]
             counts = Counts(*(np.array(mask.sum()) for mask in (of_class & true, of_class, true, chip.valid)))
@@ -110,7 +114,8 @@ def _score_images(
             if decision.metric == "f2_objects":
                 labels = true_objects(chips, index, class_id, true)
                 true_runs = [rle.encode(labels == number) for number in np.unique(labels[true])]
-                by_objects["f2_objects"] = f2_of_image(object_runs(of_class), true_runs, true.shape)
+                found = label_runs(objects[class_id])
+                by_objects["f2_objects"] = f2_of_image(found, true_runs, true.shape)
             rows.append(
                 {
                     "image_id": image_id,
@@ -124,6 +129,7 @@ def _score_images(
                     "level": cell.level,
                     "smallest_area": cell.smallest_area,
                     "gate": cell.gate,
+                    "depth": cell.depth,
                     "part": -1 if part is None else part,
                     "dice": float(image_scores("mean_dice", counts)),
                     "iou": float(image_scores("mean_iou", counts)),

@@ -13,6 +13,9 @@ from segsmith.modeling.metrics import LEVELS
 from segsmith.modeling.objective import most_probable
 from segsmith.types import ClassMask, ClassProbabilities, Mask, Probabilities, Runs
 
+Labels = Int[np.ndarray, "height width"]
+"""The number of the object a pixel belongs to, from 1; 0 for none."""
+
 CONNECTIVITY = 8
 """Pixels that touch at a corner belong to one object."""
 
@@ -49,14 +52,18 @@ def decided(
     return _without_small(binary_fill_holes(mask) if fill_holes else mask, cell.smallest_area)
 
 
-def connected_objects(mask: ClassMask) -> Int[np.ndarray, "height width"]:
+def connected_objects(mask: ClassMask) -> Labels:
     """The number of the object each pixel belongs to, from 1, in no order; 0 for none."""
     return np.asarray(cv2.connectedComponents(_bytes(mask), connectivity=CONNECTIVITY)[1])
 
 
 def object_runs(mask: ClassMask) -> list[Runs]:
-    """The run lengths of each object of a mask, in the order of their first pixels; no two share a pixel."""
-    labels = connected_objects(mask)
+    """The run lengths of what is connected in a mask, in the order of their first pixels; no two share a pixel."""
+    return label_runs(connected_objects(mask))
+
+
+def label_runs(labels: Labels) -> list[Runs]:
+    """The run lengths of each object, in the order of their first pixels; no two share a pixel."""
     found = [rle.encode(labels == label) for label in range(1, labels.max(initial=0) + 1)]
     return sorted(found, key=lambda runs: int(runs[0, 0]))  # OpenCV numbers objects by blocks of pixels
 

@@ -1,6 +1,6 @@
 """Scores of one class of many images at every level, smallest area and gate -> the cell to decide by."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,6 +14,8 @@ from segsmith.recipe import DecideMetric, Metric
 LEVELS = 256
 GROUPS = 20
 """Groups of images at the least, where there are so many images, from which the noise of a score is told."""
+
+ALL_LEVELS = np.arange(LEVELS)
 
 Surface = Float[np.ndarray, "gates 256 areas"]
 Place = tuple[int, int, int]
@@ -29,10 +31,18 @@ class Search:
     """
 
     def __init__(
-        self, metric: DecideMetric, areas: Int[np.ndarray, " areas"], gates: Int[np.ndarray, " gates"], parts: int
+        self,
+        metric: DecideMetric,
+        areas: Int[np.ndarray, " areas"],
+        gates: Int[np.ndarray, " gates"],
+        parts: int,
+        depth: int = 0,
+        stands_for: Int[np.ndarray, " 256"] = ALL_LEVELS,
     ):
-        """`gates` ascend from 0, which empties no image."""
+        """`gates` ascend from 0, which empties no image. Objects that touch are taken apart at `depth`; of each level,
+        `stands_for` is the one that was scored in its place, and is decided by."""
         self.metric, self.areas, self.gates, self.parts = metric, areas, gates, parts
+        self.depth, self.stands_for = depth, stands_for
         groups = parts * -(-GROUPS // parts)
         self._global = metric.startswith("global_")
         shape = (groups, len(gates), LEVELS, len(areas))
@@ -87,20 +97,19 @@ class Search:
         sums = self._sums[:, groups].sum(axis=1)
         surface = self._finished(sums, groups)
         best = np.unravel_index(surface.argmax(), surface.shape)
-        # delete-a-group jackknife of the difference to the best cell (Kott 2001): it takes means and ratios alike
-        total, squares = np.zeros(surface.shape), np.zeros(surface.shape)
-        for group in groups if len(groups) > 1 else ():
-            without = self._finished(sums - self._sums[:, group], groups[groups != group])
-            difference = without - without[best]
-            total += difference
-            squares += difference**2
-        count = max(1, len(groups))
-        variance = np.maximum(0, squares - total**2 / count) * (count - 1) / count
-        return centre(surface, np.sqrt(variance))
+        without = (self._finished(sums - self._sums[:, group], groups[groups != group]) for group in groups)
+        return centre(surface, _error((of - of[best] for of in without), surface.shape, len(groups)))
 
     def cell(self, place: Place) -> Cell:
         gate, level, area = place
-        return Cell(level, int(self.areas[area]), int(self.gates[gate]))
+        return Cell(int(self.stands_for[level]), int(self.areas[area]), int(self.gates[gate]), self.depth)
+
+    def scores(self, place: Place, groups: Int[np.ndarray, " some"]) -> Float[np.ndarray, " some_and_one"]:
+        """Of a metric that is a mean over images, the score in a cell over the images of some groups without each of
+        these in turn, and last over all of them."""
+        own, images = self._sums[0, groups, *place], self._images[groups]
+        less = np.append(own, 0), np.append(images, 0)
+        return np.asarray((own.sum() - less[0]) / np.maximum(1, images.sum() - less[1]))
 
     def sums(self, place: Place, groups: Int[np.ndarray, " some"]) -> Float[np.ndarray, " six"]:
         """What scores of several classes or parts together are made of: see `together`."""
@@ -176,10 +185,39 @@ def _middle(plateau: Bool[np.ndarray, "256 areas"], scores: Float[np.ndarray, "2
     return int(levels[len(levels) // 2]), area
 
 
+def _error(differences: Iterator[np.ndarray], shape: tuple[int, ...], count: int) -> np.ndarray:
+    """The standard error of a difference, from what it is without each of `count` groups in turn: the delete-a-group
+    jackknife (Kott 2001), which takes means and ratios alike. 0 for a single group."""
+    total, squares = np.zeros(shape), np.zeros(shape)
+    for difference in differences if count > 1 else ():
+        total += difference
+        squares += difference**2
+    count = max(1, count)
+    return np.asarray(np.sqrt(np.maximum(0, squares - total**2 / count) * (count - 1) / count))
+
+
+def least_separating(searches: Sequence[Search], groups: Int[np.ndarray, " some"]) -> tuple[Search, Place]:
+    """Of searches over the same images, the first of which takes nothing apart, the one to decide by, and its place.
+
+    It is the first unless others are better by more than a standard error of the difference; then of all that are as
+    good as the best for all one can tell, the middle one.
+    """
+    chosen = [(search, search.chosen(groups)) for search in searches]
+    if len(chosen) == 1:
+        return chosen[0]
+    scores = np.stack([search.scores(place, groups) for search, place in chosen])
+    differences = scores - scores[scores[:, -1].argmax()]
+    errors = _error(iter(differences[:, :-1].T), (len(searches),), len(groups))
+    as_good = np.flatnonzero(differences[:, -1] >= -errors - 1e-12)
+    return chosen[0] if as_good[0] == 0 else chosen[as_good[len(as_good) // 2]]
+
+
 @dataclass(frozen=True)
 class Found:
     """What the searches of all classes found together."""
 
+    searches: tuple[Search, ...]
+    """Of each class, the one decided by."""
     places: tuple[Place, ...]
     """Of each class, tuned on all images."""
     parts: tuple[tuple[Cell, ...], ...]
@@ -189,28 +227,39 @@ class Found:
     """None where all images are of one part."""
 
 
-def found_together(searches: list[Search], choose: Choose | None = None) -> Found:
+Chosen = list[tuple[Search, Place]]
+"""Of each class."""
+
+
+def found_together(
+    searches: Sequence[Search], choose: Choose | None = None, separating: Sequence[Sequence[Search]] = ()
+) -> Found:
     """Each class decided by itself, on all images and on all parts but one; the scores are of all classes. `choose`
-    stands in for `Search.chosen`."""
+    stands in for `Search.chosen`. `separating` are, for each class, searches that take objects apart, which are decided
+    by where that helps."""
     metric, first = searches[0].metric, searches[0]
 
-    def places(groups: Int[np.ndarray, " some"]) -> tuple[Place, ...]:
-        return tuple(choose(n, groups) if choose else search.chosen(groups) for n, search in enumerate(searches))
+    def places(groups: Int[np.ndarray, " some"]) -> Chosen:
+        if choose:
+            return [(search, choose(number, groups)) for number, search in enumerate(searches)]
+        others = separating or [()] * len(searches)
+        return [least_separating([search, *more], groups) for search, more in zip(searches, others, strict=True)]
 
-    def cells(chosen: tuple[Place, ...]) -> tuple[Cell, ...]:
-        return tuple(search.cell(place) for search, place in zip(searches, chosen, strict=True))
+    def cells(chosen: Chosen) -> tuple[Cell, ...]:
+        return tuple(search.cell(place) for search, place in chosen)
 
-    def sums(chosen: tuple[Place, ...], groups: Int[np.ndarray, " some"]) -> list[Float[np.ndarray, " six"]]:
-        return [search.sums(place, groups) for search, place in zip(searches, chosen, strict=True)]
+    def sums(chosen: Chosen, groups: Int[np.ndarray, " some"]) -> list[Float[np.ndarray, " six"]]:
+        return [search.sums(place, groups) for search, place in chosen]
 
     on_all = places(first.used)
+    found_by, at = zip(*on_all, strict=True)
     score = together(metric, sums(on_all, first.used))
     parts = [part for part in range(first.parts) if len(first.of_part(part))]
     if len(parts) == 1:
-        return Found(on_all, (cells(on_all),), score, None)
+        return Found(found_by, at, (cells(on_all),), score, None)
     tuned = [places(np.setdiff1d(first.used, first.of_part(part))) for part in parts]
     crossed = [of for part, chosen in zip(parts, tuned, strict=True) for of in sums(chosen, first.of_part(part))]
-    return Found(on_all, tuple(map(cells, tuned)), score, together(metric, crossed))
+    return Found(found_by, at, tuple(map(cells, tuned)), score, together(metric, crossed))
 
 
 def _of_pixels(metric: DecideMetric) -> Metric:

@@ -1,5 +1,6 @@
-"""Bundle + folder of images -> submission.csv, masks, overlays: a folder that is whole or not there."""
+"""Bundle + folder of images -> submission.csv, objects.csv, masks, overlays: a folder that is whole or not there."""
 
+import csv
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,11 @@ from segsmith.data.dataset import Layout
 from segsmith.data.extra import extra_levels
 from segsmith.data.images import as_rgb, is_image, read_image, read_mask
 from segsmith.data.index import read_csv
+from segsmith.decision.calibration import calibrated_levels
 from segsmith.decision.masks import decided_by
+from segsmith.decision.separation import objects_by
+from segsmith.delivery.object_table import HEADER, ObjectRow, object_rows
+from segsmith.delivery.strip_files import AS_THEY_ARE
 from segsmith.delivery.submission import (
     Key,
     MaskProofs,
@@ -32,7 +37,7 @@ from segsmith.prediction.probabilities import Levels, Predictor, png
 from segsmith.progress import track
 from segsmith.types import HW, ClassMask, Image, Mask
 
-WRITTEN = frozenset({"submission.csv", "masks", "overlays"})
+WRITTEN = frozenset({"submission.csv", "objects.csv", "masks", "overlays"})
 OVERLAY_COLOURS: tuple[Rgb, ...] = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0), (0, 114, 178),
 )  # fmt: skip
@@ -62,6 +67,7 @@ def predict(
     """Predict every image below a folder and write what a user hands in.
 
         submission.csv        rows as the labels had them; in the order of `sample_submission`, else by name
+        objects.csv           area, score and oriented box of each object (object_table.py)
         masks/ID.png          0 or 255, at the image's own size; masks/CLASS/ID.png where there are several classes
         overlays/ID.jpg       the image with the outlines of its masks, a colour per class
 
@@ -88,6 +94,9 @@ def predict(
     sizes: dict[str, HW] = {}
     with_foreground = 0
     proofs = MaskProofs()
+    table: list[ObjectRow] = []
+    temperature = opened.decision.temperature
+    written = AS_THEY_ARE if temperature is None else calibrated_levels(temperature)
     with replacing_folder(out) as new:
         of_class = [new / "masks" / name if len(opened.classes) > 1 else new / "masks" for name in opened.classes]
         for folder in (*(of_class if masks else ()), *([new / "overlays"] if overlays else ())):
@@ -95,13 +104,17 @@ def predict(
         predictor = Predictor(opened)
         stream = predictor.stream(_read(files, image_ids, predictor.bands, extra))
         for image_id, image, probabilities in track(stream, "images", len(image_ids)):
-            mask = decided_by(opened.decision, probabilities, exclusive=opened.recipe.data.exclusive)
+            levels = probabilities[: len(opened.classes)]
+            mask = decided_by(opened.decision, levels, exclusive=opened.recipe.data.exclusive)
+            objects = objects_by(opened.decision, mask, probabilities)
             sizes[image_id] = (mask.shape[1], mask.shape[2])
             with_foreground += bool(mask.any())
             stem = files[image_id].stem
             for class_id, plane in enumerate(mask):
                 key = Key(image_id, class_id)
-                rows[key] = mask_rows(plane, opened.layout)
+                rows[key] = mask_rows(plane, opened.layout, objects[class_id])
+                name = opened.classes[class_id]
+                table += object_rows(image_id, name, objects[class_id], written[levels[class_id]])
                 proofs.note(key, plane)
                 if masks:
                     file = of_class[class_id] / f"{stem}.png"
@@ -112,6 +125,8 @@ def predict(
                         )
             if overlays:
                 (new / "overlays" / f"{stem}.jpg").write_bytes(_jpeg(overlay(image, mask)))
+        with (new / "objects.csv").open("w", newline="", encoding="utf-8") as table_file:
+            csv.writer(table_file).writerows([HEADER, *table])
         write_submission(new / "submission.csv", opened.layout, rows, order)
         check_submission(new / "submission.csv", opened.layout, order, sizes, proofs)
     return Prediction(

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from affine import Affine
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from segsmith.data.rasters import (
     REMOTE,
@@ -127,6 +127,11 @@ def predict_rasters(
             f"{file}: was decided with holes filled or with a gate for empty images, which rasters do not know; decide "
             "again with decide.fill_holes=false and decide.gate=none in the recipe"
         )
+    if any(cell.depth for cell in opened.decision.cells):
+        raise ModelError(
+            f"{file}: was decided with touching objects taken apart, which is not known for rasters, whose objects are "
+            "found strip by strip; decide again with --separate none"
+        )
     _check_free(out)
     paths = find_rasters(rasters)
     if not paths:
@@ -206,6 +211,11 @@ def _predict(
     sweep = Sweep(opened.recipe, len(opened.classes), scaled_hw(job.facts.hw, job.scale), job.facts.hw)
     probabilities = StripFiles(work / "probabilities", job.facts, sweep.edges)
 
+    def of_chips(
+        chips: UInt8[np.ndarray, "chips input_height input_width bands"], extra: UInt8[np.ndarray, " extra"]
+    ) -> Float32[np.ndarray, "chips classes input_height input_width"]:
+        return predictor.of_chips(chips, extra)[:, : len(opened.classes)]
+
     def write(strip: LevelStrip) -> None:
         rows = strip.levels.shape[1]
         if rows:
@@ -215,7 +225,7 @@ def _predict(
 
     first = probabilities.missing()
     if first < len(sweep.rows.tops):
-        strips = sweep.strips(read, predictor.of_chips, job.extra, first)
+        strips = sweep.strips(read, of_chips, job.extra, first)
         with behind(write) as writer:
             for strip in track(strips, job.name, len(sweep.rows.tops) - first):
                 writer(strip)

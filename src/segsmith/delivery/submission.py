@@ -13,7 +13,7 @@ import numpy as np
 from segsmith.data import rle
 from segsmith.data.dataset import Layout
 from segsmith.data.index import read_header
-from segsmith.decision.masks import object_runs
+from segsmith.decision.masks import Labels, label_runs, object_runs
 from segsmith.errors import DataError, RunLengthError, listed
 from segsmith.files import write_text
 from segsmith.types import HW, ClassMask
@@ -38,11 +38,12 @@ class Row(NamedTuple):
 Rows = dict[Key, list[Row]]
 
 
-def mask_rows(mask: ClassMask, layout: Layout) -> list[str]:
+def mask_rows(mask: ClassMask, layout: Layout, objects: Labels | None = None) -> list[str]:
     """The run-length texts of one class of an image, a row each: one per object or one in all; one empty text for an
-    empty mask."""
+    empty mask. `objects` are those of the mask, and what is connected if they are not given."""
     if layout.one_row_per == "object":
-        return [rle.to_text(runs) for runs in object_runs(mask)] or [""]
+        found = object_runs(mask) if objects is None else label_runs(objects)
+        return [rle.to_text(runs) for runs in found] or [""]
     return [rle.to_text(rle.encode(mask))]
 
 

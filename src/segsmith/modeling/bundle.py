@@ -16,7 +16,7 @@ from segsmith.data.sight import UNTOLD, Sight
 from segsmith.errors import ModelError
 from segsmith.files import write_bytes
 from segsmith.modeling.networks import Network, build_network
-from segsmith.recipe import DecideMetric, Gate, Recipe
+from segsmith.recipe import DecideMetric, Gate, Recipe, Separate
 
 FORMAT = "4"
 """Since 4 a decision has a cell for each class; since 3 a bundle holds the weights of each of its networks under
@@ -34,6 +34,9 @@ class Cell(NamedTuple):
     """Pixels of the image at its own size; 0 keeps every object."""
     gate: int = 0
     """Of 0..255; 0 empties no image."""
+    depth: int = 0
+    """How deep the valley between two objects that touch is at least, in levels of the relief they are told apart by;
+    0 for objects that are what is connected."""
 
     @property
     def threshold(self) -> float:
@@ -70,6 +73,8 @@ class Decision:
     """How many levels that is the mean of."""
     fill_holes: bool = False
     """Whether holes in objects are filled, before their area is asked for."""
+    separate_by: Separate = "none"
+    """What the relief is made of, where a cell has a depth."""
     metric: DecideMetric | None = None
     """What it was tuned for; None for the untuned default."""
     score: float | None = None
@@ -111,6 +116,13 @@ class Bundle:
     sight: Sight = UNTOLD
     """How images were shown to the networks; a bundle written before it was kept says nothing of it."""
     decision: Decision = Decision()
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """Names of what is predicted of each pixel: the classes, and behind them the borders in each, where the
+        networks learnt these."""
+        borders = [f"border of {name}" for name in self.classes] if self.recipe.network.border_px else []
+        return (*self.classes, *borders)
 
     def networks(self) -> list[Network]:
         """The networks with their weights, in evaluation mode. Raises ModelError if they do not fit the recipe."""

@@ -85,10 +85,14 @@ def pixel_weight(
 def check_losses(options: recipe.Recipe, classes: Sequence[str]) -> None:
     """Raise ModelError unless every class_weights of the recipe has a number for each class, background first where
     they exclude each other, and not only zeros."""
-    expected = ["background", *classes] if options.data.exclusive else list(classes)
-    named = [(f"train.stages.{number}.loss", stage.loss) for number, stage in enumerate(options.train.stages)]
-    named += [(f"network.heads.{name}.loss", head.loss) for name, head in options.network.heads.items() if head.loss]
-    for where, loss in named:
+    of_masks = ["background", *classes] if options.data.exclusive else list(classes)
+    named = [(f"train.stages.{number}.loss", stage.loss, of_masks) for number, stage in enumerate(options.train.stages)]
+    named += [
+        (f"network.heads.{name}.loss", head.loss, list(classes) if head.kind == "border" else of_masks)
+        for name, head in options.network.heads.items()
+        if head.loss
+    ]
+    for where, loss, expected in named:
         weights = loss.class_weights
         if weights is not None and len(weights) != len(expected):
             raise ModelError(

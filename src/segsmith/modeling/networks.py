@@ -47,8 +47,8 @@ SIZES_TRIED = 16
 Outputs = dict[str, Tensor]
 """What a network makes of images, by head: 'mask', and by their names those of `network.heads`. Of masks, logits of
 (batch, channels, height, width), one channel per class, or background and classes where these exclude each other; of
-kind deep, (batch, levels, channels, height, width); of kind presence, logits of (batch, classes); of kind scale, the
-log2 of the enlargement, (batch)."""
+kind deep, (batch, levels, channels, height, width); of kind border, one channel per class in any case; of kind
+presence, logits of (batch, classes); of kind scale, the log2 of the enlargement, (batch)."""
 
 
 class Network(nn.Module):
@@ -276,6 +276,11 @@ def _change_decoder(decoder: nn.Module, options: recipe.Network) -> None:
 def _head(kind: str, body: Any, widths: Sequence[int], classes: int, channels: int) -> nn.Module:
     if kind == "mask":
         own = copy.deepcopy(body.segmentation_head)
+        initialize_head(own)
+        return MaskHead(own)
+    if kind == "border":
+        last = body.segmentation_head[0]
+        own = SegmentationHead(last.in_channels, classes, last.kernel_size[0])
         initialize_head(own)
         return MaskHead(own)
     if kind == "deep":

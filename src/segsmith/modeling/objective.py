@@ -13,6 +13,9 @@ from segsmith.modeling.networks import Outputs
 from segsmith.modeling.targets import TINY, Scalar, Truth, Weight, filled, image_weight
 from segsmith.types import Probabilities
 
+BORDER_LOSS = recipe.Loss(bce=1, dice=1)
+"""Of a head of kind border that names none: borders are thin, which Dice makes up for."""
+
 
 def objective(
     options: recipe.Recipe,
@@ -21,6 +24,7 @@ def objective(
     truth: Num[Tensor, "batch classes height width"],
     weight: Weight | None = None,
     scale: Float[Tensor, " batch"] | None = None,
+    borders: Num[Tensor, "batch classes height width"] | None = None,
 ) -> Scalar:
     """The loss of a batch in a stage: that of the mask, and of every head its loss times its weight, which the stage
     may replace; a head of weight 0 is left out. Truth and weight as in weighted_loss.
@@ -30,9 +34,10 @@ def objective(
     presence   binary cross-entropy on whether an image holds any usable foreground of a class, mean over both
     scale      smooth L1 (a quadratic up to 1, Girshick 2015, arXiv 1504.08083) of the log2 of `scale`, how much each
                image is enlarged
+    border     its own losses against `borders`, 1 where two objects of a class touch, each class by itself
 
     presence and scale take an image as much as the heaviest of its pixels, so one without a usable pixel not at all.
-    Raises ModelError for a head of kind scale where `scale` is None.
+    Raises ModelError for a head of kind scale where `scale` is None, and of kind border where `borders` is.
     """
     exclusive = options.data.exclusive
     total = weighted_loss(stage.loss, outputs["mask"], truth, weight, exclusive=exclusive)
@@ -50,6 +55,12 @@ def objective(
                     "does not say; set data.fit=chip, or leave the head out"
                 )
             loss = _mean(F.smooth_l1_loss(output, scale.to(output).log2(), reduction="none"), weight)
+        elif head.kind == "border":
+            if borders is None:
+                raise ModelError(
+                    f"network.heads.{name}: kind border needs to know where objects touch, and the batch does not say"
+                )
+            loss = weighted_loss(head.loss or BORDER_LOSS, output, borders, weight)
         else:
             levels = output.unbind(1) if head.kind == "deep" else (output,)
             counted = weight if head.images == "all" else _on_filled(truth.float(), weight)
@@ -67,6 +78,15 @@ def class_probabilities(options: recipe.Recipe, outputs: Outputs) -> Float[Tenso
     shares = {"mask": 1.0} | {name: head.share for name, head in options.network.heads.items() if head.kind == "mask"}
     total = sum(share * _probabilities(outputs[name].float(), options) for name, share in shares.items() if share)
     return torch.as_tensor(total / sum(shares.values()))
+
+
+def plane_probabilities(options: recipe.Recipe, outputs: Outputs) -> Float[Tensor, "batch planes height width"]:
+    """What is predicted of each pixel, 0..1: the probability of each class, and behind these, where the network has a
+    head of kind border, that of a border in each class."""
+    planes = [class_probabilities(options, outputs)]
+    heads = options.network.heads.items()
+    planes += [outputs[name].float().sigmoid() for name, head in heads if head.kind == "border"]
+    return torch.cat(planes, dim=1)
 
 
 def quantised(probabilities: Tensor) -> UInt8[np.ndarray, "..."]:

@@ -28,6 +28,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from segsmith.data.augment import check_augment
 from segsmith.data.batches import Batch, TrainingBatches, chip_batches, default_workers
+from segsmith.data.borders import check_borders
 from segsmith.data.chips import Chips
 from segsmith.data.dataset import Dataset
 from segsmith.data.extra import extra_ranges
@@ -146,7 +147,9 @@ class _Training:
         self.dataset, self.recipe, self.run, self.watch, self.processes = dataset, recipe, run, watch, processes
         check_losses(recipe, dataset.classes)
         self.hardware = choose_hardware(recipe.train)
-        self.chips = run.chips_for(dataset, recipe.data)
+        if recipe.network.border_px:
+            check_borders(dataset)
+        self.chips = replace(run.chips_for(dataset, recipe.data), border_px=recipe.network.border_px)
         self.split = split(self.chips, recipe.folds, recipe.seed)
         self.trust = torch.from_numpy(trust(self.chips))
         self.plans = _plans(self.chips, recipe, self.split.training)
@@ -310,8 +313,11 @@ class _Training:
     def _judge(self, batch: Batch, outputs: Outputs) -> tuple[Scalar, Tensor, Tensor | None]:
         """The loss of a batch, and the truth and the pixels' weights it was taken with."""
         weight = pixel_weight(batch.valid, self.trust[batch.indices], outputs["mask"])
-        truth = batch.masks.to(self.hardware.device, non_blocking=True)
-        return objective(self.recipe, self.stage, outputs, truth, weight, batch.scale.exp2()), truth, weight
+        classes = len(self.dataset.classes)
+        masks = batch.masks.to(self.hardware.device, non_blocking=True)
+        truth, borders = masks[:, :classes], masks[:, classes:] if self.recipe.network.border_px else None
+        loss = objective(self.recipe, self.stage, outputs, truth, weight, batch.scale.exp2(), borders)
+        return loss, truth, weight
 
     def _learning_rate(self, step: int) -> float:
         """Of a step of the present epoch."""

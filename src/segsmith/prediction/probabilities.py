@@ -19,7 +19,7 @@ from segsmith.errors import DataError, ModelError
 from segsmith.files import write_bytes
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import choose_hardware
-from segsmith.modeling.objective import class_probabilities, quantised
+from segsmith.modeling.objective import plane_probabilities, quantised
 from segsmith.prediction.sweep import Sweep
 from segsmith.progress import track
 from segsmith.types import ClassMask, Image, InputImage, Probabilities
@@ -41,7 +41,7 @@ Levels = UInt8[np.ndarray, " extra"]
 
 Images = list[UInt8[np.ndarray, "_height _width _bands"]]
 """Of any sizes; likewise the probabilities of each."""
-ImageProbabilities = list[UInt8[np.ndarray, "classes _height _width"]]
+ImageProbabilities = list[UInt8[np.ndarray, "planes _height _width"]]
 
 
 class Predictor:
@@ -51,13 +51,13 @@ class Predictor:
     def __init__(self, bundle: Bundle):
         self.recipe = bundle.recipe
         self.bands = len(bundle.mean) - len(bundle.extra)
-        self.classes = bundle.classes
+        self.planes = bundle.planes
         self.hardware = choose_hardware(bundle.recipe.train)
         self.networks = [network.to(self.hardware.device) for network in bundle.networks()]
 
     def __call__(self, images: Images, extra: Sequence[Levels] | None = None) -> ImageProbabilities:
-        """Probabilities of each image, (classes, its height, its width); `extra` are the levels of its further
-        channels.
+        """Probabilities of each image, (planes, its height, its width), of what the bundle's `planes` name; `extra`
+        are the levels of its further channels.
 
         An image larger than a chip goes through the network chip by chip; where chips overlap, their mean is taken.
         Raises ModelError for another number of bands.
@@ -85,7 +85,7 @@ class Predictor:
 
     def of_chips(
         self, chips: UInt8[np.ndarray, "chips input_height input_width bands"], extra: Levels
-    ) -> Float32[np.ndarray, "chips classes input_height input_width"]:
+    ) -> Float32[np.ndarray, "chips planes input_height input_width"]:
         """Probabilities 0..1 of pieces of one image at the size the networks see."""
         return np.asarray(self._probabilities(list(chips), [extra] * len(chips)).cpu().numpy())
 
@@ -98,14 +98,14 @@ class Predictor:
         def read(window: Window) -> tuple[Image, ClassMask]:
             return seen[window.rows, window.columns], np.ones(window.hw, bool)
 
-        sweep = Sweep(self.recipe, len(self.classes), (seen.shape[0], seen.shape[1]), hw)
+        sweep = Sweep(self.recipe, len(self.planes), (seen.shape[0], seen.shape[1]), hw)
         return np.concatenate([strip.levels for strip in sweep.strips(read, self.of_chips, extra)], axis=1)
 
     def _probabilities(
         self,
         images: Sequence[InputImage],
         extra: Sequence[Levels],
-    ) -> Float[Tensor, "batch classes input_height input_width"]:
+    ) -> Float[Tensor, "batch planes input_height input_width"]:
         """Of images at the size the networks see, the mean over them and the recipe's views."""
         pixels = np.stack(images)
         planes = np.stack(extra)[:, None, None, :]
@@ -120,28 +120,29 @@ class Predictor:
         for network, view in product(self.networks, views):
             with self.hardware.autocast():
                 outputs = network(_seen(batch, view))
-            total = total + _unseen(class_probabilities(self.recipe, outputs), view)
+            total = total + _unseen(plane_probabilities(self.recipe, outputs), view)
         return torch.as_tensor(total / (len(views) * len(self.networks)))
 
 
 class ProbabilityFiles:
-    """Probabilities of a run's images as 8-bit grey PNG, one file per image and class; each is whole or not there."""
+    """Probabilities of a run's images as 8-bit grey PNG, one file per image and plane; each is whole or not there.
+    `planes` are those of the bundle, or some of them, such as its classes."""
 
-    def __init__(self, folder: Path, classes: tuple[str, ...]):
-        self.folder, self.classes = folder, classes
+    def __init__(self, folder: Path, planes: tuple[str, ...]):
+        self.folder, self.planes = folder, planes
 
-    def path(self, image_id: str, class_name: str) -> Path:
-        return self.folder / class_name / f"{image_id}.png"
+    def path(self, image_id: str, plane: str) -> Path:
+        return self.folder / plane / f"{image_id}.png"
 
     def has(self, image_id: str) -> bool:
-        return all(self.path(image_id, name).exists() for name in self.classes)
+        return all(self.path(image_id, name).exists() for name in self.planes)
 
     def write(self, image_id: str, probabilities: Probabilities) -> None:
-        for name, plane in zip(self.classes, probabilities, strict=True):
+        for name, plane in zip(self.planes, probabilities, strict=True):
             write_bytes(self.path(image_id, name), png(plane))
 
     def read(self, image_id: str) -> Probabilities:
-        return np.stack([read_image(self.path(image_id, name))[:, :, 0] for name in self.classes])
+        return np.stack([read_image(self.path(image_id, name))[:, :, 0] for name in self.planes])
 
 
 def predict_chips(predictor: Predictor, chips: Chips, indices: list[int], files: ProbabilityFiles, what: str) -> None:

@@ -311,3 +311,18 @@ def test_ship_labels_refuse_rows_that_cannot_be_shared_out(tmp_path: Path, rows:
 def test_ship_labels_take_the_fewest_and_the_most_rows(tmp_path: Path, rows: int) -> None:
     scenes.make_ship_labels(tmp_path / "labels.csv", images=100, rows=rows)
     assert len(table(tmp_path / "labels.csv")[1]) == rows
+
+
+def test_moored_ships_touch_and_never_overlap(tmp_path: Path) -> None:
+    scenes.make_ships(tmp_path, train_images=12, test_images=1, size=128, seed=4, moored=True)
+    found = masks_of(tmp_path / "train_ship_segmentations_v2.csv", 128)
+    assert len(found) == 12
+    alone = ships = 0
+    for masks in found.values():
+        assert len(masks) >= 2
+        assert np.sum(masks, axis=0).max() == 1, "no pixel is of two ships"
+        for number, mask in enumerate(masks):
+            near = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3))).astype(bool)
+            alone += not any((near & other).any() for other in masks[:number] + masks[number + 1 :])
+        ships += len(masks)
+    assert alone <= 0.05 * ships, "one whose neighbour lies beyond the image, at most"

@@ -32,7 +32,7 @@ from segsmith.data.scenes.folders import make_coco, make_folder
 from segsmith.data.scenes.rasters import RasterForm, make_large_scene
 from segsmith.data.scenes.salt import GRID, PATCH, draw_section
 from segsmith.data.scenes.ship_labels import make_ship_labels
-from segsmith.data.scenes.ships import draw_scene
+from segsmith.data.scenes.ships import draw_moored_scene, draw_scene
 from segsmith.data.scenes.steel import CLASSES, Strip, classes_of, draw_strip, repeat
 from segsmith.types import HW
 
@@ -55,14 +55,23 @@ _EMPTY_SALT = 0.39
 Row = tuple[str, str]
 
 
-def make_ships(folder: Path, *, train_images: int = 400, test_images: int = 60, size: int = 768, seed: int = 0) -> None:
+def make_ships(
+    folder: Path,
+    *,
+    train_images: int = 400,
+    test_images: int = 60,
+    size: int = 768,
+    seed: int = 0,
+    moored: bool = False,
+) -> None:
     """Write made-up raw files of the Airbus ship contest into `folder`, which is created.
 
     `train_v2/*.jpg` and `test_v2/*.jpg` are `size` x `size` (64 or more) colour JPEGs of about 1.5 m per pixel.
     `train_ship_segmentations_v2.csv` (`ImageId,EncodedPixels`) is sorted by image and has one row per ship; each
     of the round(0.75 * train_images) images without a ship has one row with nothing behind the comma. Ships of
-    one image never overlap. `sample_submission_v2.csv` names every test image, each with `1 2`. Run lengths are
-    `start length` pairs, ascending, pixels numbered from 1 down the columns.
+    one image never overlap. If `moored`, no image is empty: each is a harbour whose ships lie side by side and bow to
+    stern, so close that their masks touch. `sample_submission_v2.csv` names every test image, each with `1 2`. Run
+    lengths are `start length` pairs, ascending, pixels numbered from 1 down the columns.
 
     The same call writes the same bytes. Image n does not depend on how many there are, except that in an
     incomplete last block of eight another one may be empty.
@@ -70,9 +79,9 @@ def make_ships(folder: Path, *, train_images: int = 400, test_images: int = 60, 
     if size < 64:
         raise ValueError(f"A scene with ships needs a size of at least 64 pixels. Received: size={size}.")
     header = ("ImageId", "EncodedPixels")
-    train = _ship_images(folder / "train_v2", train_images, size, seed, TRAIN)
+    train = _ship_images(folder / "train_v2", train_images, size, seed, TRAIN, moored=moored)
     write_table(folder / "train_ship_segmentations_v2.csv", header, train)
-    test = _ship_images(folder / "test_v2", test_images, size, seed, TEST)
+    test = _ship_images(folder / "test_v2", test_images, size, seed, TEST, moored=moored)
     names = dict.fromkeys(name for name, _ in test)
     write_table(folder / "sample_submission_v2.csv", header, ((name, "1 2") for name in names))
 
@@ -187,7 +196,7 @@ def make_houses(folder: Path, *, hw: HW = (1608, 2022), seed: int = 0) -> None:
 # ---- images on disk -------------------------------------------------------------------------------------------------
 
 
-def _ship_images(folder: Path, count: int, size: int, seed: int, stream: int) -> list[Row]:
+def _ship_images(folder: Path, count: int, size: int, seed: int, stream: int, *, moored: bool) -> list[Row]:
     """Draw `count` images into `folder`; the rows of their table, sorted by name."""
     folder.mkdir(parents=True, exist_ok=True)
     names = hex_names(count, 9, seed, stream)
@@ -195,7 +204,7 @@ def _ship_images(folder: Path, count: int, size: int, seed: int, stream: int) ->
 
     def draw(number: int) -> list[Row]:
         rng = np.random.default_rng([seed, stream, number])
-        image, ships = draw_scene(rng, size, empty=bool(empty[number]))
+        image, ships = draw_moored_scene(rng, size) if moored else draw_scene(rng, size, empty=bool(empty[number]))
         name = f"{names[number]}.jpg"
         write_image(folder / name, image)
         return [(name, to_text(encode(ship))) for ship in ships] or [(name, "")]

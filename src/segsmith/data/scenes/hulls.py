@@ -33,10 +33,15 @@ class Ship:
 def ship_size(rng: np.random.Generator, size: int) -> tuple[float, float, str]:
     """Length and beam in pixels, and a kind of ship that comes in that size; at most half as long as the image."""
     length = float(np.clip(math.exp(rng.normal(math.log(60), 0.75)), 12, min(200.0, 0.5 * size)))
+    return length, *beam_and_kind(rng, length)
+
+
+def beam_and_kind(rng: np.random.Generator, length: float) -> tuple[float, str]:
+    """The beam in pixels and a kind of ship that comes in a length, pixels too."""
     kinds = SMALL if length < 28 else MIDDLE if length < 75 else LARGE
     kind = kinds[rng.integers(len(kinds))]
     slender = {"boat": (3.0, 4.2), "barge": (3.0, 4.6), "naval": (6.8, 8.0)}.get(kind, (5.0, 7.2))
-    return length, max(length / rng.uniform(*slender), 4.0), kind
+    return max(length / rng.uniform(*slender), 4.0), kind
 
 
 def outline(ship: Ship, points: int = 9) -> Field:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segsmith.data.scenes.fields import Field, fractal, ramp
-from segsmith.data.scenes.hulls import FINER, Ship, outline, paint_deck, ship_size
+from segsmith.data.scenes.hulls import FINER, Ship, beam_and_kind, outline, paint_deck, ship_size
 from segsmith.data.scenes.sea import (
     Berth,
     Clouds,
@@ -71,6 +71,36 @@ def draw_scene(rng: np.random.Generator, size: int, *, empty: bool) -> tuple[Pix
             break
         sky -= share
     return sense(rng, image), masks
+
+
+def draw_moored_scene(rng: np.random.Generator, size: int) -> tuple[Pixels, list[ClassMask]]:
+    """A harbour, as `draw_scene` draws scenes, with one to three groups of two to six ships made fast to one another:
+    side by side, bow to stern. Their hulls share borders without a pixel of background between, and overlap nowhere.
+    """
+    sea = draw_sea(rng, size)
+    land = draw_harbour(rng, sea.image)[0] if rng.random() < 0.5 else np.zeros((size, size), np.float32)
+    sun = rng.uniform(0, math.tau)
+    shadow_xy = (math.cos(sun), math.sin(sun))
+    hidden, blocked = land.copy(), land > 0.3
+    masks: list[ClassMask] = []
+    groups = 1 + int(3 * rng.random())
+    for attempt in range(1000):
+        if groups == 0 or (masks and attempt > 40):
+            break
+        group = [(ship, *_cover(ship, size)) for ship in _made_fast(rng, size)]
+        if any((cover >= 0.5).sum() < SMALLEST or ((cover > 0) & blocked[at]).any() for _, cover, at in group):
+            continue
+        groups -= 1
+        taken = np.zeros((size, size), bool)
+        for ship, cover, where in group:
+            hull = np.zeros((size, size), bool)
+            hull[where] = cover >= 0.5
+            _draw_ship(rng, sea, ship, cover, where, hidden, shadow_xy)
+            hidden[where] = np.maximum(hidden[where], cover)
+            masks.append(hull & ~taken)
+            taken |= hull
+        blocked |= cv2.dilate(taken.view(np.uint8), np.ones((3, 3))).astype(bool)
+    return sense(rng, sea.image), masks
 
 
 def _near(masks: list[ClassMask], size: int) -> Field:
@@ -152,6 +182,31 @@ def _alongside(rng: np.random.Generator, other: Ship) -> Ship:
     x = other.x + along * math.cos(other.heading) - off * math.sin(other.heading)
     y = other.y + along * math.sin(other.heading) + off * math.cos(other.heading)
     return Ship(x, y, other.heading, length, beam, other.kind if scale == 1.0 else "barge")
+
+
+def _made_fast(rng: np.random.Generator, size: int) -> list[Ship]:
+    """Two to six ships in rows and files, all along one heading; hulls overlap by a third of a pixel, so that no water
+    shows between them."""
+    rows, files = [(2, 1), (3, 1), (1, 2), (1, 3), (2, 2), (3, 2)][int(6 * rng.random())]
+    heading = rng.uniform(0, math.tau)
+    longest = rng.uniform(0.16, 0.34) * size
+    x, y = rng.uniform(0.1, 0.9, 2) * size
+    ships = []
+    off = 0.0
+    for row in range(rows):
+        along, widest = 0.0, 0.0
+        for file in range(files):
+            length = max(14.0, longest * rng.uniform(0.75, 1.0))
+            beam, kind = beam_and_kind(rng, length)
+            ahead = along + (length / 2 if file else 0)
+            side = off + (beam / 2 if row else 0)
+            turned = math.pi * (files == 1 and rng.random() < 0.4)
+            at = _turned((ahead, side), heading)
+            ships.append(Ship(x + at[0], y + at[1], heading + turned, length, beam, kind))
+            along = ahead + length / 2 - 0.3
+            widest = max(widest, side + beam / 2 - 0.3)
+        off = widest
+    return ships
 
 
 # ---- ship -> pixels -------------------------------------------------------------------------------------------------

@@ -1,0 +1,76 @@
+"""Where two labelled objects of a class touch: against the distance of every pixel, and on the way into samples."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import by_hand
+import cv2
+import numpy as np
+import pytest
+
+from segsmith.data.borders import borders
+from segsmith.data.chips import cut
+from segsmith.data.dataset import Dataset
+from segsmith.data.ingest_rle import ingest
+from segsmith.data.samples import fit_mask, read_sample
+from segsmith.errors import DataError
+from segsmith.recipe import Data
+
+HW = (20, 26)
+LABELS = np.zeros(HW, np.int32)
+LABELS[2:9, 3:10] = 1
+LABELS[2:9, 10:16] = 2
+LABELS[11:15, 3:12] = 3
+LABELS[0:2, 24:26] = 4
+
+
+def dataset(folder: Path) -> Dataset:
+    """a.png with four objects, b.png with none."""
+    (folder / "train").mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        _, png = cv2.imencode(".png", np.zeros((*HW, 3), np.uint8))
+        (folder / "train" / name).write_bytes(png.tobytes())
+    rows = [f"a.png,{by_hand.encode(number == LABELS)}" for number in range(1, 5)]
+    (folder / "train.csv").write_text("\n".join(["ImageId,EncodedPixels", *rows, "b.png,"]) + "\n")
+    return ingest(folder)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_pixels_near_two_objects(tmp_path, width):
+    opened = dataset(tmp_path)
+    y, x = np.mgrid[: HW[0], : HW[1]]
+    near = []
+    for number in range(1, 5):
+        rows, columns = np.nonzero(number == LABELS)
+        near.append(((y[..., None] - rows) ** 2 + (x[..., None] - columns) ** 2).min(axis=2) <= width**2)
+    expected = np.sum(near, axis=0) >= 2
+    found = borders(opened, 0, width)
+    assert found.shape == (1, *HW)
+    assert (found[0] == expected).all()
+    assert expected[5, 9], "the pixels of both that touch"
+    assert expected[5, 10]
+    assert expected[9, 5] == expected[10, 5] == (width > 1), "between two that nearly do"
+    assert not expected[:, 20:].any(), "and none at an outline alone"
+    assert not borders(opened, 1, width).any()
+
+
+@pytest.mark.parametrize("fit", ["resize", "pad", "chip"])
+def test_borders_stand_behind_the_classes_in_a_sample(tmp_path, fit):
+    options = Data(fit=fit, input_hw=(32, 32) if fit == "pad" else (16, 16), stride=8 if fit == "chip" else None)
+    opened = dataset(tmp_path)
+    plain = cut(opened, options)
+    chips = replace(plain, border_px=1)
+    for chip in range(len(chips)):
+        before, sample = read_sample(plain, chip), read_sample(chips, chip)
+        assert sample.mask.shape == (2, *options.input_hw)
+        assert (sample.mask[:1] == before.mask).all()
+        whole = borders(opened, int(chips.image[chip]), 1)
+        if fit == "chip":
+            top, left = int(chips.top[chip]), int(chips.left[chip])
+            whole = np.pad(whole, ((0, 0), (0, 16), (0, 16)))[:, top : top + 16, left : left + 16]
+        assert (sample.mask[1:] == fit_mask(whole, options)).all()
+
+
+def test_labels_that_do_not_tell_objects_apart_are_refused(tmp_path, salt):
+    with pytest.raises(DataError, match=r"layout rle-masks a row is all of a class"):
+        borders(ingest(salt), 0, 1)
