@@ -225,16 +225,25 @@ def train(
     run: Annotated[Path, typer.Argument(help="Run folder; one that exists is continued.", show_default=False)],
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="Name of a shipped recipe, or a YAML file.")],
     overrides: Overrides = None,
+    folds: Annotated[
+        Literal["all"] | None,
+        typer.Option(help="Train once for each fold that is not held out, as folds.validation=all; decide, evaluate."),
+    ] = None,
 ) -> None:
     """Train, or go on training where a run was stopped."""
     from segsmith.recipe_files import load_recipe
 
-    loaded = load_recipe(recipe, overrides or [])
+    loaded = load_recipe(recipe, [*(overrides or []), *(["folds.validation=all"] if folds else [])])
+    from segsmith.modeling.bundle import Bundle
     from segsmith.modeling.train import train as run_training
 
     watch = TrainingLine()
     done = run_training(dataset, loaded, run, watch=watch)
-    out.print(f"bundle {done.bundle}; next: segsmith decide {run}")
+    if folds and Bundle.read(done.bundle).decision.metric is None:
+        decide(run)
+        evaluate(run)
+    else:
+        out.print(f"bundle {done.bundle}; next: segsmith decide {run}")
 
 
 @app.command()
@@ -440,11 +449,13 @@ class TrainingLine:
     def __init__(self) -> None:
         self.live = sys.stdout.isatty()
         self.shown = 0.0
-        self.stage = -1
+        self.stage = ("", -1)
 
     def __call__(self, step: "Step") -> None:
-        if step.stage != self.stage:
-            self.stage = step.stage
+        if (step.fold, step.stage) != self.stage:
+            if step.fold != self.stage[0]:
+                self._print(step.fold)
+            self.stage = (step.fold, step.stage)
             plan = step.plan
             shares = ", ".join(f"{share:.0%} {name}" for name, share in zip(plan.names, plan.shares, strict=True))
             self._print(

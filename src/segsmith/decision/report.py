@@ -221,9 +221,13 @@ def _pictures(run: Run, chips: Chips, evaluation: Evaluation) -> list[Section]:
             class_id = chips.dataset.classes.index(row["class"])
             part = None if row["part"] < 0 else row["part"]
             probabilities = files.read(row["image_id"])
-            prediction = decided_by(evaluation.decision, probabilities, exclusive=chips.options.exclusive, part=part)[
-                class_id
-            ]
+            prediction = decided_by(
+                evaluation.decision,
+                probabilities,
+                exclusive=chips.options.exclusive,
+                part=part,
+                presence=files.presence(row["image_id"]),
+            )[class_id]
             image, truth = as_rgb(chips.pixels(row["row"])), chips.truth(row["row"])[class_id]
             drawn = panels(image, truth, prediction)
             small = max(truth.shape) <= 128

@@ -94,8 +94,8 @@ def predict(
             folder.mkdir(parents=True, exist_ok=True)
         predictor = Predictor(opened)
         stream = predictor.stream(_read(files, image_ids, predictor.bands, extra))
-        for image_id, image, probabilities in track(stream, "images", len(image_ids)):
-            mask = decided_by(opened.decision, probabilities, exclusive=opened.recipe.data.exclusive)
+        for image_id, image, (levels, presence) in track(stream, "images", len(image_ids)):
+            mask = decided_by(opened.decision, levels, exclusive=opened.recipe.data.exclusive, presence=presence)
             sizes[image_id] = (mask.shape[1], mask.shape[2])
             with_foreground += bool(mask.any())
             stem = files[image_id].stem

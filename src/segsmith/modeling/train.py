@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +31,7 @@ from segsmith.data.batches import Batch, TrainingBatches, chip_batches, default_
 from segsmith.data.chips import Chips
 from segsmith.data.dataset import Dataset
 from segsmith.data.extra import extra_ranges
-from segsmith.data.samples import unfit_probabilities
+from segsmith.data.samples import enlarged, unfit_probabilities
 from segsmith.data.sampling import EpochPlan, hard_weights, plan_epochs
 from segsmith.data.sight import sight_of
 from segsmith.data.split import split, trust
@@ -95,6 +96,8 @@ class Step:
     images_per_second: float
     last_epoch: Row | None
     epoch_is_over: bool
+    fold: str = ""
+    """Where folds validate in turn, which of them does now."""
 
 
 @dataclass
@@ -115,6 +118,9 @@ class Position:
 def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], None] = lambda step: None) -> Run:
     """Train, or go on training, until the recipe's last epoch, and write the bundle. Returns the run.
 
+    With folds.validation=all that is one training for each fold that is not held out, in turn, each a run of its own
+    below `run`; the bundle holds the networks of all.
+
     A run of the same recipe and dataset is continued, a finished one returned as it is. Raises RecipeError, DataError,
     ModelError before anything is written; RunError if the folder holds something else; WriteError for a full disk,
     after which the run can be continued; ModelError when the loss explodes, with the last good checkpoint kept and the
@@ -123,29 +129,55 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
     """
     check_recipe(recipe)
     data = Dataset.open(dataset).named(recipe.data.classes)
-    training = _Training(data, recipe, Run(run), watch)
-    training.run.check_free()
-    with training.run.locked():
+    opened = Run(run)
+    _train(dataset, opened.chips_for(data, recipe.data), recipe, opened, watch)
+    return opened
+
+
+def _train(dataset: Path, chips: Chips, recipe: Recipe, run: Run, watch: Callable[[Step], None]) -> None:
+    """Train one network, or with folds.validation=all one for each fold, in a run of its own."""
+    folds = recipe.folds.validated
+    training = _Training(chips, _of_fold(recipe, folds[0]), run, watch)  # the first of all tells what is wrong with any
+    run.check_free()
+    with run.locked():
         facts = {
             "hardware": training.hardware.name,
             "precision": training.hardware.precision,
             "versions": {name: version(name) for name in ("segsmith", "torch", "segmentation-models-pytorch", "timm")},
         }
-        training.run.begin(dataset, training.chips, training.split, recipe, facts)
-        if not training.run.bundle.exists():
+        run.begin(dataset, chips, split(chips, recipe.folds, recipe.seed), recipe, facts)
+        if run.bundle.exists():
+            return
+        if recipe.folds.validation != "all":
             with memory_told(recipe, training.workers):
                 training.go()
-    return training.run
+            return
+        del training
+        for number, fold in enumerate(folds, start=1):
+            told = partial(_tell_of_fold, watch, f"fold {fold}, {number} of {len(folds)}")
+            _train(dataset, chips, _of_fold(recipe, fold), run.of_fold(fold), told)
+        bundles = [Bundle.read(run.of_fold(fold).bundle) for fold in folds]
+        members = tuple(weights for bundle in bundles for weights in bundle.members)
+        replace(bundles[0], members=members, recipe=recipe).write(run.bundle)
+
+
+def _of_fold(recipe: Recipe, fold: int) -> Recipe:
+    folds = recipe.folds.model_copy(update={"validation": fold})
+    return recipe.model_copy(update={"folds": folds})
+
+
+def _tell_of_fold(watch: Callable[[Step], None], fold: str, step: Step) -> None:
+    watch(replace(step, fold=fold))
 
 
 class _Training:
     """One training in progress. Building it checks everything that can be checked without writing."""
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, run: Run, watch: Callable[[Step], None]):
-        self.dataset, self.recipe, self.run, self.watch = dataset, recipe, run, watch
+    def __init__(self, chips: Chips, recipe: Recipe, run: Run, watch: Callable[[Step], None]):
+        dataset = chips.dataset
+        self.dataset, self.chips, self.recipe, self.run, self.watch = dataset, chips, recipe, run, watch
         check_losses(recipe, dataset.classes)
         self.hardware = choose_hardware(recipe.train)
-        self.chips = run.chips_for(dataset, recipe.data)
         self.split = split(self.chips, recipe.folds, recipe.seed)
         self.trust = torch.from_numpy(trust(self.chips))
         self.plans = _plans(self.chips, recipe, self.split.training)
@@ -343,10 +375,10 @@ class _Training:
             with self.hardware.autocast():
                 outputs = network(batch.images.to(self.hardware.device))
             loss += len(batch.indices) * float(self._judge(batch, outputs)[0])
-            levels = quantised(class_probabilities(self.recipe, outputs))
-            for index, of_chip in zip(batch.indices.tolist(), levels, strict=True):
+            probabilities = class_probabilities(self.recipe, outputs).cpu().numpy()
+            for index, of_chip in zip(batch.indices.tolist(), probabilities, strict=True):
                 chip = self.chips.read(index)
-                fitted = unfit_probabilities(of_chip, self.chips.hw(index), self.recipe.data)
+                fitted = quantised(unfit_probabilities(of_chip, self.chips.hw(index), self.recipe.data))
                 if self.recipe.data.exclusive:
                     fitted = most_probable(fitted)
                 for number, (of_class, true_of_class) in enumerate(zip(fitted, chip.mask, strict=True)):
@@ -547,6 +579,9 @@ def check_recipe(recipe: Recipe) -> None:
     classes = len(recipe.data.classes or ("object",))
     network = build_network(options, classes, IMAGENET_MEAN, IMAGENET_STD, weights=False)
     check_input_hw(network, recipe.data.input_hw)
+    for scale in () if recipe.data.fit == "chip" else recipe.predict.scales:
+        seen = enlarged(recipe.data, scale, recipe.data.input_hw, network.stride)
+        check_input_hw(network, seen.input_hw, f"predict.scales: {scale:g} times data.input_hw")
     for number, stage in enumerate(recipe.train.stages):
         if stage.input_hw is not None and stage.input_hw != recipe.data.input_hw:
             if recipe.data.normalise == "mean_image":

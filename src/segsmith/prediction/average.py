@@ -1,0 +1,64 @@
+"""Probabilities of several networks, flips, scales or bundles -> one: their mean, geometric mean or median."""
+
+import torch
+from torch import Tensor
+
+from segsmith.recipe import Averaging
+
+FLOOR = 0.25 / 255
+"""What no probability falls below, nor comes nearer to 1, in a geometric mean: a quarter of a level. One network that
+is sure cannot outvote all others so, and what is written as 0 or 255 stays that."""
+
+
+class Average:
+    """Takes probabilities 0..1 of one shape, one after the other, and gives their weighted average.
+
+    mean        the arithmetic mean
+    geometric   the geometric mean of their odds (the logarithmic opinion pool, Genest and Zidek 1986), so that
+                foreground and background count alike; with `exclusive`, of all classes and the background together
+    median      the value in the middle, or the mean of the two there; of equal weights only. Of exclusive classes each
+                by itself
+
+    Memory is that of one of them; of all of them for the median. With `exclusive` the classes, which with the
+    background sum to 1, are the last but two dimensions.
+    """
+
+    def __init__(self, how: Averaging, *, exclusive: bool = False):
+        self.how, self.exclusive = how, exclusive
+        self._total: Tensor | None = None
+        self._weights = 0.0
+        self._each: list[Tensor] = []
+
+    def add(self, probabilities: Tensor, weight: float | Tensor = 1.0) -> None:
+        """Raises ValueError for a median of unequal weights."""
+        if self.how == "median":
+            if weight != 1:
+                raise ValueError(f"a median has no weights. Received: {weight}")
+            self._each.append(probabilities)
+            return
+        value = probabilities if self.how == "mean" else self._log_odds(probabilities)
+        self._total = weight * value if self._total is None else self._total + weight * value
+        self._weights = self._weights + weight  # type: ignore[assignment]
+
+    def result(self) -> Tensor:
+        """Raises ValueError before anything was added."""
+        if self._each:
+            ordered = torch.stack(self._each).sort(dim=0).values
+            return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+        if self._total is None:
+            raise ValueError("nothing was added, and of nothing there is no average")
+        mean = self._total / self._weights
+        if self.how == "mean":
+            return mean
+        if not self.exclusive:
+            return mean.sigmoid()
+        background = torch.zeros_like(mean.narrow(-3, 0, 1))
+        return torch.cat([background, mean], dim=-3).softmax(-3).narrow(-3, 1, mean.shape[-3])
+
+    def _log_odds(self, probabilities: Tensor) -> Tensor:
+        """Against the background: of one class, or of each of several that exclude each other."""
+        known = probabilities.clamp(FLOOR, 1 - FLOOR)
+        if not self.exclusive:
+            return known.logit()
+        background = (1 - probabilities.sum(-3, keepdim=True)).clamp(FLOOR, 1 - FLOOR)
+        return known.log() - background.log()
