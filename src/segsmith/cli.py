@@ -29,7 +29,7 @@ class Journey(typer.core.TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "train"]
-        return [*making, "decide", "evaluate", "compare", "predict", "check"]
+        return [*making, "combine", "decide", "evaluate", "compare", "predict", "check"]
 
 
 app = typer.Typer(
@@ -244,6 +244,29 @@ def train(
         evaluate(run)
     else:
         out.print(f"bundle {done.bundle}; next: segsmith decide {run}")
+
+
+@app.command()
+def combine(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Trained runs.", show_default=False)],
+    to: Annotated[Path, typer.Option(help="New run folder to write; whole or not at all.", show_default=False)],
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="2,1,1|fit", help="One for each run; fit finds them on the validation images."),
+    ] = None,
+    average: Annotated[
+        Literal["mean", "geometric", "median"], typer.Option(help="What is taken of the runs' probabilities.")
+    ] = "mean",
+) -> None:
+    """Combine runs into one, which averages what their networks say."""
+    from segsmith.decision.combine import combine as run_combination
+
+    said = _numbers("--weights", weights) if weights not in (None, "fit") else None
+    found = run_combination(runs, to, weights="fit" if weights == "fit" else said, average=average)
+    for run, weight in zip(runs, found.weights, strict=True):
+        out.print(f"{run}: {f'weight {weight:.3f}' if weight else 'left out, its weight is 0'}")
+    out.print(f"{found.validation:,} validation images in common, {found.held_out:,} held out")
+    out.print(f"bundle {to / 'bundle.safetensors'}; next: segsmith decide {to}")
 
 
 @app.command()
@@ -539,6 +562,13 @@ def _score_table(title: str, scores: "Sequence[Score]") -> "Table":
             found.name, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}", f"{found.all_empty:.4f}"
         )
     return table
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise SegsmithError(f"{option} '{text}' is not numbers with commas between them, such as 2,1,1") from None
 
 
 def _size(option: str, text: str) -> "HW":

@@ -1,8 +1,13 @@
 """Probabilities of several networks, flips, scales or bundles -> one: their mean, geometric mean or median."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
+from segsmith.modeling.objective import quantised
 from segsmith.recipe import Averaging
 
 FLOOR = 0.25 / 255
@@ -16,8 +21,8 @@ class Average:
     mean        the arithmetic mean
     geometric   the geometric mean of their odds (the logarithmic opinion pool, Genest and Zidek 1986), so that
                 foreground and background count alike; with `exclusive`, of all classes and the background together
-    median      the value in the middle, or the mean of the two there; of equal weights only. Of exclusive classes each
-                by itself
+    median      the value in the middle, or the mean of the two there; whatever the weights. Of exclusive classes
+                each by itself
 
     Memory is that of one of them; of all of them for the median. With `exclusive` the classes, which with the
     background sum to 1, are the last but two dimensions.
@@ -30,10 +35,8 @@ class Average:
         self._each: list[Tensor] = []
 
     def add(self, probabilities: Tensor, weight: float | Tensor = 1.0) -> None:
-        """Raises ValueError for a median of unequal weights."""
+        """Weights mean nothing to a median."""
         if self.how == "median":
-            if weight != 1:
-                raise ValueError(f"a median has no weights. Received: {weight}")
             self._each.append(probabilities)
             return
         value = probabilities if self.how == "mean" else self._log_odds(probabilities)
@@ -62,3 +65,13 @@ class Average:
             return known.logit()
         background = (1 - probabilities.sum(-3, keepdim=True)).clamp(FLOOR, 1 - FLOOR)
         return known.log() - background.log()
+
+
+def averaged_levels(
+    each: Sequence[UInt8[np.ndarray, "..."]], weights: Sequence[float], how: Averaging, *, exclusive: bool = False
+) -> UInt8[np.ndarray, "..."]:
+    """The same of levels 0..255 of one shape, as they stand in files; rounded once, at the end."""
+    average = Average(how, exclusive=exclusive)
+    for levels, weight in zip(each, weights, strict=True):
+        average.add(torch.from_numpy(levels) / 255, weight)
+    return quantised(average.result())
