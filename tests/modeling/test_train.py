@@ -251,7 +251,7 @@ IN_TURN = (*ONE_EPOCH, "train.stages.0.epochs=2", "folds.held_out=1")
 
 
 def test_folds_in_turn_are_killed_and_go_on(squares, tiny, start, tmp_path):
-    """Each fold is a run as it would be alone; the bundle is the same to the last byte, whatever happened on the way."""
+    """Each fold is a run as it would be alone; the bundle has the same bits, whatever happened on the way."""
     recipe = override(tiny, [*IN_TURN, "folds.validation=all", OFTEN])
     folds: list[str] = []
     expected = train(squares, recipe, tmp_path / "expected", watch=lambda step: folds.append(step.fold))
@@ -279,7 +279,8 @@ def test_folds_in_turn_are_killed_and_go_on(squares, tiny, start, tmp_path):
     assert command.ended() == -SIGKILL
     assert not killed.bundle.exists()
     assert start(recipe, killed.folder).ended() == 0
-    assert killed.bundle.read_bytes() == expected.bundle.read_bytes()
+    assert same_weights(killed, expected)
+    assert replace(Bundle.read(killed.bundle), members=()) == replace(Bundle.read(expected.bundle), members=())
     with pytest.raises(RunError, match=r"folds\.validation: all there, 0 now"):
         train(squares, override(recipe, ["folds.validation=0"]), killed.folder)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segsmith.data.windows import cover
-from segsmith.prediction.blending import LEAST, Blend, WayBack, Strip, shares, taper
+from segsmith.prediction.blending import LEAST, Blend, Strip, WayBack, shares, taper
 from segsmith.recipe import Predict
 
 
