@@ -61,7 +61,7 @@ train:
       augment: {hflip: 0.5, affine: 0.5, shift: 0.06, scale: 0.1, rotate: 8, colour: 0.5}
 decide: {metric: mean_iou_map}
 """
-OTHER = ["data.input_hw=[80,80]", "folds.validation=0", "network.hypercolumn=true", "seed=1"]
+OTHER = ["data.input_hw=[80,80]", "folds.validation=0", "network.hypercolumn=true"]
 """What the run differs in that is combined with those of all folds, as one of them."""
 
 
