@@ -73,5 +73,5 @@ def averaged_levels(
     """The same of levels 0..255 of one shape, as they stand in files; rounded once, at the end."""
     average = Average(how, exclusive=exclusive)
     for levels, weight in zip(each, weights, strict=True):
-        average.add(torch.from_numpy(levels) / 255, weight)
+        average.add(torch.from_numpy(levels / np.float32(255)), weight)
     return quantised(average.result())
