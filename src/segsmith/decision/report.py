@@ -58,8 +58,11 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
     held = (
         f"the {'validation' if evaluation.part == 'validation' else 'held-out'} fold, none of which it was trained on"
     )
-    if recipe.folds.validation == "all" and evaluation.part == "validation":
-        held = "all folds but the held-out one, each by the networks that were not trained on it"
+    if evaluation.part == "validation" and combined:
+        held = "the validation folds of all of them, each by networks that were not trained on it"
+    elif evaluation.part == "validation" and recipe.folds.validation == "all":
+        folds = "all folds" if recipe.folds.held_out is None else "all folds but the held-out one"
+        held = f"{folds}, each by the networks that were not trained on it"
     pieces = "chips" if recipe.data.fit == "chip" else "images"
     network: str = recipe.network.architecture
     if network not in WITHOUT_ENCODER:
