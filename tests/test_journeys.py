@@ -180,3 +180,42 @@ def test_numbers_that_are_not_there(salt, command, tiny, tmp_path):
     assert said.code == 2
     assert "data.extra: the index has no column of numbers 'depth'; it has " in said.err
     assert not (tmp_path / "run").exists()
+
+
+def test_all_folds_are_one_run_to_every_command(command, tiny, journey, tmp_path):
+    """Trained, decided and evaluated at once; with a presence head that gates. Combined with itself, it is the same."""
+    run, both = tmp_path / "run", tmp_path / "both"
+    options = ["folds.count=3", "folds.held_out=1", "network.heads={present: {kind: presence}}", "decide.gate=presence"]
+    said = command(
+        "train", journey.dataset, run, "--folds", "all", "-r", "ships-demo", *tiny("ships-demo"), *options,
+        "predict.scales=[0.5,1]",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    assert [line for line in said.out.splitlines() if line.startswith("fold ")] == [
+        "fold 0, 1 of 2", "fold 2, 2 of 2"
+    ]  # fmt: skip
+    assert "when cross-fitted" in said.out
+    assert "images of the held-out fold" in said.out
+    page = (run / "report.html").read_text()
+    assert "Of each fold, with the networks that were not trained on it" in page
+    with (run / "folds.csv").open() as file:
+        parts = {row["chip"]: row["part"] for row in csv.DictReader(file)}
+    assert set(parts.values()) == {"training+validation", "held_out"}
+    assert len(list((run / "presence").glob("*.png"))) == len(parts)
+    decision = (run / "decision.json").read_bytes()
+    said = command("train", journey.dataset, run, "-r", run / "recipe.yaml", "--folds", "all")
+    assert said.code == 0, said.err
+    assert (run / "decision.json").read_bytes() == decision, "a finished run stays as it is"
+    for step in (
+        ("evaluate", run, "--on", "validation"),
+        ("combine", run, run, "--to", both),
+        ("decide", both),
+        ("evaluate", both, "--on", "validation"),
+        ("compare", run, both),
+        ("predict", both, journey.raw / "test_v2", "--to", tmp_path / "prediction"),
+    ):
+        said = command(*step)
+        assert said.code == 0, said.err
+        if step[0] == "compare":
+            assert "+0.0000" in said.out
+    assert (run / "images.csv").read_bytes() == (both / "images.csv").read_bytes()

@@ -265,6 +265,9 @@ def test_overrides_come_after_the_file(tmp_path):
         ("network.heads={any: {kind: deep, share: 2}}", "share is for kind mask, and means nothing to kind deep"),
         ("train.stages.0.start_from=averaged", "start_from=averaged, but there is no stage before it"),
         ("folds.held_out=0", "override 'folds.held_out=0': folds: held_out and validation are both fold 0"),
+        ("predict.scales=[1, 1]", "predict.scales=[1.0, 1.0] names an enlargement twice"),
+        ("predict.scales=[0.1]", "predict.scales.0: Input should be greater than or equal to 0.25 (got 0.1)"),
+        ("decide.gate=presence", "decide.gate=presence asks a head that is not there; add network.heads="),
     ],
 )
 def test_a_wrong_override_is_quoted(text, message):
@@ -327,6 +330,11 @@ def test_every_mistake_is_told_with_its_line(tmp_path):
         ("train: {stages: [{loss: {positive_weight: .inf}}]}", "loss.positive_weight: Input should be a finite number"),
         ("train: {stages: [{optimizer: {lr: .nan}}]}", "optimizer.lr: Input should be"),
         ("folds: {count: 3, validation: 3}", "folds: validation=3 but folds are numbered 0 to 2"),
+        ("folds: {validation: all, by_heart: true}", "by_heart=true trains on every image at once; set validation=0"),
+        (
+            "data: {normalise: mean_image}\npredict: {scales: [1, 2]}",
+            "predict.scales=[1.0, 2.0] shows images at other sizes, but data.normalise=mean_image",
+        ),
         ("folds: {count: 2, held_out: 1}", "folds: with a held-out fold, count must be at least 3"),
         ("data: {input_hw: [64, 32]}\npredict: {flips: all}", "predict.flips=all transposes images, but data.input_hw"),
         (
@@ -371,3 +379,10 @@ def test_an_unknown_name_suggests_the_nearest(tmp_path):
         load_recipe("qqqqq")
     with pytest.raises(RecipeError, match="neither a file nor a shipped recipe"):
         load_recipe(tmp_path)
+
+
+def test_folds_validate_in_turn_but_the_held_out_one():
+    recipe = override(Recipe(), ["folds.count=4", "folds.validation=all"])
+    assert recipe.folds.validated == (0, 1, 2, 3)
+    assert override(recipe, ["folds.held_out=2"]).folds.validated == (0, 1, 3)
+    assert override(recipe, ["folds.validation=1"]).folds.validated == (1,)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segsmith.data.dataset import Dataset
+    from segsmith.decision.combine import combine
     from segsmith.decision.compare import compare
     from segsmith.decision.decide import decide
     from segsmith.decision.evaluate import evaluate
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from segsmith.recipe_files import load_recipe
 
 __all__ = [
-    "Dataset", "Recipe", "check", "compare", "decide", "demo", "evaluate", "inspect", "load_recipe", "plan", "predict",
-    "predict_rasters", "preview", "profile", "train",
+    "Dataset", "Recipe", "check", "combine", "compare", "decide", "demo", "evaluate", "inspect", "load_recipe", "plan",
+    "predict", "predict_rasters", "preview", "profile", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
@@ -48,6 +49,7 @@ _HOMES = {
     "Dataset": "data.dataset",
     "Recipe": "recipe",
     "check": "delivery.check",
+    "combine": "decision.combine",
     "compare": "decision.compare",
     "decide": "decision.decide",
     "demo": "journey",

@@ -30,7 +30,7 @@ class Journey(typer.core.TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "train"]
-        return [*making, "decide", "evaluate", "compare", "predict", "check"]
+        return [*making, "combine", "decide", "evaluate", "compare", "predict", "check"]
 
 
 app = typer.Typer(
@@ -228,6 +228,10 @@ def train(
     run: Annotated[Path, typer.Argument(help="Run folder; one that exists is continued.", show_default=False)],
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="Name of a shipped recipe, or a YAML file.")],
     overrides: Overrides = None,
+    folds: Annotated[
+        Literal["all"] | None,
+        typer.Option(help="Train once for each fold that is not held out, as folds.validation=all; decide, evaluate."),
+    ] = None,
     processes: Annotated[
         int, typer.Option(min=1, help="Processes that share each batch: one for each GPU; torchrun starts them too.")
     ] = 1,
@@ -235,16 +239,44 @@ def train(
     """Train, or go on training where a run was stopped."""
     from segsmith.recipe_files import load_recipe
 
-    loaded = load_recipe(recipe, overrides or [])
+    loaded = load_recipe(recipe, [*(overrides or []), *(["folds.validation=all"] if folds else [])])
     if processes > 1 and "RANK" not in os.environ:
         from segsmith.modeling.launch import launch
 
         raise typer.Exit(launch(sys.argv[1:], processes))
+    from segsmith.modeling.bundle import Bundle
     from segsmith.modeling.train import train as run_training
 
     watch = TrainingLine()
     done = run_training(dataset, loaded, run, watch=watch)
-    out.print(f"bundle {done.bundle}; next: segsmith decide {run}")
+    if folds and RANK == 0 and Bundle.read(done.bundle).decision.metric is None:
+        decide(run)
+        evaluate(run)
+    else:
+        out.print(f"bundle {done.bundle}; next: segsmith decide {run}")
+
+
+@app.command()
+def combine(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Trained runs.", show_default=False)],
+    to: Annotated[Path, typer.Option(help="New run folder to write; whole or not at all.", show_default=False)],
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="2,1,1|fit", help="One for each run; fit finds them on the validation images."),
+    ] = None,
+    average: Annotated[
+        Literal["mean", "geometric", "median"], typer.Option(help="What is taken of the runs' probabilities.")
+    ] = "mean",
+) -> None:
+    """Combine runs into one, which averages what their networks say."""
+    from segsmith.decision.combine import combine as run_combination
+
+    said = _numbers("--weights", weights) if weights not in (None, "fit") else None
+    found = run_combination(runs, to, weights="fit" if weights == "fit" else said, average=average)
+    for run, weight in zip(runs, found.weights, strict=True):
+        out.print(f"{run}: {f'weight {weight:.3f}' if weight else 'left out, its weight is 0'}")
+    out.print(f"{found.validation:,} validation images in common, {found.held_out:,} held out")
+    out.print(f"bundle {to / 'bundle.safetensors'}; next: segsmith decide {to}")
 
 
 @app.command()
@@ -457,11 +489,13 @@ class TrainingLine:
     def __init__(self) -> None:
         self.live = sys.stdout.isatty()
         self.shown = 0.0
-        self.stage = -1
+        self.stage = ("", -1)
 
     def __call__(self, step: "Step") -> None:
-        if step.stage != self.stage:
-            self.stage = step.stage
+        if (step.fold, step.stage) != self.stage:
+            if step.fold != self.stage[0]:
+                self._print(step.fold)
+            self.stage = (step.fold, step.stage)
             plan = step.plan
             shares = ", ".join(f"{share:.0%} {name}" for name, share in zip(plan.names, plan.shares, strict=True))
             self._print(
@@ -545,6 +579,13 @@ def _score_table(title: str, scores: "Sequence[Score]") -> "Table":
             found.name, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}", f"{found.all_empty:.4f}"
         )
     return table
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise SegsmithError(f"{option} '{text}' is not numbers with commas between them, such as 2,1,1") from None
 
 
 def _size(option: str, text: str) -> "HW":

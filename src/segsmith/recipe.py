@@ -14,7 +14,9 @@ Metric = Literal["mean_dice", "mean_iou", "mean_iou_map", "global_dice", "global
 DecideMetric = Metric | Literal["f2_objects"]
 """What a decision can be tuned for; objects are too slow to count after every epoch."""
 
-Gate = Literal["none", "top_k"]
+Gate = Literal["none", "top_k", "presence"]
+
+Averaging = Literal["mean", "geometric", "median"]
 
 Separate = Literal["none", "distance", "border"]
 
@@ -99,7 +101,11 @@ class Data(Section):
 
 class Folds(Section):
     count: int = Field(5, ge=2, le=100, description="Parts the labelled images are split into.")
-    validation: int = Field(0, ge=0, description="The fold that chooses the best epoch and tunes the decision.")
+    validation: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
+        0,
+        description="The fold that chooses the best epoch and tunes the decision; all trains once for each fold that "
+        "is not held out, and bundles the networks together.",
+    )
     held_out: int | None = Field(
         None, ge=0, description="A fold neither trained nor tuned on, kept for evaluate; null trains on it."
     )
@@ -122,13 +128,22 @@ class Folds(Section):
         "nothing of others.",
     )
 
+    @property
+    def validated(self) -> tuple[int, ...]:
+        """The fold that validates; of `all`, those that do in turn."""
+        if self.validation == "all":
+            return tuple(fold for fold in range(self.count) if fold != self.held_out)
+        return (self.validation,)
+
     @model_validator(mode="after")
     def _folds_exist(self) -> "Folds":
         for name, fold in (("validation", self.validation), ("held_out", self.held_out)):
-            if fold is not None and fold >= self.count:
+            if isinstance(fold, int) and fold >= self.count:
                 raise ValueError(f"{name}={fold} but folds are numbered 0 to {self.count - 1}")
         if self.by_heart and self.held_out is not None:
             raise ValueError("by_heart=true trains on every image; set held_out=null")
+        if self.by_heart and self.validation == "all":
+            raise ValueError("by_heart=true trains on every image at once; set validation=0")
         if self.held_out == self.validation:
             raise ValueError(f"held_out and validation are both fold {self.validation}")
         if self.held_out is not None and self.count < 3:
@@ -492,7 +507,8 @@ class Decide(Section):
     )
     gate: Gate = Field(
         "top_k",
-        description="What whole images are taken to be empty by: the mean of the top_k most probable pixels, or none.",
+        description="What whole images are taken to be empty by: the mean of the top_k most probable pixels, what the "
+        "network's presence head says of each class, or none.",
     )
     top_k: Count = Field(100, description="Pixels, the most probable of an image and class, whose mean is its gate.")
     fill_holes: bool = Field(False, description="Fill holes in objects, before their area is asked for.")
@@ -508,6 +524,17 @@ class Decide(Section):
 class Predict(Section):
     flips: Literal["none", "horizontal", "both", "all"] = Field(
         "horizontal", description="Views averaged: 1, 2, 4 flips, or all 8 with transposes (square input)."
+    )
+    scales: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = Field(
+        (1.0,),
+        min_length=1,
+        max_length=8,
+        description="Enlargements, beyond what the network was trained at, that images are also seen at; averaged.",
+    )
+    average: Averaging = Field(
+        "mean",
+        description="How probabilities of networks and flips, then of scales, become one: their mean, the geometric "
+        "mean of their odds, or the median.",
     )
     batch_size: Count = Field(16, description="Images of one forward pass.")
     overlap: Annotated[float, Field(ge=0, le=0.9)] = Field(
@@ -559,6 +586,27 @@ class Recipe(Section):
         height, width = self.data.input_hw
         if height != width and self.predict.flips == "all":
             raise ValueError(f"predict.flips=all transposes images, but data.input_hw is {height} x {width}")
+        return self
+
+    @model_validator(mode="after")
+    def _scales_fit(self) -> "Recipe":
+        scales = self.predict.scales
+        if len(set(scales)) < len(scales):
+            raise ValueError(f"predict.scales={list(scales)} names an enlargement twice; leave one out")
+        if scales != (1.0,) and self.data.fit != "chip" and self.data.normalise == "mean_image":
+            raise ValueError(
+                f"predict.scales={list(scales)} shows images at other sizes, but data.normalise=mean_image is an image "
+                "of data.input_hw; set predict.scales=[1]"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _gate_is_there(self) -> "Recipe":
+        if self.decide.gate == "presence" and all(head.kind != "presence" for head in self.network.heads.values()):
+            raise ValueError(
+                "decide.gate=presence asks a head that is not there; add network.heads={present: {kind: presence}}, or "
+                "set decide.gate=top_k"
+            )
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,11 @@ from segsmith.errors import DataError
 ODD_SIZES = [((101, 101), (128, 128)), ((101, 100), (128, 160)), ((5, 8), (8, 8)), ((7, 7), (8, 9)), ((3, 2), (16, 16))]
 
 
+def floats(image: np.ndarray) -> np.ndarray:
+    """Its bands as planes of probabilities."""
+    return image.transpose(2, 0, 1).astype(np.float32) / 255
+
+
 def random_image(hw: tuple[int, int], bands: int = 3) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (*hw, bands), np.uint8)
 
@@ -30,8 +35,8 @@ def test_padding_and_back_is_exact(hw, input_hw, padding):
 
     assert fitted_image.shape == (*input_hw, 3)
     assert fitted_mask.shape == (1, *input_hw)
-    assert (unfit_probabilities(fitted_image.transpose(2, 0, 1), hw, options) == image.transpose(2, 0, 1)).all()
-    assert (unfit_probabilities(fitted_mask.view(np.uint8), hw, options) == mask).all()
+    assert (unfit_probabilities(floats(fitted_image), hw, options) == floats(image)).all()
+    assert (unfit_probabilities(fitted_mask.astype(np.float32), hw, options) == mask).all()
 
 
 def test_padding_stands_around_the_centre():
@@ -65,7 +70,7 @@ def test_an_image_too_large_to_pad_is_refused(hw):
     with pytest.raises(DataError, match=reason):
         fit_mask(random_mask(hw), options)
     with pytest.raises(DataError, match=reason):
-        unfit_probabilities(np.zeros((1, 128, 128), np.uint8), hw, options)
+        unfit_probabilities(np.zeros((1, 128, 128), np.float32), hw, options)
 
 
 @pytest.mark.parametrize("fit", ["resize", "pad"])
@@ -74,7 +79,7 @@ def test_an_image_of_the_right_size_stays(fit):
     image, mask = random_image((20, 30)), random_mask((20, 30))
     assert (fit_image(image, options) == image).all()
     assert (fit_mask(mask, options) == mask).all()
-    assert (unfit_probabilities(image.transpose(2, 0, 1), (20, 30), options) == image.transpose(2, 0, 1)).all()
+    assert (unfit_probabilities(floats(image), (20, 30), options) == floats(image)).all()
 
 
 @pytest.mark.parametrize("bands", [1, 3, 4])
@@ -111,13 +116,12 @@ def test_a_mask_enlarged_and_made_small_again_is_itself():
 
 def test_probabilities_are_resized_back_to_the_image():
     options = recipe.Data(input_hw=(32, 64))
-    columns = np.linspace(10, 240, 64)
-    ramp = np.tile(np.rint(columns).astype(np.uint8), (2, 32, 1))
+    columns = np.linspace(0.1, 0.9, 64)
+    ramp = np.tile(columns.astype(np.float32), (2, 32, 1))
     back = unfit_probabilities(ramp, (48, 128), options)
     assert back.shape == (2, 48, 128)
-    assert back.dtype == np.uint8
     expected = np.interp((np.arange(128) + 0.5) / 2 - 0.5, np.arange(64), columns)
-    assert np.abs(back - expected).max() <= 1
+    assert np.abs(back - expected).max() <= 1e-6
 
 
 def test_a_sample_is_read_at_the_size_of_the_recipe(ships):
@@ -175,9 +179,9 @@ def test_an_image_is_resized_then_padded_and_the_way_back_cuts_then_resizes(hw, 
     assert (fit_image(image, options)[inside] == fit_image(image, resized)).all()
     assert (fit_mask(mask, options)[0][inside] == fit_mask(mask, resized)[0]).all()
 
-    levels = np.random.default_rng(2).integers(0, 256, (2, 224, 208), np.uint8)
-    back = unfit_probabilities(levels, hw, options)
-    assert (back == unfit_probabilities(levels[:, *inside], hw, resized)).all()
+    values = np.random.default_rng(2).random((2, 224, 208), np.float32)
+    back = unfit_probabilities(values, hw, options)
+    assert (back == unfit_probabilities(values[:, *inside], hw, resized)).all()
     assert back.shape == (2, *hw)
 
 

@@ -13,8 +13,10 @@ from by_hand import in_child, scenes
 from segsmith.decision.decide import areas_to_try, decide
 from segsmith.decision.evaluate import evaluate
 from segsmith.decision.gates import top_k_mean
+from segsmith.decision.masks import decided_by
 from segsmith.errors import RunError
 from segsmith.modeling.bundle import Bundle, Cell
+from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import Metric
 
 METRICS = get_args(Metric)
@@ -111,6 +113,33 @@ def test_images_that_are_empty_for_all_their_noise_are_gated(make_run):
     without = decide(make_run(truths, probabilities, *options, "decide.gate=none").folder)
     assert without.score < 0.8
     assert (without.cells[0].gate, without.gate_by) == (0, "none")
+
+
+def test_a_presence_head_gates_what_pixels_cannot_tell(make_run):
+    """Noise in empty images looks as objects do; only the head knows. Evaluate and predict's masks ask it too."""
+    truths, planes = [], []
+    for number in range(40):
+        truth, plane = np.zeros((12, 14), bool), np.zeros((12, 14), np.uint8)
+        plane[2:7, 2 : 6 + number % 3] = 200
+        truth[2:7, 2 : 6 + number % 3] = number % 2
+        truths.append(truth)
+        planes.append(plane)
+    options = ("folds.count=4", "folds.held_out=1", "decide.areas=[0,2]")
+    head = ("network.heads={present: {kind: presence}}", "decide.gate=presence")
+    made = make_run(truths, planes, *options, *head)
+    files = ProbabilityFiles(made.folder / "probabilities", ("ship",))
+    for number, image_id in enumerate(made.truths):
+        files.write(image_id, planes[number][None], np.array([200 if number % 2 else 60], np.uint8))
+    decision = decide(made.folder)
+    assert decision.gate_by == "presence"
+    assert decision.cells[0].gate == 200
+    assert decision.score == decision.cross_fitted_score == 1
+    assert evaluate(made.folder).score("mean_dice").value == 1
+    image_id = made.fold(1)[0]
+    gated = decided_by(decision, files.read(image_id), presence=np.array([0], np.uint8))
+    assert not gated.any()
+    by_pixels = decide(make_run(truths, planes, *options).folder)
+    assert by_pixels.score < 0.6
 
 
 def test_holes_are_filled_if_asked_for(make_run):

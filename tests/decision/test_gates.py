@@ -1,11 +1,13 @@
 """Gate values and the gates that are tried, from their definitions."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from segsmith.decision.gates import gate_values, gates_to_try, top_k_mean
+from segsmith.errors import ModelError
 
 PLANES = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9))
 
@@ -19,6 +21,13 @@ def test_each_class_has_its_own_and_none_empties_nothing():
     planes = np.array([[[10, 20]], [[0, 255]]], np.uint8)
     assert gate_values(planes, "top_k", 1) == [20, 255]
     assert gate_values(planes, "none", 1) == [255, 255]
+
+
+def test_a_presence_head_may_say_it():
+    planes = np.zeros((2, 3, 3), np.uint8)
+    assert gate_values(planes, "presence", 1, np.array([200, 7], np.uint8)) == [200, 7]
+    with pytest.raises(ModelError, match=r"asks the presence head, .*decide\.gate=top_k"):
+        gate_values(planes, "presence", 1)
 
 
 def test_every_value_is_a_gate_while_they_are_few():

@@ -25,7 +25,7 @@ from segsmith.data.sight import Sight
 from segsmith.decision.masks import decided_by
 from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
 from segsmith.errors import DataError, ModelError, WriteError
-from segsmith.modeling.bundle import Bundle, Cell, Decision
+from segsmith.modeling.bundle import Bundle, Cell, Decision, Part
 from segsmith.prediction.probabilities import Predictor
 
 CHIPS = ("data.fit=chip", "data.input_hw=[32,32]", "predict.batch_size=4", "predict.flips=none")
@@ -93,6 +93,34 @@ def test_a_raster_is_predicted_as_the_same_image_in_memory(tmp_path, bundle):
     assert (done.chips, done.blank, done.scale) == (9 * 8, 0, 1.0)
     assert done.seam == pytest.approx(1, abs=0.5)
     assert json.loads((tmp_path / "out" / "prediction.json").read_text())[0]["seam"] == done.seam
+
+
+def test_parts_sweep_a_raster_each_in_its_own_way(tmp_path, make_bundle):
+    """At other input sizes, scales and enlargements, in the strips of the first; killed on the way, the same bytes."""
+    options = ("data.input_hw=[32,32]", "predict.batch_size=4", "predict.flips=none", "predict.scales=[1,0.5]")
+    first = replace(make_bundle(*options, "decide.gate=none"), sight=Sight(enlarged=0.5))
+    second = replace(make_bundle("data.input_hw=[64,64]", "predict.average=geometric"), sight=Sight(enlarged=1.25))
+    for name, opened in (("first", first), ("second", second)):
+        opened.write(tmp_path / f"{name}.safetensors")
+    parts = (Part(0.25, Bundle.read(tmp_path / "first.safetensors")), Part(0.75, second))
+    replace(first, members=(), parts=parts).write(tmp_path / "both.safetensors")
+    raster = save(tmp_path / "in" / "scene.tif", noise(*HW))
+    levels = {}
+    for name in ("first", "second", "both"):
+        predict_rasters(tmp_path / f"{name}.safetensors", raster, tmp_path / name, vectors=())
+        levels[name] = read(tmp_path / name / "probabilities" / "scene.tif").astype(float)
+    assert np.abs(levels["first"] - levels["second"]).max() > 10
+    assert np.abs(levels["both"] - (0.25 * levels["first"] + 0.75 * levels["second"])).max() <= 1
+
+    strips = tmp_path / ".again.progress" / "work" / "scene" / "probabilities"
+
+    def work():
+        predict_rasters(tmp_path / "both.safetensors", raster, tmp_path / "again", vectors=())
+
+    in_child(work, kill_when=lambda: strips.is_dir() and len(list(strips.iterdir())) >= 3)
+    work()
+    for file in ("probabilities/scene.tif", "masks/scene.tif"):
+        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "both" / file).read_bytes()
 
 
 @pytest.mark.parametrize(("file", "nodata"), [("probabilities", None), ("masks", 255)])

@@ -14,7 +14,7 @@ from segsmith.data.dataset import Layout
 from segsmith.data.rasters import Levels
 from segsmith.data.sight import Sight
 from segsmith.errors import ModelError
-from segsmith.modeling.bundle import Bundle, Cell, Decision, Dial
+from segsmith.modeling.bundle import Bundle, Cell, Decision, Dial, Part
 from segsmith.modeling.networks import build_network
 from segsmith.recipe import Recipe
 from segsmith.recipe_files import override
@@ -201,3 +201,30 @@ def test_weights_that_do_not_fit(bundle):
     fewer = dict(list(bundle.members[0].items())[:-1])
     with pytest.raises(ModelError, match="the bundle's weights do not fit its recipe"):
         replace(bundle, members=(fewer,)).networks()
+
+
+def test_a_bundle_of_bundles_is_one_file(bundle, tmp_path):
+    """Each with its own recipe and weights, and bundles of bundles among them."""
+    (weights,) = bundle.members
+    one, *others = [{name: tensor + number for name, tensor in weights.items()} for number in range(4)]
+    several = replace(bundle, members=tuple(others[:2]))
+    nested = replace(bundle, members=(), parts=(Part(0.25, several), Part(0.75, replace(bundle, members=(one,)))))
+    recipe = override(bundle.recipe, ["data.input_hw=[64,64]"])
+    smaller = replace(bundle, members=(others[2],), recipe=recipe)
+    written = replace(bundle, members=(), parts=(Part(0.5, nested), Part(0.5, smaller)), decision=DECISION)
+    written.write(tmp_path / "bundle.safetensors")
+    read = Bundle.read(tmp_path / "bundle.safetensors")
+    assert (read.members, read.decision) == ((), DECISION)
+    assert [part.weight for part in read.parts] == [0.5, 0.5]
+    assert [part.weight for part in read.parts[0].bundle.parts] == [0.25, 0.75]
+    assert read.parts[1].bundle.recipe.data.input_hw == (64, 64)
+    assert_same_members(read.parts[0].bundle.parts[0].bundle, several)
+    assert_same_members(read.parts[1].bundle, smaller)
+
+
+def test_networks_of_a_fold_are_told_by_their_place(bundle):
+    in_turn = override(bundle.recipe, ["folds.count=4", "folds.held_out=1", "folds.validation=all"])
+    (weights,) = bundle.members
+    several = tuple({name: tensor + number for name, tensor in weights.items()} for number in range(6))
+    for fold, expected in ((0, several[:2]), (2, several[2:4]), (3, several[4:])):
+        assert replace(bundle, recipe=in_turn, members=several).of_fold(fold).members == expected

@@ -247,6 +247,44 @@ def test_killed_at_each_of_its_writes(squares, tiny, start, tmp_path):
     assert write > 12, "of two epochs and the bundle"
 
 
+IN_TURN = (*ONE_EPOCH, "train.stages.0.epochs=2", "folds.held_out=1")
+
+
+def test_folds_in_turn_are_killed_and_go_on(squares, tiny, start, tmp_path):
+    """Each fold is a run as it would be alone; the bundle has the same bits, whatever happened on the way."""
+    recipe = override(tiny, [*IN_TURN, "folds.validation=all", OFTEN])
+    folds: list[str] = []
+    expected = train(squares, recipe, tmp_path / "expected", watch=lambda step: folds.append(step.fold))
+    assert sorted(set(folds)) == ["fold 0, 1 of 2", "fold 2, 2 of 2"]
+    chips = expected.chips()
+    for fold, members in ((0, slice(0, 1)), (2, slice(1, 2))):
+        run = expected.of_fold(fold)
+        alone = train(squares, override(recipe, [f"folds.validation={fold}"]), tmp_path / f"alone-{fold}")
+        assert same_weights(run, alone)
+        assert metrics(run).equals(metrics(alone))
+        assert run.recipe() == alone.recipe()
+        weights = safetensors.torch.save(Bundle.read(expected.bundle).members[members][0])
+        assert weights == safetensors.torch.save(Bundle.read(alone.bundle).members[0])
+    validated = [set(expected.of_fold(fold).part(chips, "validation")) for fold in (0, 2)]
+    held_out = set(expected.part(chips, "held_out"))
+    assert set(expected.part(chips, "validation")) == validated[0] | validated[1]
+    assert not validated[0] & validated[1]
+    assert held_out == set(expected.of_fold(0).part(chips, "held_out"))
+    assert not held_out & (validated[0] | validated[1])
+
+    killed = Run(tmp_path / "killed")
+    command = start(recipe, killed.folder)
+    command.wait_for_checkpoint(killed.of_fold(2))
+    command.process.kill()
+    assert command.ended() == -SIGKILL
+    assert not killed.bundle.exists()
+    assert start(recipe, killed.folder).ended() == 0
+    assert same_weights(killed, expected)
+    assert replace(Bundle.read(killed.bundle), members=()) == replace(Bundle.read(expected.bundle), members=())
+    with pytest.raises(RunError, match=r"folds\.validation: all there, 0 now"):
+        train(squares, override(recipe, ["folds.validation=0"]), killed.folder)
+
+
 def test_interrupted_on_the_command_line(tiny, undisturbed, start, tmp_path):
     run = Run(tmp_path / "run")
     command = start(tiny, run.folder, OFTEN)

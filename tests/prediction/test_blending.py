@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segsmith.data.windows import cover
-from segsmith.prediction.blending import LEAST, Blend, Levelling, Strip, shares, taper
+from segsmith.prediction.blending import LEAST, Blend, Strip, WayBack, shares, taper
 from segsmith.recipe import Predict
 
 
@@ -86,20 +86,19 @@ def test_what_was_popped_is_left_out():
 
 
 @pytest.mark.parametrize("hw", [(40, 30), (97, 61), (13, 8), (40, 61), (1, 1)])
-def test_levels_come_back_to_the_size_of_the_image(hw):
+def test_probabilities_come_back_to_the_size_of_the_image(hw):
     """A ramp stays the same ramp, however few rows come at a time."""
     seen_hw = (40, 30)
     down, right = ((np.arange(side) + 0.5) / side for side in seen_hw)
     values = ((down[:, None] + right) / 2)[None].astype(np.float32)
-    back = Levelling(seen_hw, hw)
+    back = WayBack(seen_hw, hw)
     found, row = [], 0
     for count in (1, 2, 3, 13, 21):
         found += list(back.add(Strip(row, values[:, row : row + count])))
         row += count
         assert sum(part.shape[1] for part in found) == back.ready(row)
-    levels = np.concatenate(found, axis=1)
-    assert levels.shape == (1, *hw)
-    assert levels.dtype == np.uint8
+    there = np.concatenate(found, axis=1)
+    assert there.shape == (1, *hw)
     down, right = ((np.arange(side) + 0.5) / side for side in hw)
-    expected = 255 * (down[:, None] + right) / 2
-    assert np.abs(levels[0] - expected)[1:-1, 1:-1].max(initial=0) <= 0.6, "but for rounding, and edges that go on flat"
+    expected = (down[:, None] + right) / 2
+    assert np.abs(there[0] - expected)[1:-1, 1:-1].max(initial=0) <= 1e-3, "but for edges that go on flat"

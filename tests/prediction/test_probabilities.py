@@ -9,14 +9,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from by_hand import in_child, scenes
+from by_hand import files_in, in_child, scenes
 from torch import Tensor, nn
 
 from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
 from segsmith.data.ingest_masks import ingest
 from segsmith.errors import DataError, ModelError
+from segsmith.modeling.bundle import Part
 from segsmith.modeling.networks import Outputs
+from segsmith.prediction.average import averaged_levels
 from segsmith.prediction.probabilities import VIEWS, Predictor, ProbabilityFiles, predict_chips
 
 SQUARE = ("data.input_hw=[32,32]", "predict.batch_size=4")
@@ -113,6 +115,64 @@ def test_probabilities_of_several_networks_are_averaged(make_bundle):
     assert np.abs(both - (first.astype(int) + second) / 2).max() <= 1.5, "but for rounding"
 
 
+@pytest.mark.parametrize("how", ["geometric", "median"])
+def test_other_averages_are_of_every_network_and_flip(make_bundle, how):
+    class Constant(Echo):
+        def __init__(self, logit: float):
+            super().__init__()
+            self.logit = logit
+
+        def forward(self, images: Tensor) -> Outputs:
+            return {"mask": torch.full((len(images), 1, *images.shape[2:]), self.logit)}
+
+    predictor = Predictor(make_bundle(*SQUARE, f"predict.average={how}"))
+    predictor.networks = [Constant(logit) for logit in (-4.0, 1.0, 1.5)]
+    (found,) = predictor([noise(32, 32)])
+    logit = {"geometric": -0.5, "median": 1.0}[how]
+    assert (found == round(255 / (1 + np.exp(-logit)))).all()
+
+
+# Scales
+
+
+@pytest.mark.parametrize(
+    ("fit", "alike"),
+    [
+        (["data.fit=resize", "data.input_hw=[64,64]"], ["data.input_hw=[32,32]"]),
+        (["data.fit=pad", "data.input_hw=[64,64]"], ["data.input_hw=[32,32]", "data.resize_hw=[20,25]"]),
+        (["data.fit=chip", "data.input_hw=[32,32]"], ["data.scales=[0.5]"]),
+    ],
+)
+def test_a_scale_is_what_a_network_for_images_of_that_size_would_see(make_bundle, fit, alike):
+    image = noise(40, 50)
+    options = (*fit, "predict.flips=none", "predict.batch_size=4")
+    (plain,) = Predictor(make_bundle(*options))([image])
+    (halved,) = Predictor(make_bundle(*options, "predict.scales=[0.5]"))([image])
+    (expected,) = Predictor(make_bundle(*options, *alike))([image])
+    assert (halved == expected).all()
+    assert np.abs(plain.astype(int) - halved).max() > 5, "the network sees other things"
+    (both,) = Predictor(make_bundle(*options, "predict.scales=[0.5,1]"))([image])
+    assert np.abs(both - (plain.astype(float) + halved) / 2).max() <= 1, "but for rounding"
+
+
+# Combined bundles
+
+
+def test_parts_see_images_as_each_of_them_does(make_bundle):
+    """Of other input sizes and ways to fit, weighted; what is combined of their files is the same, but for rounding."""
+    resized = make_bundle(*SQUARE, "predict.flips=all")
+    padded = make_bundle("data.fit=pad", "data.input_hw=[64,64]", "predict.scales=[0.5,1]")
+    images = [noise(40, 24), noise(32, 50, seed=1)]
+    alone = [Predictor(bundle)(images) for bundle in (resized, padded)]
+    assert np.abs(alone[0][0].astype(int) - alone[1][0]).max() > 10
+    for how in ("mean", "geometric", "median"):
+        combined = replace(
+            make_bundle(f"predict.average={how}"), members=(), parts=(Part(0.25, resized), Part(0.75, padded))
+        )
+        for found, *each in zip(Predictor(combined)(images), *alone, strict=True):
+            assert np.abs(found.astype(int) - averaged_levels(each, [0.25, 0.75], how)).max() <= 1
+
+
 @pytest.mark.parametrize("hw", [(13, 11), (32, 11), (31, 32), (32, 32)])
 @pytest.mark.parametrize("padding", ["reflect", "zero"])
 def test_padded_images_come_back_as_they_were(make_bundle, hw, padding):
@@ -153,7 +213,8 @@ def test_images_stream_in_order_a_batch_at_a_time(make_bundle):
     found = [first, *stream]
     assert [number for number, _, _ in found] == list(range(10))
     assert predictor.networks[0].batches == [4, 4, 2]
-    for number, image, probabilities in found:
+    for number, image, (probabilities, presence) in found:
+        assert presence is None
         assert (image == noise(8 + number, 9, seed=number)).all()
         assert (probabilities[0] == echoed(image)).all()
     assert list(predictor.stream([])) == []
@@ -186,6 +247,22 @@ def test_files_hold_every_class_exactly(tmp_path):
     assert files.has("a.jpg")
     files.path("a.jpg", "wake").unlink()
     assert not files.has("a.jpg"), "one class of two"
+
+
+def test_what_a_presence_head_says_stands_beside_them(tmp_path, make_bundle):
+    bundle = make_bundle(*SQUARE, "network.heads={present: {kind: presence}}")
+    (alone,) = Predictor(bundle).predict([noise(32, 32)])
+    outputs = bundle.networks()[0](torch.from_numpy(noise(32, 32).transpose(2, 0, 1)[None].copy()))
+    mirrored = bundle.networks()[0](torch.from_numpy(noise(32, 32)[:, ::-1].transpose(2, 0, 1)[None].copy()))
+    expected = (outputs["present"].sigmoid() + mirrored["present"].sigmoid()) / 2
+    assert alone.presence.tolist() == [round(255 * float(expected))]
+    files = ProbabilityFiles(tmp_path / "probabilities", ("ship",))
+    files.write("a.jpg", *alone)
+    assert (files.presence("a.jpg") == alone.presence).all()
+    assert files.presence("b.jpg") is None
+    assert files_in(tmp_path).keys() == {
+        "presence", "presence/a.jpg.png", "probabilities", "probabilities/ship", "probabilities/ship/a.jpg.png"
+    }  # fmt: skip
 
 
 @pytest.fixture

@@ -54,19 +54,20 @@ def resampled(
         image = image if image.dtype == np.uint8 else np.rint(image).astype(np.uint8)
         return np.where(there[..., None], image, np.uint8(0)), there
     if valid.all():
-        mixed = _mixed(levels, rows, columns)
+        mixed = mixture(levels, rows, columns)
         return np.rint(mixed).astype(np.uint8), np.ones(mixed.shape[:2], bool)
-    mixed = _mixed(np.where(valid[..., None], levels, levels.dtype.type(0)), rows, columns)
-    share = _mixed(valid[..., None].astype(np.float32), rows, columns)
+    mixed = mixture(np.where(valid[..., None], levels, levels.dtype.type(0)), rows, columns)
+    share = mixture(valid[..., None].astype(np.float32), rows, columns)
     partly = share < 1 - 1e-5  # elsewhere the division would change nothing but the last bit
     np.divide(mixed, share, out=mixed, where=partly & (share > 0))
     there = share[..., 0] >= 0.5 - 1e-5
     return np.where(there[..., None], np.rint(mixed), 0).astype(np.uint8), there
 
 
-def _mixed(
+def mixture(
     planes: UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"], rows: Taps, columns: Taps
 ) -> Float32[np.ndarray, "new_h new_w c"]:
+    """What the new pixels are made of, by its weights; not rounded."""
     mixed: np.ndarray = planes
     for axis, side in enumerate((rows, columns)):
         shape = [1, 1, 1]

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from segsmith import recipe
 from segsmith.data.augment import Change
 from segsmith.data.chips import Chips, base_scale
 from segsmith.data.images import resized_image, resized_mask
 from segsmith.data.margins import Margins, continued
+from segsmith.data.windows import scaled_hw
 from segsmith.errors import DataError
 from segsmith.types import (
     HW,
@@ -19,9 +20,7 @@ from segsmith.types import (
     InputClassMask,
     InputImage,
     InputMask,
-    InputProbabilities,
     Mask,
-    Probabilities,
 )
 
 
@@ -52,6 +51,16 @@ def of_size(options: recipe.Data, input_hw: HW | None) -> recipe.Data:
         )
         resize_hw = height, width
     return options.model_copy(update={"input_hw": input_hw, "resize_hw": resize_hw})
+
+
+def enlarged(options: recipe.Data, factor: float, hw: HW, stride: int) -> recipe.Data:
+    """The options that show a whole image of `hw` pixels so many times as large as these do, to a network that sees
+    multiples of `stride`."""
+    if factor == 1:
+        return options
+    height, width = (-(-round(side * factor) // stride) * stride for side in options.input_hw)
+    resize_hw = scaled_hw(options.resize_hw or hw, factor) if options.fit == "pad" else None
+    return options.model_copy(update={"input_hw": (height, width), "resize_hw": resize_hw})
 
 
 def read_sample(chips: Chips, chip: int, options: recipe.Data | None = None) -> Sample:
@@ -100,7 +109,9 @@ def fit_mask(mask: Mask, options: recipe.Data) -> InputMask:
     return np.pad(resized, margins, mode=modes[options.padding])  # type: ignore[call-overload, no-any-return]
 
 
-def unfit_probabilities(probabilities: InputProbabilities, hw: HW, options: recipe.Data) -> Probabilities:
+def unfit_probabilities(
+    probabilities: Float32[np.ndarray, "classes input_height input_width"], hw: HW, options: recipe.Data
+) -> Float32[np.ndarray, "classes height width"]:
     """Probabilities of `input_hw` brought back to an image of `hw` pixels: the way back of fit_image, which cuts
     margins off first and then resizes (linearly)."""
     if options.fit == "pad":

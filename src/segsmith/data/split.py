@@ -23,7 +23,7 @@ PARTS = ("training", "validation", "held_out", "unused")
 class Split:
     """Chip numbers of each part, ascending, and the fold of every chip; -1 for one that lies in no fold or several.
 
-    Only where a recipe learns its images by heart does a chip stand in two parts.
+    Only where a recipe learns its images by heart, or validates on all folds in turn, does a chip stand in two parts.
     """
 
     training: Int[np.ndarray, " training"]
@@ -42,7 +42,7 @@ class Split:
 
 def split(chips: Chips, options: recipe.Folds, seed: int) -> Split:
     """Which chips train, validate, and are held out, as the recipe's folds say; with `by_heart` all train and, where
-    they are judged, validate.
+    they are judged, validate; with `validation: all` likewise all that are not held out, though no training has both.
 
     Chips of a source that is not fully trusted train where they may, and are never judged. Raises DataError where
     there are too few images, or too few blocks, for the folds, or nothing is left to train or validate on.
@@ -50,9 +50,10 @@ def split(chips: Chips, options: recipe.Folds, seed: int) -> Split:
     judged = chips.judged & (trust(chips) >= 1)
     if options.by_heart:
         labelled = np.isin(chips.image, chips.dataset.labelled)
-        fold = np.where(labelled, options.validation, -1).astype(np.int8)
+        fold = np.where(labelled, options.validated[0], -1).astype(np.int8)
         return _checked(labelled, judged, np.zeros(len(chips), bool), fold)
-    kept_away = [fold for fold in (options.validation, options.held_out) if fold is not None]
+    in_turn = options.validation == "all"
+    kept_away = [fold for fold in (*(() if in_turn else options.validated), options.held_out) if fold is not None]
     if chips.whole or options.split == "images":
         fold = make_folds(chips.dataset, options, seed)[chips.image]
         trains = (fold >= 0) & ~np.isin(fold, kept_away)
@@ -60,7 +61,7 @@ def split(chips: Chips, options: recipe.Folds, seed: int) -> Split:
         fold, touched = _by_blocks(chips, options, seed)
         trains = ~touched[:, kept_away].any(axis=1)
     held_out = np.zeros(len(chips), bool) if options.held_out is None else judged & (fold == options.held_out)
-    return _checked(trains, judged & (fold == options.validation), held_out, fold)
+    return _checked(trains, judged & np.isin(fold, options.validated), held_out, fold)
 
 
 def _checked(

@@ -26,7 +26,8 @@ from segsmith.files import write_text
 from segsmith.modeling.bundle import Bundle, Decision, Dial
 from segsmith.modeling.objective import most_probable
 from segsmith.modeling.run import Run
-from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
+from segsmith.prediction.out_of_fold import predict_part
+from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import DecideMetric, Recipe, Separate
 from segsmith.types import HW, ClassMask, Mask, Probabilities
 
@@ -80,9 +81,7 @@ def decide(
     separate = (separate or recipe.decide.separate) if of_objects else "none"
     with opened.locked():
         bundle = Bundle.read(opened.bundle)
-        validation = opened.part(chips, "validation")
-        files = ProbabilityFiles(opened.probabilities, bundle.planes)
-        predict_chips(Predictor(bundle), chips, validation, files, "validation images")
+        validation, files = predict_part(opened, bundle, chips, "validation")
         decision, calibration = _tuned(recipe, metric, chips, validation, files, miss_rate, separate)
         replace(bundle, decision=decision).write(opened.bundle)
         write_text(opened.folder / "decision.json", json.dumps(asdict(decision), indent=2))
@@ -120,7 +119,7 @@ def _seen(options: Recipe, chips: Chips, validation: list[int], files: Probabili
         planes = raw[: len(chips.dataset.classes)]
         if options.data.exclusive:
             planes = most_probable(planes)  # as masks.decided does, at whatever level
-        gates = gate_values(planes, options.gate, options.decide.top_k)
+        gates = gate_values(planes, options.gate, options.decide.top_k, files.presence(chips.id(index)))
         if options.decide.fill_holes:
             planes = np.stack([filled(plane) for plane in planes])
         yield _Seen(planes, raw, gates, chip.mask & chip.valid, chip.valid, index)
@@ -208,7 +207,7 @@ def _gates_tried(recipe: Recipe, chips: Chips, validation: list[int], files: Pro
         planes = files.read(chips.id(index))[:classes]
         if recipe.data.exclusive:
             planes = most_probable(planes)
-        values.append(gate_values(planes, gate, recipe.decide.top_k))
+        values.append(gate_values(planes, gate, recipe.decide.top_k, files.presence(chips.id(index))))
     return [gates_to_try(list(of_class), GATES_TRIED) for of_class in zip(*values, strict=True)]
 
 

@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -20,12 +19,12 @@ from segsmith.files import write_text
 from segsmith.modeling.bundle import Bundle, Decision
 from segsmith.modeling.metrics import FIGURES, Counts, Figure, image_scores, score
 from segsmith.modeling.run import Run
-from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
+from segsmith.prediction.out_of_fold import Part, predict_part
+from segsmith.prediction.probabilities import ProbabilityFiles
 
 RESAMPLES = 1000
 COUNTED = ["right_pixels", "predicted_pixels", "true_pixels", "usable_pixels"]
 """Columns of a table of images, in the order of Counts."""
-Part = Literal["validation", "held_out"]
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,7 @@ def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
         bundle = Bundle.read(opened.bundle)
         if bundle.decision.metric is None:
             raise RunError(f"{run}: not decided yet; first: segsmith decide {run}")
-        indices = opened.part(chips, part)
-        files = ProbabilityFiles(opened.probabilities, bundle.planes)
-        predict_chips(Predictor(bundle), chips, indices, files, f"{part} images")
+        indices, files = predict_part(opened, bundle, chips, part)
         cross_fitted = part == "validation" and len(bundle.decision.parts) > 1
         table = _score_images(chips, indices, files, bundle.decision, cross_fitted)
         scores = scores_of(table, bundle.classes, recipe.seed)
@@ -104,8 +101,8 @@ def _score_images(
         cells = decision.cells_of(len(chips.dataset.classes), part)
         chip = chips.read(index)
         planes = files.read(image_id)
-        of_classes = planes[: len(chips.dataset.classes)]
-        predicted = decided_by(decision, of_classes, exclusive=chips.options.exclusive, part=part)
+        of_classes, presence = planes[: len(chips.dataset.classes)], files.presence(image_id)
+        predicted = decided_by(decision, of_classes, exclusive=chips.options.exclusive, part=part, presence=presence)
         objects = objects_by(decision, predicted, planes, part=part) if decision.metric == "f2_objects" else []
         for class_id, (of_class, true) in enumerate(zip(predicted, chip.mask & chip.valid, strict=True)):
             cell = cells[class_id]

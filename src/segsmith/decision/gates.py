@@ -1,13 +1,25 @@
 """Probabilities of an image -> one number by which it may be taken to be empty."""
 
 import numpy as np
+from jaxtyping import UInt8
 
+from segsmith.errors import ModelError
 from segsmith.recipe import Gate
 from segsmith.types import ClassProbabilities, Probabilities
 
 
-def gate_values(planes: Probabilities, gate: Gate, top_k: int) -> list[int]:
-    """Of each class, 0..255; 255 where there is no gate."""
+def gate_values(
+    planes: Probabilities, gate: Gate, top_k: int, presence: UInt8[np.ndarray, " classes"] | None = None
+) -> list[int]:
+    """Of each class, 0..255; 255 where there is no gate. Raises ModelError where the gate goes by what a presence head
+    says, and none said anything."""
+    if gate == "presence":
+        if presence is None:
+            raise ModelError(
+                "the decision asks the presence head, and of this image there is only the mask; predict it anew, or "
+                "decide with decide.gate=top_k"
+            )
+        return [int(level) for level in presence]
     return [255 if gate == "none" else top_k_mean(plane, top_k) for plane in planes]
 
 

@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 from scipy.ndimage import binary_fill_holes
 
 from segsmith.data import rle
@@ -21,18 +21,23 @@ CONNECTIVITY = 8
 
 
 def decided_by(
-    decision: Decision, probabilities: Probabilities, *, exclusive: bool = False, part: int | None = None
+    decision: Decision,
+    probabilities: Probabilities,
+    *,
+    exclusive: bool = False,
+    part: int | None = None,
+    presence: UInt8[np.ndarray, " classes"] | None = None,
 ) -> Mask:
     """The mask of an image by a decision, or by what was decided for one part of its cross-fit.
 
     `exclusive` gives each pixel to one class at most: to the most probable, of equal ones to the later, as in the
     truth, if that reaches the level of its class. A pixel of an object that is too small is background then, not the
-    next class.
+    next class. `presence` is what a presence head says of each class, where the gate goes by that.
     """
     if exclusive:
         probabilities = most_probable(probabilities)
     cells = decision.cells_of(len(probabilities), part)
-    values = gate_values(probabilities, decision.gate_by, decision.gate_pixels)
+    values = gate_values(probabilities, decision.gate_by, decision.gate_pixels, presence)
     return np.stack(
         [
             decided(plane, cell, value, fill_holes=decision.fill_holes)

@@ -4,30 +4,24 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
-from markupsafe import Markup
 
 from segsmith.data.chips import Chips
 from segsmith.data.images import as_rgb
 from segsmith.decision.decision_report import calibration_sections, decision_section
 from segsmith.decision.evaluate import Evaluation, Score
+from segsmith.decision.learning_report import Learnt, learning_sections, learnt_by
 from segsmith.decision.masks import decided_by
-from segsmith.eda.charts import SERIES, Interval, Line, interval_chart, line_chart
+from segsmith.eda.charts import Interval, interval_chart
 from segsmith.eda.page import Section, chart_grid, code_block, figure_grid, legend, render_page, table
 from segsmith.eda.pictures import image_uri, panels
 from segsmith.files import write_text
 from segsmith.modeling.combinations import WITHOUT_ENCODER
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import ProbabilityFiles
-from segsmith.recipe import Metric, Recipe
 from segsmith.recipe_files import to_yaml
 
 SHOWN = 12
 """Images in each of the groups worst, typical, best, at the most."""
-
-STEPS_DRAWN, MEANS_DRAWN = 240, 40
-"""Runs of steps whose lowest and highest loss are drawn, and whose mean is, at the most."""
-PALE = "var(--rule, #c9ced6)"
 
 METRIC_NAMES: dict[str, str] = {
     "mean_dice": "Dice, mean per image",
@@ -58,16 +52,23 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
     WriteError."""
     opened = Run(run)
     recipe, chips, facts = opened.recipe(), opened.chips(), opened.facts()
-    dataset = chips.dataset
-    epochs, steps = (pd.read_csv(opened.folder / f"{name}.csv") for name in ("metrics", "losses"))
+    dataset, combined = chips.dataset, facts.get("combined", [])
+    learnt = learnt_by(opened)
     chosen = evaluation.score(evaluation.decision.metric or "mean_dice")
     held = (
         f"the {'validation' if evaluation.part == 'validation' else 'held-out'} fold, none of which it was trained on"
     )
+    if evaluation.part == "validation" and combined:
+        held = "the validation folds of all of them, each by networks that were not trained on it"
+    elif evaluation.part == "validation" and recipe.folds.validation == "all":
+        folds = "all folds" if recipe.folds.held_out is None else "all folds but the held-out one"
+        held = f"{folds}, each by the networks that were not trained on it"
     pieces = "chips" if recipe.data.fit == "chip" else "images"
     network: str = recipe.network.architecture
     if network not in WITHOUT_ENCODER:
         network += f" {recipe.network.encoder}"
+    if combined:
+        network = f"{len(combined)} runs combined"
     seen = "learnt by heart: it was trained on all of them, and the scores say nothing of others"
     page = render_page(
         f"Run report: {recipe.name}",
@@ -82,7 +83,7 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
         ],
         [
             Section("Scores", _scores(evaluation)),
-            Section("Learning", _learning(epochs, steps, recipe)),
+            *learning_sections(learnt, recipe, METRIC_NAMES),
             Section("Decision", decision_section(evaluation.decision, dataset.classes, METRIC_NAMES)),
             *calibration_sections(opened.folder / "calibration.json", evaluation.decision.temperature),
             *_pictures(opened, chips, evaluation),
@@ -95,8 +96,8 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
                             ["dataset", f"{dataset.raw.name}, fingerprint {dataset.fingerprint}"],
                             [f"{pieces} trained on", f"{len(opened.part(chips, 'training')):,}"],
                             ["hardware", f"{facts['hardware']}, {facts['precision']}"],
-                            ["time", _duration(float(epochs["seconds"].sum()))],
-                            ["images per second", f"{epochs['images'].sum() / epochs['seconds'].sum():.1f}"],
+                            *_speed(learnt),
+                            *([f"combined: {of['run']}", f"weight {of['weight']:.3f}"] for of in combined),
                             *([name, version] for name, version in facts["versions"].items()),
                         ],
                     ),
@@ -139,62 +140,6 @@ def _skill(found: Score) -> str:
     return f"{(found.value - found.all_empty) / left:.3f}" if left > 0 else "-"
 
 
-def _learning(epochs: pd.DataFrame, steps: pd.DataFrame, recipe: Recipe) -> list[str]:
-    metric: Metric = recipe.selected_by
-    classes = [str(column).removeprefix("dice:") for column in epochs if str(column).startswith("dice:")]
-
-    def chart(title: str, y_label: str, **columns: str) -> Markup:
-        x = np.arange(1, len(epochs) + 1)
-        lines = [Line(name.replace("_", " "), x, epochs[column].to_numpy()) for name, column in columns.items()]
-        return line_chart(lines, title=title, x_label="epoch", y_label=y_label, verticals=_stage_starts(epochs))
-
-    charts = [
-        _step_chart(steps),
-        chart("Loss, training and validation", "loss", training="loss", validation="validation_loss"),
-        chart("Validation score at its best threshold", METRIC_NAMES[metric], validation=metric),
-        chart("Precision, recall, F1 over all pixels", "share", precision="precision", recall="recall", F1="f1"),
-        chart("Accuracy over all pixels", "accuracy", accuracy="accuracy"),
-        chart("Validation Dice", "Dice", with_foreground="dice_foreground", without="dice_empty"),
-    ]
-    for title, column in (("with it", "dice_foreground"), ("without it", "dice_empty")) if classes else ():
-        of_each = {of_class: f"{column}:{of_class}" for of_class in classes}
-        charts.append(chart(f"Validation Dice by class, images {title}", "Dice", **of_each))
-    judged = "all images, which it is trained on" if recipe.folds.by_heart else "the validation fold"
-    charts.append(chart("Learning rate", "learning rate", last_step="lr"))
-    return [
-        f"All but the training loss is of {judged}, with the weights that would be kept; scores are at the threshold "
-        f"that was best in each epoch for: {METRIC_NAMES[metric]}.",
-        chart_grid(charts),
-    ]
-
-
-def _step_chart(steps: pd.DataFrame) -> Markup:
-    """The loss of every step; of many, the lowest and highest of each few, and the mean of more."""
-    loss, x = steps["loss"].to_numpy(), np.arange(1, len(steps) + 1)
-    few, more = -(-len(steps) // STEPS_DRAWN), max(2, -(-len(steps) // MEANS_DRAWN))
-    drawn = np.unique(
-        [place for run in _runs(x - 1, few) for place in (run[loss[run].argmin()], run[loss[run].argmax()])]
-    )
-    middles, means = zip(*((x[run].mean(), loss[run].mean()) for run in _runs(x - 1, more)), strict=True)
-    lines = [
-        Line("each step", x[drawn], loss[drawn], colour=PALE),
-        Line(f"mean of {more} steps", middles, means, colour=SERIES[0]),
-    ]
-    marks = _stage_starts(steps)
-    return line_chart(lines, title="Loss of each step", x_label="step", y_label="loss", verticals=marks)
-
-
-def _stage_starts(table: pd.DataFrame) -> list[tuple[float, str]]:
-    """Where the rows of each stage but the first begin, counted from 1."""
-    starts = np.flatnonzero(np.diff(table["stage"])) + 1
-    return [(float(row + 1), f"stage {table['stage'].iloc[row]}") for row in starts]
-
-
-def _runs(values: Int[np.ndarray, " _"], length: int) -> list[Int[np.ndarray, " _"]]:
-    """Cut into runs of so many, the last of them maybe shorter."""
-    return np.split(values, range(length, len(values), length))
-
-
 def _pictures(run: Run, chips: Chips, evaluation: Evaluation) -> list[Section]:
     """Worst, typical and best images with foreground, and false alarms on empty ones, as image | truth | prediction."""
     images = evaluation.images
@@ -221,9 +166,13 @@ def _pictures(run: Run, chips: Chips, evaluation: Evaluation) -> list[Section]:
             class_id = chips.dataset.classes.index(row["class"])
             part = None if row["part"] < 0 else row["part"]
             probabilities = files.read(row["image_id"])
-            prediction = decided_by(evaluation.decision, probabilities, exclusive=chips.options.exclusive, part=part)[
-                class_id
-            ]
+            prediction = decided_by(
+                evaluation.decision,
+                probabilities,
+                exclusive=chips.options.exclusive,
+                part=part,
+                presence=files.presence(row["image_id"]),
+            )[class_id]
             image, truth = as_rgb(chips.pixels(row["row"])), chips.truth(row["row"])[class_id]
             drawn = panels(image, truth, prediction)
             small = max(truth.shape) <= 128
@@ -239,6 +188,14 @@ def _pictures(run: Run, chips: Chips, evaluation: Evaluation) -> list[Section]:
 def _classes_in_turn(images: pd.DataFrame) -> pd.DataFrame:
     """The first of each class, the second of each, and so on: one that was never learnt does not crowd out others."""
     return images.iloc[np.argsort(images.groupby("class").cumcount(), kind="stable")]
+
+
+def _speed(learnt: list[Learnt]) -> list[list[str]]:
+    """Rows of how long training took, and how fast it was; none for combined runs, which say it themselves."""
+    if not learnt:
+        return []
+    seconds, images = (sum(float(of.epochs[name].sum()) for of in learnt) for name in ("seconds", "images"))
+    return [["time", _duration(seconds)], ["images per second", f"{images / seconds:.1f}"]]
 
 
 def _duration(seconds: float) -> str:

@@ -103,10 +103,10 @@ def predict(
             folder.mkdir(parents=True, exist_ok=True)
         predictor = Predictor(opened)
         stream = predictor.stream(_read(files, image_ids, predictor.bands, extra))
-        for image_id, image, probabilities in track(stream, "images", len(image_ids)):
-            levels = probabilities[: len(opened.classes)]
-            mask = decided_by(opened.decision, levels, exclusive=opened.recipe.data.exclusive)
-            objects = objects_by(opened.decision, mask, probabilities)
+        for image_id, image, (planes, presence) in track(stream, "images", len(image_ids)):
+            levels = planes[: len(opened.classes)]
+            mask = decided_by(opened.decision, levels, exclusive=opened.recipe.data.exclusive, presence=presence)
+            objects = objects_by(opened.decision, mask, planes)
             sizes[image_id] = (mask.shape[1], mask.shape[2])
             with_foreground += bool(mask.any())
             stem = files[image_id].stem

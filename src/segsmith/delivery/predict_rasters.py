@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from affine import Affine
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
 from segsmith.data.rasters import (
     REMOTE,
@@ -35,7 +35,7 @@ from segsmith.data.rasters import (
     read_valid,
     read_window,
 )
-from segsmith.data.windows import Window, scaled_hw
+from segsmith.data.windows import Window
 from segsmith.decision.calibration import calibrated_levels
 from segsmith.delivery.objects_in_strips import ObjectsInStrips
 from segsmith.delivery.polygons import ClassPolygons, simplified, squared
@@ -47,9 +47,10 @@ from segsmith.files import held, put_in_place, write_error, write_text
 from segsmith.modeling.bundle import Bundle, Cell
 from segsmith.modeling.objective import most_probable
 from segsmith.prediction.ahead import behind
+from segsmith.prediction.chip_rows import Read
 from segsmith.prediction.probabilities import Predictor
 from segsmith.prediction.seams import SeamMeter
-from segsmith.prediction.sweep import LevelStrip, Sweep
+from segsmith.prediction.sweep import LevelStrip
 from segsmith.progress import track
 from segsmith.types import ClassMask, Mask
 
@@ -67,11 +68,11 @@ class RasterPrediction:
     bands: int
     gsd_m: float | None
     scale: float
-    """What it was enlarged by for the networks."""
+    """What it was enlarged by for the networks, those of the first part where runs were combined."""
     levels: tuple[tuple[float, ...], tuple[float, ...]] | None
     """Values that became level 0 and 255; None where bands are of 8 bits."""
     chips: int
-    """Chips that were computed."""
+    """Chips that were computed; where scales or parts are averaged, at the first of them."""
     blank: int
     """Chips that were left out, since they hold no usable pixel."""
     usable_pixels: int
@@ -207,28 +208,27 @@ def _predict(
     done = work / "done.json"
     if done.exists():
         return _read_back(done)
-    read = partial(read_window, job.path, scale=job.scale, levels=job.levels)
-    sweep = Sweep(opened.recipe, len(opened.classes), scaled_hw(job.facts.hw, job.scale), job.facts.hw)
-    probabilities = StripFiles(work / "probabilities", job.facts, sweep.edges)
 
-    def of_chips(
-        chips: UInt8[np.ndarray, "chips input_height input_width bands"], extra: UInt8[np.ndarray, " extra"]
-    ) -> Float32[np.ndarray, "chips classes input_height input_width"]:
-        return predictor.of_chips(chips, extra)[:, : len(opened.classes)]
+    def read(scale: float) -> Read:
+        return partial(read_window, job.path, scale=scale, levels=job.levels)
+
+    sweep = predictor.sweep(job.facts.hw, job.scale, read, job.extra)
+    probabilities = StripFiles(work / "probabilities", job.facts, sweep.edges)
 
     def write(strip: LevelStrip) -> None:
         rows = strip.levels.shape[1]
         if rows:
             valid = read_valid(job.path, Window(strip.top, 0, rows, job.facts.hw[1]))
-            planes = np.concatenate([strip.levels * valid, (valid * np.uint8(255))[None]])
+            levels = strip.levels[: len(opened.classes)]
+            planes = np.concatenate([levels * valid, (valid * np.uint8(255))[None]])
             probabilities.write(strip.number, planes, {"chips": strip.chips, "blank": strip.blank})
 
     first = probabilities.missing()
     if first < len(sweep.rows.tops):
-        strips = sweep.strips(read, of_chips, job.extra, first)
+        strips = sweep.values(first)
         with behind(write) as writer:
             for strip in track(strips, job.name, len(sweep.rows.tops) - first):
-                writer(strip)
+                writer(strip.levelled())
 
     seams = SeamMeter(sweep.rows, job.facts.hw)
     masks = StripFiles(work / "masks", job.facts, sweep.edges)

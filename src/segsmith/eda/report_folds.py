@@ -36,7 +36,7 @@ def folds_section(dataset: Dataset, described: Descriptions | None) -> Section:
         "whole, and every fold has about as many empty images, objects, classes and foreground as the others.",
         *(["A recipe with data.fit=chip deals square blocks of each image instead."] if _large(dataset) else []),
         *_side_by_side(dataset, folds, options.count),
-        *_leak_check(dataset, folds, options.validation, described),
+        *_leak_check(dataset, folds, options.validated[0], described),
     ]
     return Section("Folds", parts)
 

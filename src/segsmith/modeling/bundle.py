@@ -1,7 +1,10 @@
-"""What prediction needs, in one safetensors file: weights of one network or several, and what stands around them."""
+"""What prediction needs, in one safetensors file: weights of one network or several, and what stands around them.
+
+Runs that were combined are one file as well: a bundle of bundles.
+"""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,10 +102,21 @@ class Decision:
         return cells * classes if len(cells) == 1 else cells
 
 
+class Part(NamedTuple):
+    """A bundle among those that were combined."""
+
+    weight: float
+    bundle: "Bundle"
+
+
 @dataclass(frozen=True)
 class Bundle:
     """The weights of a trained network, or of several whose probabilities are averaged, and all that stands around
-    them. Only weights differ between the networks."""
+    them. Only weights differ between the networks.
+
+    Or, where runs were combined, no weights but `parts`, each with its own recipe, whose probabilities are averaged as
+    `recipe.predict.average` says.
+    """
 
     members: tuple[Weights, ...]
     recipe: Recipe
@@ -116,6 +130,14 @@ class Bundle:
     sight: Sight = UNTOLD
     """How images were shown to the networks; a bundle written before it was kept says nothing of it."""
     decision: Decision = Decision()
+    parts: tuple[Part, ...] = ()
+
+    def of_fold(self, fold: int) -> "Bundle":
+        """Of networks that were validated on folds in turn, those that were not trained on a fold."""
+        folds = self.recipe.folds.validated
+        each = len(self.members) // len(folds)
+        first = each * folds.index(fold)
+        return replace(self, members=self.members[first : first + each])
 
     @property
     def planes(self) -> tuple[str, ...]:
@@ -147,23 +169,8 @@ class Bundle:
 
     def write(self, path: Path) -> None:
         """Write the bundle whole or not at all. Raises WriteError."""
-        facts = {
-            "recipe": self.recipe.model_dump(mode="json"),
-            "mean": self.mean,
-            "std": self.std,
-            "classes": self.classes,
-            "layout": asdict(self.layout),
-            "fingerprint": self.fingerprint,
-            "extra": self.extra,
-            "sight": asdict(self.sight),
-            "decision": asdict(self.decision),
-        }
-        tensors = {
-            f"{number}.{name}": tensor.contiguous()
-            for number, weights in enumerate(self.members)
-            for name, tensor in weights.items()
-        }
-        write_bytes(path, safetensors.torch.save(tensors, {"segsmith": FORMAT, "facts": json.dumps(facts)}))
+        facts = json.dumps(_facts(self))
+        write_bytes(path, safetensors.torch.save(_tensors(self), {"segsmith": FORMAT, "facts": facts}))
 
     @staticmethod
     def read(path: Path) -> "Bundle":
@@ -185,27 +192,63 @@ class Bundle:
                 "or use the version that wrote it"
             )
         try:
-            return _from_facts(json.loads(metadata["facts"]), _members(tensors))
+            return _from_facts(json.loads(metadata["facts"]), tensors)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: written by another version of segsmith ({error!r}); train again") from None
 
 
+def _facts(bundle: Bundle) -> dict[str, Any]:
+    return {
+        "recipe": bundle.recipe.model_dump(mode="json"),
+        "mean": bundle.mean,
+        "std": bundle.std,
+        "classes": bundle.classes,
+        "layout": asdict(bundle.layout),
+        "fingerprint": bundle.fingerprint,
+        "extra": bundle.extra,
+        "sight": asdict(bundle.sight),
+        "decision": asdict(bundle.decision),
+        "parts": [{"weight": part.weight, **_facts(part.bundle)} for part in bundle.parts],
+    }
+
+
+def _tensors(bundle: Bundle) -> Weights:
+    """The weights of all networks by the names they have in a file: 'NETWORK.NAME', of a part 'part-PART.' before."""
+    own = {
+        f"{number}.{name}": tensor.contiguous()
+        for number, weights in enumerate(bundle.members)
+        for name, tensor in weights.items()
+    }
+    of_parts = {
+        f"part-{number}.{name}": tensor
+        for number, part in enumerate(bundle.parts)
+        for name, tensor in _tensors(part.bundle).items()
+    }
+    return own | of_parts
+
+
 def _members(tensors: Weights) -> tuple[Weights, ...]:
-    """The tensors of a file by network. Raises ValueError for one without a number."""
+    """The tensors of a file by network, without those of parts. Raises ValueError for one without a number."""
     members: dict[int, Weights] = {}
     for name, tensor in tensors.items():
         number, _, rest = name.partition(".")
-        members.setdefault(int(number), {})[rest] = tensor
+        if not number.startswith("part-"):
+            members.setdefault(int(number), {})[rest] = tensor
     return tuple(members[number] for number in sorted(members))
 
 
-def _from_facts(facts: dict[str, Any], members: tuple[Weights, ...]) -> Bundle:
+def _of_part(tensors: Weights, number: int) -> Weights:
+    prefix = f"part-{number}."
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _from_facts(facts: dict[str, Any], tensors: Weights) -> Bundle:
     decision = {name: _tuples(value) for name, value in facts["decision"].items()}
     decision["cells"] = tuple(Cell(*cell) for cell in decision["cells"])
     decision["parts"] = tuple(tuple(Cell(*cell) for cell in part) for part in decision["parts"])
     decision["dials"] = tuple(Dial(**dial) for dial in decision["dials"])
     return Bundle(
-        members=members,
+        members=_members(tensors),
         recipe=Recipe.model_validate(facts["recipe"]),
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),
@@ -215,6 +258,10 @@ def _from_facts(facts: dict[str, Any], members: tuple[Weights, ...]) -> Bundle:
         extra=tuple((low, high) for low, high in facts["extra"]),
         sight=_sight(facts["sight"]) if "sight" in facts else UNTOLD,
         decision=Decision(**decision),
+        parts=tuple(
+            Part(part["weight"], _from_facts(part, _of_part(tensors, number)))
+            for number, part in enumerate(facts.get("parts", ()))
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Num, UInt8
+from jaxtyping import Float, Float32, Num, UInt8
 from torch import Tensor
 
 from segsmith import recipe
@@ -89,9 +89,15 @@ def plane_probabilities(options: recipe.Recipe, outputs: Outputs) -> Float[Tenso
     return torch.cat(planes, dim=1)
 
 
-def quantised(probabilities: Tensor) -> UInt8[np.ndarray, "..."]:
+def presence_probabilities(options: recipe.Recipe, outputs: Outputs) -> Float[Tensor, "batch classes"] | None:
+    """Of each class, 0..1, to be in the image at all: the mean over the heads of kind presence; None without one."""
+    heads = [name for name, head in options.network.heads.items() if head.kind == "presence"]
+    return torch.stack([outputs[name].float().sigmoid() for name in heads]).mean(0) if heads else None
+
+
+def quantised(probabilities: Tensor | Float32[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
     """Probabilities of 0..1 as 0..255, rounded, on the CPU."""
-    return np.asarray((probabilities * 255).round().to(torch.uint8).cpu().numpy())
+    return np.asarray((torch.as_tensor(probabilities) * 255).round().to(torch.uint8).cpu().numpy())
 
 
 def most_probable(probabilities: Probabilities) -> Probabilities:

@@ -10,6 +10,8 @@ checkpoints/         last.pt, to go on from; weights alone: best/, snapshots/, a
 failed-batch.json    images of the batch at which the loss exploded
 bundle.safetensors   what prediction needs
 probabilities/       of the images decide and evaluate looked at, as 8-bit PNG
+presence/            likewise, how probable each class is to be there at all, of networks with a presence head
+folds/FOLD/          with folds.validation=all: the run of each fold, by the fold it was validated on
 decision.json  scores.json  images.csv  report.html
 """
 
@@ -55,6 +57,10 @@ class Run:
     @property
     def probabilities(self) -> Path:
         return self.folder / "probabilities"
+
+    def of_fold(self, fold: int) -> "Run":
+        """With folds.validation=all, the run that was validated on a fold."""
+        return Run(self.folder / "folds" / str(fold))
 
     @property
     def last(self) -> Path:
@@ -118,6 +124,12 @@ class Run:
         table = pd.read_csv(self.folder / "folds.csv", dtype={"chip": str})
         chosen = set(table.loc[[name in parts.split("+") for parts in table["part"]], "chip"])
         return [chip for chip in range(len(chips)) if chips.id(chip) in chosen]
+
+    def folds(self, chips: Chips) -> dict[int, int]:
+        """The fold of each chip that lies in one."""
+        table = pd.read_csv(self.folder / "folds.csv", dtype={"chip": str})
+        fold_of = dict(zip(table["chip"], table["fold"].tolist(), strict=True))
+        return {chip: fold_of[chips.id(chip)] for chip in range(len(chips)) if fold_of.get(chips.id(chip), -1) >= 0}
 
     def check_free(self) -> None:
         """Raise RunError if the folder holds something other than a run, or the beginning of one."""

@@ -32,7 +32,7 @@ from segsmith.data.borders import check_borders
 from segsmith.data.chips import Chips
 from segsmith.data.dataset import Dataset
 from segsmith.data.extra import extra_ranges
-from segsmith.data.samples import unfit_probabilities
+from segsmith.data.samples import enlarged, unfit_probabilities
 from segsmith.data.sampling import EpochPlan, hard_weights, plan_epochs
 from segsmith.data.sight import sight_of
 from segsmith.data.split import split, trust
@@ -98,6 +98,8 @@ class Step:
     images_per_second: float
     last_epoch: Row | None
     epoch_is_over: bool
+    fold: str = ""
+    """Where folds validate in turn, which of them does now."""
 
 
 @dataclass
@@ -118,6 +120,9 @@ class Position:
 def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], None] = lambda step: None) -> Run:
     """Train, or go on training, until the recipe's last epoch, and write the bundle. Returns the run.
 
+    With folds.validation=all that is one training for each fold that is not held out, in turn, each a run of its own
+    below `run`; the bundle holds the networks of all.
+
     A run of the same recipe and dataset is continued, a finished one returned as it is. Raises RecipeError, DataError,
     ModelError before anything is written; RunError if the folder holds something else; WriteError for a full disk,
     after which the run can be continued; ModelError when the loss explodes, with the last good checkpoint kept and the
@@ -130,26 +135,67 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
     check_recipe(recipe)
     with joined() as processes:
         data = Dataset.open(dataset).named(recipe.data.classes)
-        training = _Training(data, recipe, Run(run), watch, processes)
-        processes.same(training.run.check_free)
-        with training.run.locked() if processes.first else nullcontext():
-            processes.same(lambda: training.begin(dataset))
-            if not processes.same(training.run.bundle.exists):
-                with memory_told(recipe, training.workers):
-                    training.go()
-    return training.run
+        opened = Run(run)
+        _train(dataset, opened.chips_for(data, recipe.data), recipe, opened, watch, processes)
+    return opened
+
+
+def _train(
+    dataset: Path, chips: Chips, recipe: Recipe, run: Run, watch: Callable[[Step], None], processes: Processes
+) -> None:
+    """Train one network, or with folds.validation=all one for each fold, in a run of its own."""
+    folds = recipe.folds.validated
+    # of several, the first tells what is wrong with any
+    training = _Training(chips, _of_fold(recipe, folds[0]), run, watch, processes)
+    processes.same(run.check_free)
+    with run.locked() if processes.first else nullcontext():
+        facts = {
+            "hardware": training.hardware.name,
+            "precision": training.hardware.precision,
+            "versions": {name: version(name) for name in ("segsmith", "torch", "segmentation-models-pytorch", "timm")},
+        }
+        parts = split(chips, recipe.folds, recipe.seed)
+        processes.same(lambda: run.begin(dataset, chips, parts, recipe, facts))
+        if processes.same(run.bundle.exists):
+            return
+        if recipe.folds.validation != "all":
+            with memory_told(recipe, training.workers):
+                training.go()
+            return
+        del training
+        for number, fold in enumerate(folds, start=1):
+            told = partial(_tell_of_fold, watch, f"fold {fold}, {number} of {len(folds)}")
+            _train(dataset, chips, _of_fold(recipe, fold), run.of_fold(fold), told, processes)
+        processes.same(lambda: _bundle_together(run, recipe))
+
+
+def _bundle_together(run: Run, recipe: Recipe) -> None:
+    """Write the networks of all folds, in the order of these, into one bundle."""
+    bundles = [Bundle.read(run.of_fold(fold).bundle) for fold in recipe.folds.validated]
+    members = tuple(weights for bundle in bundles for weights in bundle.members)
+    replace(bundles[0], members=members, recipe=recipe).write(run.bundle)
+
+
+def _of_fold(recipe: Recipe, fold: int) -> Recipe:
+    folds = recipe.folds.model_copy(update={"validation": fold})
+    return recipe.model_copy(update={"folds": folds})
+
+
+def _tell_of_fold(watch: Callable[[Step], None], fold: str, step: Step) -> None:
+    watch(replace(step, fold=fold))
 
 
 class _Training:
     """One training in progress. Building it checks everything that can be checked without writing."""
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, run: Run, watch: Callable[[Step], None], processes: Processes):
+    def __init__(self, chips: Chips, recipe: Recipe, run: Run, watch: Callable[[Step], None], processes: Processes):
+        dataset = chips.dataset
         self.dataset, self.recipe, self.run, self.watch, self.processes = dataset, recipe, run, watch, processes
         check_losses(recipe, dataset.classes)
         self.hardware = choose_hardware(recipe.train)
         if recipe.network.border_px:
             check_borders(dataset)
-        self.chips = replace(run.chips_for(dataset, recipe.data), border_px=recipe.network.border_px)
+        self.chips = replace(chips, border_px=recipe.network.border_px)
         self.split = split(self.chips, recipe.folds, recipe.seed)
         self.trust = torch.from_numpy(trust(self.chips))
         self.plans = _plans(self.chips, recipe, self.split.training)
@@ -185,15 +231,6 @@ class _Training:
         self.ema: AveragedModel | None = None
         self.swa: AveragedModel | None = None
         self.history = LossHistory()
-
-    def begin(self, dataset: Path) -> None:
-        """Start the run, or check that what is here is the same run. Raises RunError."""
-        facts = {
-            "hardware": self.hardware.name,
-            "precision": self.hardware.precision,
-            "versions": {name: version(name) for name in ("segsmith", "torch", "segmentation-models-pytorch", "timm")},
-        }
-        self.run.begin(dataset, self.chips, self.split, self.recipe, facts)
 
     # the loop: stages, epochs, steps
 
@@ -399,10 +436,10 @@ class _Training:
             with self.hardware.autocast():
                 outputs = network(batch.images.to(self.hardware.device))
             loss, counts = len(batch.indices) * float(self._judge(batch, outputs)[0]), []
-            levels = quantised(class_probabilities(self.recipe, outputs))
-            for index, of_chip in zip(batch.indices.tolist(), levels, strict=True):
+            probabilities = class_probabilities(self.recipe, outputs).cpu().numpy()
+            for index, of_chip in zip(batch.indices.tolist(), probabilities, strict=True):
                 chip = self.chips.read(index)
-                fitted = unfit_probabilities(of_chip, self.chips.hw(index), self.recipe.data)
+                fitted = quantised(unfit_probabilities(of_chip, self.chips.hw(index), self.recipe.data))
                 if self.recipe.data.exclusive:
                     fitted = most_probable(fitted)
                 for number, (of_class, true_of_class) in enumerate(zip(fitted, chip.mask, strict=True)):
@@ -602,6 +639,9 @@ def check_recipe(recipe: Recipe) -> None:
     classes = len(recipe.data.classes or ("object",))
     network = build_network(options, classes, IMAGENET_MEAN, IMAGENET_STD, weights=False)
     check_input_hw(network, recipe.data.input_hw)
+    for scale in () if recipe.data.fit == "chip" else recipe.predict.scales:
+        seen = enlarged(recipe.data, scale, recipe.data.input_hw, network.stride)
+        check_input_hw(network, seen.input_hw, f"predict.scales: {scale:g} times data.input_hw")
     for number, stage in enumerate(recipe.train.stages):
         if stage.input_hw is not None and stage.input_hw != recipe.data.input_hw:
             if recipe.data.normalise == "mean_image":

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32
 
-from segsmith.data.resample import resampled, taps
+from segsmith.data.resample import mixture, taps
 from segsmith.data.windows import Window, starts
 from segsmith.prediction.chip_rows import SLAB, move_up
 from segsmith.types import HW
@@ -91,8 +91,8 @@ class Blend:
         self.top += done
 
 
-class Levelling:
-    """Strips of probabilities on the networks' grid -> levels 0..255 on the image's own grid, row by row.
+class WayBack:
+    """Strips of probabilities on the networks' grid -> the same on the image's own grid, row by row.
 
     The way back of what brought the image to the networks' grid: linear where it grows, the mean where it shrinks.
     """
@@ -113,10 +113,10 @@ class Levelling:
         """The first row of the networks' grid that rows of the image from `row` on are made of."""
         return int(self._first_needed[row]) if row < self.hw[0] else self.seen_hw[0]
 
-    def add(self, strip: Strip) -> Iterator[UInt8[np.ndarray, "classes rows width"]]:
+    def add(self, strip: Strip) -> Iterator[Float32[np.ndarray, "classes rows width"]]:
         """The rows of the image that can be told now, in order, a few at a time."""
         if self.seen_hw == self.hw:
-            yield np.rint(strip.values * 255).astype(np.uint8)
+            yield strip.values
             return
         self._held.append(strip)
         ready = self.ready(strip.top + strip.values.shape[1])
@@ -124,10 +124,9 @@ class Levelling:
             count = min(SLAB, ready - self.row)
             rows = taps(self.seen_hw[0], self.hw[0], self.row, count)
             top = self._held[0].top
-            seen = np.concatenate([held.values for held in self._held], axis=1).transpose(1, 2, 0) * np.float32(255)
+            seen = np.concatenate([held.values for held in self._held], axis=1).transpose(1, 2, 0)
             shifted = rows._replace(pixels=rows.pixels - top)
-            image, _ = resampled(seen, np.ones(seen.shape[:2], bool), shifted, self._columns)
-            yield image.transpose(2, 0, 1)
+            yield mixture(seen, shifted, self._columns).transpose(2, 0, 1)
             self.row += count
             first = self.needs(self.row)
             self._held = [held for held in self._held if held.top + held.values.shape[1] > first]

@@ -1,9 +1,9 @@
 """Bundle + images -> probabilities of 0..255 at each image's own size, in memory or as PNG files."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, product
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -13,16 +13,19 @@ from torch import Tensor
 
 from segsmith.data.chips import Chips
 from segsmith.data.images import read_image, resized_image
-from segsmith.data.samples import fit_image, unfit_probabilities
+from segsmith.data.samples import enlarged, fit_image, unfit_probabilities
 from segsmith.data.windows import Window, scaled_hw
 from segsmith.errors import DataError, ModelError
 from segsmith.files import write_bytes
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import choose_hardware
-from segsmith.modeling.objective import plane_probabilities, quantised
+from segsmith.modeling.objective import plane_probabilities, presence_probabilities, quantised
+from segsmith.prediction.average import Average
+from segsmith.prediction.chip_rows import Read
 from segsmith.prediction.sweep import Sweep
+from segsmith.prediction.sweeps import AveragedSweeps, Swept
 from segsmith.progress import track
-from segsmith.types import ClassMask, Image, InputImage, Probabilities
+from segsmith.types import HW, ClassMask, Image, InputImage, Probabilities
 
 View = tuple[bool, bool, bool]
 """Whether an image is transposed, then turned upside down, then mirrored."""
@@ -44,20 +47,44 @@ Images = list[UInt8[np.ndarray, "_height _width _bands"]]
 ImageProbabilities = list[UInt8[np.ndarray, "planes _height _width"]]
 
 
+class Predicted(NamedTuple):
+    """What networks say of an image, as levels 0..255."""
+
+    levels: Probabilities
+    presence: UInt8[np.ndarray, " classes"] | None = None
+    """How probable each class is to be there at all; None of networks without a presence head, and of chips."""
+
+
+class _Found(NamedTuple):
+    """Likewise, as probabilities 0..1."""
+
+    values: Float[Tensor, "planes height width"]
+    presence: Float[Tensor, " classes"] | None
+
+
 class Predictor:
-    """A bundle's networks on this machine's hardware; the mean over them and the recipe's flips is taken of
-    probabilities."""
+    """A bundle's networks on this machine's hardware. Probabilities are averaged as the recipe says, over networks and
+    flips, then over scales; of a combined bundle, over its parts. What is rounded to levels is the average."""
 
     def __init__(self, bundle: Bundle):
         self.recipe = bundle.recipe
         self.bands = len(bundle.mean) - len(bundle.extra)
         self.planes = bundle.planes
+        self.sight = bundle.sight
+        self.exclusive = len(bundle.classes) if bundle.recipe.data.exclusive else 0
         self.hardware = choose_hardware(bundle.recipe.train)
         self.networks = [network.to(self.hardware.device) for network in bundle.networks()]
+        self.stride = self.networks[0].stride if self.networks else 1
+        self.parts = [Predictor(part.bundle) for part in bundle.parts]
+        self.weights = [part.weight for part in bundle.parts] or [1.0] * len(self.recipe.predict.scales)
 
     def __call__(self, images: Images, extra: Sequence[Levels] | None = None) -> ImageProbabilities:
-        """Probabilities of each image, (planes, its height, its width), of what the bundle's `planes` name; `extra`
-        are the levels of its further channels.
+        """Probabilities of each image, (planes, its height, its width), of what the bundle's `planes` name; see
+        `predict`."""
+        return [predicted.levels for predicted in self.predict(images, extra)]
+
+    def predict(self, images: Images, extra: Sequence[Levels] | None = None) -> list[Predicted]:
+        """What is said of each image, at its own size; `extra` are the levels of its further channels.
 
         An image larger than a chip goes through the network chip by chip; where chips overlap, their mean is taken.
         Raises ModelError for another number of bands.
@@ -65,68 +92,121 @@ class Predictor:
         for image in images:
             if image.shape[2] != self.bands:
                 raise ModelError(f"the image has {image.shape[2]} bands, the model was trained on {self.bands}")
-        options = self.recipe.data
-        extra = [np.empty(0, np.uint8)] * len(images) if extra is None else extra
-        if options.fit == "chip":
-            return [self._by_chips(image, levels) for image, levels in zip(images, extra, strict=True)]
-        levels = quantised(self._probabilities([fit_image(image, options) for image in images], extra))
+        found = self._found(images, [np.empty(0, np.uint8)] * len(images) if extra is None else extra)
         return [
-            unfit_probabilities(of_image, (image.shape[0], image.shape[1]), options)
-            for of_image, image in zip(levels, images, strict=True)
+            Predicted(quantised(values), None if presence is None else quantised(presence))
+            for values, presence in found
         ]
 
-    def stream(self, items: Iterable[tuple[Item, Image, Levels]]) -> Iterator[tuple[Item, Image, Probabilities]]:
-        """The items with their probabilities, batch by batch, in order."""
+    def stream(self, items: Iterable[tuple[Item, Image, Levels]]) -> Iterator[tuple[Item, Image, Predicted]]:
+        """The items with what is said of them, batch by batch, in order."""
         remaining = iter(items)
         while chunk := list(islice(remaining, self.recipe.predict.batch_size)):
-            found = self([image for _, image, _ in chunk], [levels for _, _, levels in chunk])
-            for (item, image, _), probabilities in zip(chunk, found, strict=True):
-                yield item, image, probabilities
+            found = self.predict([image for _, image, _ in chunk], [levels for _, _, levels in chunk])
+            for (item, image, _), predicted in zip(chunk, found, strict=True):
+                yield item, image, predicted
+
+    def sweep(self, hw: HW, scale: float, read: Callable[[float], Read], extra: Levels) -> AveragedSweeps:
+        """A raster of `hw` pixels that is enlarged `scale` times for the networks, and at the recipe's scales beyond
+        that. `read` makes of an enlargement what reads windows of the enlarged raster."""
+        each: list[Swept | AveragedSweeps]
+        if self.parts:
+            each = [
+                part.sweep(hw, scale * part.sight.enlarged / self.sight.enlarged, read, extra) for part in self.parts
+            ]
+        else:
+            each = [
+                Swept(
+                    Sweep(self.recipe, len(self.planes), scaled_hw(hw, scale * factor), hw),
+                    read(scale * factor),
+                    self.of_chips,
+                    extra,
+                )
+                for factor in self.recipe.predict.scales
+            ]
+        return AveragedSweeps(each, self.weights, self.recipe.predict.average, self.recipe.data.exclusive)
 
     def of_chips(
         self, chips: UInt8[np.ndarray, "chips input_height input_width bands"], extra: Levels
     ) -> Float32[np.ndarray, "chips planes input_height input_width"]:
         """Probabilities 0..1 of pieces of one image at the size the networks see."""
-        return np.asarray(self._probabilities(list(chips), [extra] * len(chips)).cpu().numpy())
+        return np.asarray(self._of_networks(list(chips), [extra] * len(chips))[0].numpy())
 
-    def _by_chips(self, image: Image, extra: Levels) -> Probabilities:
-        """Probabilities of an image of any size, from overlapping chips; in memory of the whole image."""
+    def _found(self, images: Images, extra: Sequence[Levels]) -> list[_Found]:
+        """Of each image at its own size, averaged over parts, or over scales."""
+        if self.parts:
+            each = [part._found(images, extra) for part in self.parts]
+        else:
+            each = [self._at_scale(images, extra, scale) for scale in self.recipe.predict.scales]
+        return [self._averaged(of_image) for of_image in zip(*each, strict=True)]
+
+    def _averaged(self, of_image: Sequence[_Found]) -> _Found:
+        how, weights = self.recipe.predict.average, self.weights
+        values, presence = Average(how, exclusive=self.exclusive), Average(how)
+        for found, weight in zip(of_image, weights, strict=True):
+            values.add(found.values, weight)
+            if found.presence is not None:
+                presence.add(found.presence, weight)
+        everywhere = all(found.presence is not None for found in of_image)
+        return _Found(values.result(), presence.result() if everywhere else None)
+
+    def _at_scale(self, images: Images, extra: Sequence[Levels], scale: float) -> list[_Found]:
+        """Of each image at its own size, seen so many times as large as in training."""
         options = self.recipe.data
+        if options.fit == "chip":
+            return [self._by_chips(image, levels, scale) for image, levels in zip(images, extra, strict=True)]
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
+        seen = [enlarged(options, scale, hw, self.stride) for hw in sizes]
+        fitted = [fit_image(image, of) for image, of in zip(images, seen, strict=True)]
+        values, presence = self._of_networks(fitted, extra)
+        return [
+            _Found(
+                torch.from_numpy(unfit_probabilities(of_image.numpy(), hw, of)),
+                None if presence is None else presence[number],
+            )
+            for number, (of_image, hw, of) in enumerate(zip(values, sizes, seen, strict=True))
+        ]
+
+    def _by_chips(self, image: Image, extra: Levels, scale: float) -> _Found:
+        """Of an image of any size, from overlapping chips; in memory of the whole image."""
         hw = (image.shape[0], image.shape[1])
-        seen = resized_image(image, scaled_hw(hw, options.scales[0]))
+        seen = resized_image(image, scaled_hw(hw, self.recipe.data.scales[0] * scale))
 
         def read(window: Window) -> tuple[Image, ClassMask]:
             return seen[window.rows, window.columns], np.ones(window.hw, bool)
 
         sweep = Sweep(self.recipe, len(self.planes), (seen.shape[0], seen.shape[1]), hw)
-        return np.concatenate([strip.levels for strip in sweep.strips(read, self.of_chips, extra)], axis=1)
+        strips = [strip.values for strip in sweep.values(read, self.of_chips, extra)]
+        return _Found(torch.from_numpy(np.concatenate(strips, axis=1)), None)
 
-    def _probabilities(
-        self,
-        images: Sequence[InputImage],
-        extra: Sequence[Levels],
-    ) -> Float[Tensor, "batch planes input_height input_width"]:
-        """Of images at the size the networks see, the mean over them and the recipe's views."""
+    @torch.inference_mode()
+    def _of_networks(
+        self, images: Sequence[InputImage], extra: Sequence[Levels]
+    ) -> tuple[Float[Tensor, "batch planes input_height input_width"], Float[Tensor, "batch classes"] | None]:
+        """Of images at the size the networks see, averaged over them and the recipe's flips; on the CPU."""
         pixels = np.stack(images)
         planes = np.stack(extra)[:, None, None, :]
         planes = np.broadcast_to(planes, (*pixels.shape[:3], planes.shape[-1]))
-        batch = np.concatenate([pixels, planes], axis=3).transpose(0, 3, 1, 2)
-        return self._mean_of_views(torch.from_numpy(np.ascontiguousarray(batch)).to(self.hardware.device))
-
-    @torch.inference_mode()
-    def _mean_of_views(self, batch: Tensor) -> Tensor:
-        views = VIEWS[self.recipe.predict.flips]
-        total: Tensor | float = 0.0
-        for network, view in product(self.networks, views):
+        stacked = np.concatenate([pixels, planes], axis=3).transpose(0, 3, 1, 2)
+        batch = torch.from_numpy(np.ascontiguousarray(stacked)).to(self.hardware.device)
+        how, presence = self.recipe.predict.average, None
+        values, presences = Average(how, exclusive=self.exclusive), Average(how)
+        for network, view in product(self.networks, VIEWS[self.recipe.predict.flips]):
             with self.hardware.autocast():
                 outputs = network(_seen(batch, view))
-            total = total + _unseen(plane_probabilities(self.recipe, outputs), view)
-        return torch.as_tensor(total / (len(views) * len(self.networks)))
+            values.add(_unseen(plane_probabilities(self.recipe, outputs), view))
+            presence = presence_probabilities(self.recipe, outputs)
+            if presence is not None:
+                presences.add(presence)
+        return values.result().cpu(), None if presence is None else presences.result().cpu()
 
 
 class ProbabilityFiles:
     """Probabilities of a run's images as 8-bit grey PNG, one file per image and plane; each is whole or not there.
-    `planes` are those of the bundle, or some of them, such as its classes."""
+    `planes` are those of the bundle, or some of them, such as its classes.
+
+    What a presence head says of an image stands in a folder beside them: a file of one row, a pixel for each class.
+    """
 
     def __init__(self, folder: Path, planes: tuple[str, ...]):
         self.folder, self.planes = folder, planes
@@ -137,9 +217,21 @@ class ProbabilityFiles:
     def has(self, image_id: str) -> bool:
         return all(self.path(image_id, name).exists() for name in self.planes)
 
-    def write(self, image_id: str, probabilities: Probabilities) -> None:
+    def presence_path(self, image_id: str) -> Path:
+        return self.folder.with_name("presence") / f"{image_id}.png"
+
+    def write(
+        self, image_id: str, probabilities: Probabilities, presence: UInt8[np.ndarray, " classes"] | None = None
+    ) -> None:
+        if presence is not None:  # before the others, by which `has` tells
+            write_bytes(self.presence_path(image_id), png(presence[None]))
         for name, plane in zip(self.planes, probabilities, strict=True):
             write_bytes(self.path(image_id, name), png(plane))
+
+    def presence(self, image_id: str) -> UInt8[np.ndarray, " classes"] | None:
+        """What a presence head said of each class; None where none was asked."""
+        file = self.presence_path(image_id)
+        return read_image(file)[0, :, 0] if file.exists() else None
 
     def read(self, image_id: str) -> Probabilities:
         return np.stack([read_image(self.path(image_id, name))[:, :, 0] for name in self.planes])
@@ -154,8 +246,8 @@ def predict_chips(predictor: Predictor, chips: Chips, indices: list[int], files:
             chip = chips.read(index)
             yield (index, chip.valid), chip.image, chips.extra(index)
 
-    for (index, valid), _, probabilities in track(predictor.stream(read()), what, len(missing)):
-        files.write(chips.id(index), probabilities * valid)
+    for (index, valid), _, (levels, presence) in track(predictor.stream(read()), what, len(missing)):
+        files.write(chips.id(index), levels * valid, presence)
 
 
 def png(plane: np.ndarray) -> bytes:

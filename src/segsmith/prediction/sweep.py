@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from segsmith.modeling.objective import quantised
 from segsmith.prediction.ahead import ahead
-from segsmith.prediction.blending import Blend, Levelling
+from segsmith.prediction.blending import Blend, WayBack
 from segsmith.prediction.chip_rows import ChipRows, Read
 from segsmith.recipe import Recipe
 from segsmith.types import HW
@@ -32,6 +33,19 @@ class LevelStrip(NamedTuple):
     """How many were left out, since they hold no valid pixel."""
 
 
+class ValueStrip(NamedTuple):
+    """A LevelStrip, as probabilities 0..1."""
+
+    number: int
+    top: int
+    values: Float32[np.ndarray, "classes _rows _width"]
+    chips: int
+    blank: int
+
+    def levelled(self) -> LevelStrip:
+        return LevelStrip(self.number, self.top, quantised(self.values), self.chips, self.blank)
+
+
 class Sweep:
     """An image of `hw` pixels that the networks see as one of `seen_hw`, swept by chips as the recipe says.
 
@@ -47,23 +61,29 @@ class Sweep:
     @cached_property
     def edges(self) -> list[int]:
         """The first row of each strip in the image, and the image's height; some strips may be without rows."""
-        back = Levelling(self.seen_hw, self.hw)
+        back = WayBack(self.seen_hw, self.hw)
         return [back.ready(self.rows.finished(number)) for number in range(len(self.rows.tops) + 1)]
 
     def strips(
         self, read: Read, of_chips: OfChips, extra: UInt8[np.ndarray, " extra"], first: int = 0
     ) -> Iterator[LevelStrip]:
         """The strips from number `first` on, in order. `read` is called in another thread, ahead of `of_chips`."""
-        back = Levelling(self.seen_hw, self.hw, self.edges[first])
+        return (strip.levelled() for strip in self.values(read, of_chips, extra, first))
+
+    def values(
+        self, read: Read, of_chips: OfChips, extra: UInt8[np.ndarray, " extra"], first: int = 0
+    ) -> Iterator[ValueStrip]:
+        """Likewise, not rounded to levels."""
+        back = WayBack(self.seen_hw, self.hw, self.edges[first])
         blend = Blend(self.seen_hw, self.rows.chip_hw, self.rows.stride_hw, self.classes, back.needs(self.edges[first]))
-        number, chips, levels = self.rows.row_of(blend.top), 0, [np.empty((self.classes, 0, self.hw[1]), np.uint8)]
+        number, chips, values = self.rows.row_of(blend.top), 0, [np.empty((self.classes, 0, self.hw[1]), np.float32)]
         for batch in ahead(self.rows.batches(read, self.recipe.predict.batch_size, blend.top)):
             if batch.windows:
                 blend.add(batch.windows, of_chips(batch.pixels, extra))
             for strip in blend.pop_finished(batch.rows):
-                levels += back.add(strip)
+                values += back.add(strip)
             chips += len(batch.windows)
             if batch.last:
                 if number >= first:
-                    yield LevelStrip(number, self.edges[number], np.concatenate(levels, axis=1), chips, batch.blank)
-                number, chips, levels = number + 1, 0, levels[:1]
+                    yield ValueStrip(number, self.edges[number], np.concatenate(values, axis=1), chips, batch.blank)
+                number, chips, values = number + 1, 0, values[:1]
