@@ -20,7 +20,7 @@ from segsmith.cli import TrainingLine
 from segsmith.recipe_files import load_recipe, recipe_names
 
 COMMANDS = ["demo", "recipe", "inspect", "plan", "chips", "preview", "train"]
-COMMANDS += ["combine", "decide", "evaluate", "compare", "predict", "check"]
+COMMANDS += ["combine", "decide", "evaluate", "compare", "review", "correct", "predict", "check"]
 JOBS = ["buildings", "houses", "salt", "ships", "steel"]
 RECIPES = sorted([*JOBS, *(f"{job}-best" for job in JOBS), "ships-demo"])
 HW = (16, 20)

@@ -30,7 +30,7 @@ class Journey(typer.core.TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "train"]
-        return [*making, "combine", "decide", "evaluate", "compare", "predict", "check"]
+        return [*making, "combine", "decide", "evaluate", "compare", "review", "correct", "predict", "check"]
 
 
 app = typer.Typer(
@@ -333,6 +333,37 @@ def evaluate(
     evaluation = run_evaluation(run, on=on)
     _print_scores(evaluation)
     out.print(f"report {write_report(run, evaluation)}")
+
+
+@app.command()
+def review(
+    run: RunFolder,
+    top: Annotated[int, typer.Option(min=1, help="Labels on the page.")] = 60,
+) -> None:
+    """Rank labels by how far the networks disagree with them; write a page to judge them on."""
+    from segsmith.decision.review import review as run_review
+
+    table = run_review(run, top=top)
+    for row in table.head(5).to_dict("records"):
+        out.print(f"  {row['image_id']}, class {row['class']}: quality {row['quality']:.3f}")
+    out.print(
+        f"{len(table):,} labels ranked: {run / 'review.csv'}; open {run / 'review.html'} and save corrections.csv"
+    )
+
+
+@app.command()
+def correct(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
+    corrections: Annotated[Path, typer.Argument(help="corrections.csv that the page saved.", show_default=False)],
+) -> None:
+    """Put corrections of labels beside a dataset; whoever opens it sees them from then on."""
+    from collections import Counter
+
+    from segsmith.data.corrections import correct as run_correction
+
+    counts = Counter(found.verdict for found in run_correction(dataset, corrections))
+    told = ", ".join(f"{verdict} {count:,}" for verdict, count in counts.items())
+    out.print(f"{dataset / 'corrections.csv'}: {told or 'nothing'}; train a new run on what is corrected")
 
 
 @app.command()

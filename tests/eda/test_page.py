@@ -3,13 +3,25 @@ import hashlib
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from markupsafe import Markup
 
+from segsmith.data.corrections import Verdict
 from segsmith.eda import charts, page, pictures, svg
-from segsmith.eda.page import Section, chart_grid, code_block, figure_grid, legend, render_page, table
+from segsmith.eda.page import (
+    Judged,
+    Section,
+    chart_grid,
+    code_block,
+    figure_grid,
+    judged_grid,
+    legend,
+    render_page,
+    table,
+)
 
 HOSTILE = "\"'><script>x</script><img src=http://evil.example/a onerror=alert(1)>.jpg"
 PIXEL = pictures.image_uri(np.zeros((1, 1, 3), np.uint8))
@@ -209,3 +221,18 @@ def test_charts_fall_back_to_the_light_theme() -> None:
     for colour in (svg.INK, svg.MUTED, svg.RULE, svg.PAPER):
         name, fallback = re.fullmatch(r"var\(--([\w-]+), (#\w{6})\)", colour).groups()  # type: ignore[union-attr]
         assert light[name] == fallback
+
+
+def test_a_page_that_asks_for_verdicts_says_what_was_judged_and_of_what() -> None:
+    label = Judged(PIXEL, HOSTILE, HOSTILE, HOSTILE, "1 2")
+    html = render_page("Review", "", [], [Section("Labels", [judged_grid([label], HOSTILE)])])
+    elements = Elements(html)
+    (policy,) = [attributes["content"] for attributes, _ in elements.all("meta") if "http-equiv" in attributes]
+    scripts = [text for _, text in elements.all("script")]
+    assert len(scripts) == 2
+    for script in scripts:
+        assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in policy
+    ((field, _),) = elements.all("fieldset")
+    assert field == {"data-id": HOSTILE, "data-class": HOSTILE, "data-runs": "1 2"}
+    assert [attributes["value"] for attributes, _ in elements.all("input")] == list(get_args(Verdict))
+    assert len(elements.all("img")) == 1

@@ -6,6 +6,7 @@ images.parquet    one row per image: id, path, labelled, source, group, size, ba
                   run lengths of those
 objects.parquet   one row per labelled object: image (row number), class, source row, run lengths or polygon
 dataset.json      where the raw files are, the layout they came in, class names, fingerprint
+corrections.csv   where a person corrected labels: what is to be read in place of the others (corrections.py)
 """
 
 import hashlib
@@ -336,7 +337,12 @@ class Dataset:
 
     @staticmethod
     def open(folder: Path) -> "Dataset":
-        """The dataset `inspect` wrote. Raises DataError if there is none, or its raw files are gone."""
+        """The dataset `inspect` wrote, with the corrections of its labels that lie beside it (corrections.py).
+
+        Raises DataError if there is none, its raw files are gone, or the corrections do not fit it.
+        """
+        from segsmith.data.corrections import with_corrections  # which is made of datasets
+
         for name in ("dataset.json", "images.parquet", "objects.parquet"):
             if not (folder / name).is_file():
                 raise DataError(f"{folder}: no dataset ({name} is missing); make one with: segsmith inspect RAW_FOLDER")
@@ -356,7 +362,7 @@ class Dataset:
                 f"{folder}: its raw files were in {facts['raw']}, which is gone; inspect them where they are now"
             )
         column = objects["runs"].combine_chunks()
-        return Dataset(
+        dataset = Dataset(
             raw=Path(facts["raw"]),
             layout=Layout.of(facts["layout"]),
             classes=tuple(facts["classes"]),
@@ -366,6 +372,7 @@ class Dataset:
             offsets=column.offsets.to_numpy(),
             notes=tuple(facts["notes"]),
         )
+        return with_corrections(dataset, folder)
 
 
 def cut_out(pixels: np.ndarray, window: Window) -> np.ndarray:

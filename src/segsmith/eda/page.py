@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,6 +17,8 @@ from markupsafe import Markup
 from segsmith.eda.pictures import FALSE_ALARM, HIT, MISSED, Rgb
 from segsmith.eda.svg import Html
 
+VERDICTS = (("keep", "is right"), ("empty", "is empty"), ("replace", "take the prediction"), ("leave out", "leave out"))
+"""What may be said of a label, as corrections.csv has it, and in words."""
 ERROR_COLOURS: Sequence[tuple[Rgb, str]] = ((HIT, "hit"), (FALSE_ALARM, "false alarm"), (MISSED, "missed"))
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -42,14 +45,16 @@ class Section:
 
 def render_page(title: str, subtitle: str, facts: Sequence[tuple[str, str]], sections: Sequence[Section]) -> str:
     """A whole HTML page: title, `facts` (name, value) as key figures, then the sections with a list of contents."""
-    script = Markup((_TEMPLATES / "page.js").read_text("utf-8"))
+    judged = any(isinstance(part, Markup) and '<form class="judged"' in part for s in sections for part in s.parts)
+    files = ["page.js", "judge.js"] if judged else ["page.js"]
+    scripts = [Markup((_TEMPLATES / file).read_text("utf-8")) for file in files]
     page = _ENVIRONMENT.get_template("page.html").render(
         title=title,
         subtitle=subtitle,
         facts=facts,
         sections=sections,
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        scripts=scripts,
+        script_hashes=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
         style=Markup((_TEMPLATES / "page.css").read_text("utf-8")),
     )
     # A file name that is not UTF-8 reaches Python as lone surrogates, which no file could be written with.
@@ -83,6 +88,23 @@ def figure_grid(items: Sequence[tuple[str, str]], *, min_px: int = 170) -> Marku
         if not uri.startswith("data:image/"):
             raise ValueError(f"a picture must be a data URI of an image. Received: {uri[:80]!r}")
     return _part("figure_grid", items=items, min_px=min_px)
+
+
+class Judged(NamedTuple):
+    """A picture of a label that a person is to judge, and what it would be replaced by, as run lengths of contests."""
+
+    picture: str
+    """A data URI."""
+    caption: str
+    image_id: str
+    class_name: str
+    runs: str
+
+
+def judged_grid(items: Sequence[Judged], key: str) -> Markup:
+    """Pictures of labels, each with the verdicts that corrections.csv knows, and a button that saves that file. What is
+    said is kept by the browser under `key`. One for each page."""
+    return _part("judged_grid", items=items, key=key, verdicts=VERDICTS)
 
 
 def legend(entries: Sequence[tuple[Rgb, str]] = ERROR_COLOURS) -> Markup:
