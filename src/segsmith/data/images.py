@@ -1,6 +1,7 @@
 """Image file -> pixels, strictly: a file that is cut short is an error, never a half-grey picture."""
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,12 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
 
 _PLAIN_MODE = {"1": "L"} | dict.fromkeys(("P", "PA", "CMYK", "YCbCr", "HSV", "LAB"), "RGB")
 
-PillowImage.MAX_IMAGE_PIXELS = 2**28  # Pillow refuses twice that: a broken header must not ask for all memory
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+"""Of Pillow's, whatever a file is called: some others run programs of their own."""
+LARGEST = 2**27
+"""Pixels of an image that is decoded whole: a few bytes of PNG can ask for all memory."""
+
+PillowImage.MAX_IMAGE_PIXELS = LARGEST
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
@@ -118,13 +124,19 @@ def resized_mask(mask: Mask, hw: HW) -> Bool[np.ndarray, "classes _height _width
     return (resized_image(planes, hw) >= 128).transpose(2, 0, 1)
 
 
+def _opened(path: Path) -> PillowImage.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
+        return PillowImage.open(path, formats=FORMATS)
+
+
 def _decode(path: Path, *, as_numbers: bool = False) -> np.ndarray:
     """Pixels as the file has them; with `as_numbers` those of a palette stay numbers.
 
     Pillow, since OpenCV fills a truncated JPEG with grey and says nothing.
     """
     try:
-        with PillowImage.open(path) as image:
+        with _opened(path) as image:
             if re.search(r"\w\w;16[BLN]", str(image.tile)):  # Pillow would drop the low byte of colours without a word
                 raise DataError(
                     f"{path}: colours of 16 bits a band; images of 8 bits a band are read so far, convert it first"
@@ -135,9 +147,13 @@ def _decode(path: Path, *, as_numbers: bool = False) -> np.ndarray:
             return np.asarray(image.convert(_PLAIN_MODE[image.mode]) if image.mode in _PLAIN_MODE else image)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
+    except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning):
+        raise DataError(
+            f"{path}: more than {LARGEST:,} pixels; so large an image is not decoded whole: cut it, or save it as a "
+            "GeoTIFF, which is read window by window"
+        ) from None
     except (
         UnidentifiedImageError,
-        PillowImage.DecompressionBombError,
         OSError,
         SyntaxError,
         ArithmeticError,

@@ -90,9 +90,9 @@ def component_tree(plane: ClassProbabilities, connectivity: Connectivity = 8) ->
     is_summit = towards == np.arange(len(places))
     summit = (is_summit.cumsum() - 1).take(towards)
     top = values[is_summit]
-    number.fill(-1)
-    number[places] = summit
-    order, taker, died, end = _merges(flat, number, len(top), width + 1, connectivity)
+    summit_at = np.full(len(flat), -1, np.int32)
+    summit_at[places] = summit
+    order, taker, died, end = _merges(flat, summit_at, len(top), width + 1, connectivity)
     top[order] = top.copy()
 
     # pixels of one level on the way to one summit stay together, and there are far fewer such sets than pixels; keys
@@ -185,7 +185,7 @@ def _merges(
 
     inside = [[summit] for summit in range(count)]  # of each object, by the summit it is called after
     called = list(range(count))  # the object that each summit is in
-    taker, died = list(range(count)), [0] * count
+    taker, died, left = list(range(count)), [0] * count, count - 1
     for one, other, at in zip(lower.tolist(), upper.tolist(), levels.tolist(), strict=True):
         a, b = called[one], called[other]
         if a == b:
@@ -197,6 +197,9 @@ def _merges(
         inside[a] += inside[b]
         taker[b] = a
         died[b] = at
+        left -= 1
+        if not left:
+            break
     roots = (of_object for of_object, level in zip(inside, died, strict=True) if not level)
     by_place = np.fromiter(chain.from_iterable(roots), np.int64, count)
     order = np.empty(count, np.int64)
