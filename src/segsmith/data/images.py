@@ -125,6 +125,8 @@ def resized_mask(mask: Mask, hw: HW) -> Bool[np.ndarray, "classes _height _width
 
 
 def _opened(path: Path) -> PillowImage.Image:
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is no file")  # of a pipe one would wait for ever
     with warnings.catch_warnings():
         warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
         return PillowImage.open(path, formats=FORMATS)

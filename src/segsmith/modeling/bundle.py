@@ -174,7 +174,7 @@ class Bundle:
             )
         try:
             return _from_facts(json.loads(metadata["facts"]), _members(tensors))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ModelError(f"{path}: written by another version of segsmith ({error!r}); train again") from None
 
 
