@@ -250,16 +250,17 @@ PREDICTED: dict[str, tuple[Callable[[Path, Path], list[object]], str]] = {
     "facts without end": (facts_without_end, "bad: written by another version"),
     "a huge image to predict": (images_of(lambda at: (at / "a.png").write_bytes(huge_png())), "a.png: more than 134,217,728 pixels"),
     "a pipe to predict": (images_of(lambda at: os.mkfifo(at / "a.png")), "a.png"),
+    "a pipe for a raster": (images_of(lambda at: os.mkfifo(at / "a.tif")), "a.tif"),
     "a link to nothing": (images_of(lambda at: (at / "a.png").symlink_to("none.png")), "a.png: no such file"),
     "huge tiles": (images_of(lambda at: tiled(at / "a.tif", 2**20)), "a.tif"),
     "tiles of nothing": (images_of(lambda at: tiled(at / "a.tif", 0)), "a.tif"),
     "not a number": (
         images_of(lambda at: georeferenced(at / "a.tif", np.full((3, 64, 64), np.nan, np.float32))),
-        "a.tif: no usable pixel",
+        "holds no usable pixel",
     ),
     "infinite": (
         images_of(lambda at: georeferenced(at / "a.tif", np.full((3, 64, 64), np.inf, np.float32))),
-        "a.tif: no usable pixel",
+        "holds no usable pixel",
     ),
     "a sample that leads out": (sample_of("a.png,1 2\n../../b.png,1 2\n"), "- ../../b.png"),
     "a sample from the root": (sample_of("a.png,1 2\n/etc/passwd,1 2\n"), "- /etc/passwd"),
@@ -288,7 +289,8 @@ def refuses(tmp_path, command, monkeypatch) -> Callable[[list[object], str], Non
         assert said.err.startswith("segsmith: ")
         assert "Traceback" not in said.err
         assert len(said.err) < 3000
-        assert sorted(tmp_path.rglob("*")) == before
+        left = [path for path in sorted(tmp_path.rglob("*")) if ".out.progress" not in path.parts]
+        assert left == before  # what was done of rasters stays, to go on from
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < MIB_MORE * 1024
 
     return refused
