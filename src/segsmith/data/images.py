@@ -1,7 +1,6 @@
 """Image file -> pixels, strictly: a file that is cut short is an error, never a half-grey picture."""
 
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +14,17 @@ from segsmith.errors import DataError
 from segsmith.types import HW, ClassMask, Image, Mask
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+LARGEST_PIXELS = 2**24
+"""Images of more pixels are not looked at whole: they are not compared with others, and shown in part."""
 
 _PLAIN_MODE = {"1": "L"} | dict.fromkeys(("P", "PA", "CMYK", "YCbCr", "HSV", "LAB"), "RGB")
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 """Of Pillow's, whatever a file is called: some others run programs of their own."""
-LARGEST = 2**27
-"""Pixels of an image that is decoded whole: a few bytes of PNG can ask for all memory."""
+MOST_PIXELS = 2**27
+"""Of an image that is decoded whole: some kilobytes of PNG can ask for all memory."""
 
-PillowImage.MAX_IMAGE_PIXELS = LARGEST
+PillowImage.MAX_IMAGE_PIXELS = None  # it would only warn up to twice that
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
@@ -127,9 +128,14 @@ def resized_mask(mask: Mask, hw: HW) -> Bool[np.ndarray, "classes _height _width
 def _opened(path: Path) -> PillowImage.Image:
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: is no file")  # of a pipe one would wait for ever
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
-        return PillowImage.open(path, formats=FORMATS)
+    image = PillowImage.open(path, formats=FORMATS)
+    if image.width * image.height > MOST_PIXELS:
+        image.close()
+        raise DataError(
+            f"{path}: more than {MOST_PIXELS:,} pixels; so large an image is not decoded whole: cut it, or save it as "
+            "a GeoTIFF, which is read window by window"
+        )
+    return image
 
 
 def _decode(path: Path, *, as_numbers: bool = False) -> np.ndarray:
@@ -149,11 +155,6 @@ def _decode(path: Path, *, as_numbers: bool = False) -> np.ndarray:
             return np.asarray(image.convert(_PLAIN_MODE[image.mode]) if image.mode in _PLAIN_MODE else image)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning):
-        raise DataError(
-            f"{path}: more than {LARGEST:,} pixels; so large an image is not decoded whole: cut it, or save it as a "
-            "GeoTIFF, which is read window by window"
-        ) from None
     except (
         UnidentifiedImageError,
         OSError,
