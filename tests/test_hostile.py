@@ -1,7 +1,6 @@
 """Files made to harm: each ends in one message and exit code 2, in little memory, and nothing is left behind."""
 
 import io
-import json
 import os
 import pickle
 import resource
@@ -248,7 +247,10 @@ PREDICTED: dict[str, tuple[Callable[[Path, Path], list[object]], str]] = {
         "bad: does not read as a bundle",
     ),
     "facts without end": (facts_without_end, "bad: written by another version"),
-    "a huge image to predict": (images_of(lambda at: (at / "a.png").write_bytes(huge_png())), "a.png: more than 134,217,728 pixels"),
+    "a huge image to predict": (
+        images_of(lambda at: (at / "a.png").write_bytes(huge_png())),
+        "a.png: more than 134,217,728 pixels",
+    ),
     "a pipe to predict": (images_of(lambda at: os.mkfifo(at / "a.png")), "a.png"),
     "a pipe for a raster": (images_of(lambda at: os.mkfifo(at / "a.tif")), "a.tif"),
     "a link to nothing": (images_of(lambda at: (at / "a.png").symlink_to("none.png")), "a.png: no such file"),

@@ -125,7 +125,7 @@ def resized_mask(mask: Mask, hw: HW) -> Bool[np.ndarray, "classes _height _width
     return (resized_image(planes, hw) >= 128).transpose(2, 0, 1)
 
 
-def _opened(path: Path) -> PillowImage.Image:
+def _opened(path: Path) -> ImageFile.ImageFile:
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: is no file")  # of a pipe one would wait for ever
     image = PillowImage.open(path, formats=FORMATS)
