@@ -14,6 +14,9 @@ from pydantic.fields import FieldInfo
 from segsmith.errors import RecipeError
 from segsmith.recipe import Recipe
 
+LARGEST = 10_000
+"""Values a recipe may hold."""
+
 
 def recipe_names() -> list[str]:
     """Names of the recipes that come with segsmith, ascending."""
@@ -55,8 +58,8 @@ def override(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
         if not equals or not all(keys):
             raise RecipeError(f"override '{text}' is not KEY=VALUE, such as train.batch_size=8")
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            parsed = _bounded(yaml.safe_load(value), f"override '{text[:80]}'")
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
             raise RecipeError(f"override '{text}': the value is not YAML: {error}") from None
         _set(tree, keys, parsed, text)
         said[keys] = text
@@ -102,6 +105,18 @@ def _explained(section: BaseModel, depth: int) -> list[str]:
     return lines
 
 
+def _bounded(value: Any, label: str) -> Any:
+    """The value, if it is of a size a recipe may have: an alias that stands often can make a short text endless."""
+    left, seen = [value], 0
+    while left:
+        seen += 1
+        if seen > LARGEST:
+            raise RecipeError(f"{label} holds more than {LARGEST:,} values, with those that aliases repeat")
+        node = left.pop()
+        left.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
+    return value
+
+
 def _parse_yaml(text: str, label: str) -> tuple[dict[Any, Any], dict[tuple[str, ...], int]]:
     """The tree of a YAML text and the line of each dotted path; a key that stands twice is refused."""
     lines: dict[tuple[str, ...], int] = {}
@@ -124,9 +139,9 @@ def _parse_yaml(text: str, label: str) -> tuple[dict[Any, Any], dict[tuple[str, 
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:
             return {}, lines
+        tree = _bounded(yaml.safe_load(text), label)
         walk(node, ())
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise RecipeError(f"{label} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"{label} must hold keys and values, not a {type(tree).__name__}")

@@ -94,7 +94,7 @@ def test_a_header_that_asks_for_all_memory_is_refused(tmp_path):
     content = bytearray(encoded("BMP"))
     content[18:26] = (2**30).to_bytes(4, "little") * 2  # width and height
     (tmp_path / "x.bmp").write_bytes(content)
-    with pytest.raises(DataError, match=r"x\.bmp: does not decode as an image"):
+    with pytest.raises(DataError, match=r"x\.bmp: more than 134,217,728 pixels"):
         read_image(tmp_path / "x.bmp")
 
 

@@ -48,15 +48,14 @@ def test_the_pixels_of_an_object_are_those_of_the_nodes_up_to_its_end(plane):
 
 @settings(deadline=None, max_examples=60)
 @given(PLANES, st.integers(0, 2**32 - 1))
-def test_sums_by_level_and_column(plane, seed):
+def test_sums_by_level_and_area(plane, seed):
     tree = component_tree(plane)
-    rng = np.random.default_rng(seed)
-    columns, values = rng.integers(0, 3, len(tree.level)), rng.integers(-9, 9, len(tree.level))
-    _, table = tree.by_level(columns, 3, values * 2, values)
+    areas, values = np.array([0, 1, 3, 20]), np.random.default_rng(seed).integers(-9, 9, len(tree.level))
+    _, table = tree.by_level_and_area(areas, values * 2, values)
     assert not table[0].any()
     for level in (1, 2, 100, 101, 102, 255):
         nodes = at_level(tree, level)
-        assert table[level].tolist() == [values[nodes][columns[nodes] == column].sum() for column in range(3)]
+        assert table[level].tolist() == [values[nodes][tree.sizes[nodes] >= area].sum() for area in areas]
 
 
 @settings(deadline=None, max_examples=150)
@@ -70,7 +69,7 @@ def test_holes_are_filled_at_every_level_at_once(plane):
 def test_of_an_empty_plane_there_is_no_object():
     tree = component_tree(np.zeros((3, 4), np.uint8))
     assert len(tree.level) == len(tree.sizes) == len(tree.pixels) == 0
-    assert not tree.by_level(np.zeros(0, np.int64), 2, np.zeros(0, np.int64)).any()
+    assert not tree.by_level_and_area(np.array([0, 5]), np.zeros(0, np.int64)).any()
 
 
 @pytest.mark.parametrize("blur", [0, 2, 9])

@@ -31,7 +31,7 @@ class Cleaning:
         for image in images:
             if image.image_id in self.exclude:
                 reasons[image.image_id] = self.exclude[image.image_id]
-            elif opened and image.labelled and (raw / image.path).stat().st_size < self.smallest_file:
+            elif opened and image.labelled and _size(raw / image.path) < self.smallest_file:
                 reasons[image.image_id] = f"file smaller than {self.smallest_file:,} bytes"
         notes = [
             f"left out: {count:,} {'image' if count == 1 else 'images'} ({reason})"
@@ -45,6 +45,13 @@ class Cleaning:
         if not kept:
             raise DataError(f"{raw}: all {len(images)} images are left out:\n{listed(notes)}\nnothing stays to index")
         return Cleaned(kept, frozenset(reasons), tuple(notes))
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
 
 
 @dataclass(frozen=True)

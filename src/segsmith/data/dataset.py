@@ -350,7 +350,7 @@ class Dataset:
             facts = json.loads((folder / "dataset.json").read_text())
             images = pq.read_table(folder / "images.parquet").to_pandas()
             objects = pq.read_table(folder / "objects.parquet")
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise DataError(f"{folder}: the dataset does not read ({error}); inspect the raw folder again") from None
         found = facts.get("format") if isinstance(facts, dict) else None
         if found != FORMAT:

@@ -19,7 +19,12 @@ LARGEST_PIXELS = 2**24
 
 _PLAIN_MODE = {"1": "L"} | dict.fromkeys(("P", "PA", "CMYK", "YCbCr", "HSV", "LAB"), "RGB")
 
-PillowImage.MAX_IMAGE_PIXELS = 2**28  # Pillow refuses twice that: a broken header must not ask for all memory
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+"""Of Pillow's, whatever a file is called: some others run programs of their own."""
+MOST_PIXELS = 2**27
+"""Of an image that is decoded whole: some kilobytes of PNG can ask for all memory."""
+
+PillowImage.MAX_IMAGE_PIXELS = None  # it would only warn up to twice that
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
@@ -120,13 +125,26 @@ def resized_mask(mask: Mask, hw: HW) -> Bool[np.ndarray, "classes _height _width
     return (resized_image(planes, hw) >= 128).transpose(2, 0, 1)
 
 
+def _opened(path: Path) -> ImageFile.ImageFile:
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is no file")  # of a pipe one would wait for ever
+    image = PillowImage.open(path, formats=FORMATS)
+    if image.width * image.height > MOST_PIXELS:
+        image.close()
+        raise DataError(
+            f"{path}: more than {MOST_PIXELS:,} pixels; so large an image is not decoded whole: cut it, or save it as "
+            "a GeoTIFF, which is read window by window"
+        )
+    return image
+
+
 def _decode(path: Path, *, as_numbers: bool = False) -> np.ndarray:
     """Pixels as the file has them; with `as_numbers` those of a palette stay numbers.
 
     Pillow, since OpenCV fills a truncated JPEG with grey and says nothing.
     """
     try:
-        with PillowImage.open(path) as image:
+        with _opened(path) as image:
             if re.search(r"\w\w;16[BLN]", str(image.tile)):  # Pillow would drop the low byte of colours without a word
                 raise DataError(
                     f"{path}: colours of 16 bits a band; images of 8 bits a band are read so far, convert it first"
@@ -139,7 +157,6 @@ def _decode(path: Path, *, as_numbers: bool = False) -> np.ndarray:
         raise DataError(f"{path}: no such file") from None
     except (
         UnidentifiedImageError,
-        PillowImage.DecompressionBombError,
         OSError,
         SyntaxError,
         ArithmeticError,

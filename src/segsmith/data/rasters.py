@@ -332,6 +332,8 @@ class _OpenFiles(threading.local):
             self.inherited.append(self.files)  # never closed here: they are the parent's
             self.process, self.files = os.getpid(), OrderedDict()
         state = None if _is_remote(path) else Path(path).stat()
+        if state and not Path(path).is_file():
+            raise OSError("it is no file")  # of a pipe one would wait for ever
         key = (str(path), state.st_size, state.st_mtime_ns) if state else (str(path), 0, 0)
         if key not in self.files:
             driver = "GTiff" if is_raster(Path(path)) else None  # nothing else hides behind the suffix of a GeoTIFF

@@ -14,7 +14,7 @@ def stac_document(file: Path) -> dict[str, Any] | None:
     """A STAC catalog, collection or item; None for any other JSON."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         return None
     if not isinstance(document, dict) or "stac_version" not in document:
         return None

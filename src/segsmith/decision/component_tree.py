@@ -9,8 +9,10 @@ than pixels, and all that is done for each pixel is done on arrays.
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Literal
 
+import cv2
 import numpy as np
 from jaxtyping import Int, UInt8
 
@@ -51,23 +53,18 @@ class ComponentTree:
     def by_level_and_area(
         self, areas: Int[np.ndarray, " areas"], *values: Int[np.ndarray, " nodes"]
     ) -> Int[np.ndarray, "values 256 areas"]:
-        """Sums of each of `values` over the objects that stand at a level and are of at least an area (ascending)."""
-        columns = np.searchsorted(areas, self.sizes, side="right")  # how many areas an object is large enough for
-        by_column = self.by_level(columns, len(areas) + 1, *values)
-        return np.asarray(by_column[:, :, :0:-1].cumsum(axis=2)[:, :, ::-1])
-
-    def by_level(
-        self, columns: Int[np.ndarray, " nodes"], count: int, *values: Int[np.ndarray, " nodes"]
-    ) -> Int[np.ndarray, "values 256 count"]:
-        """Sums of each of `values` over the objects that stand at a level, by level and the column (0..count-1) each
-        object is put into; exact below 2 to the 53. At level 0 no object stands."""
-        width = len(values) * count
-        top, bottom = self.level * width + columns, self.below * width + columns
-        cells = np.concatenate([at + number * count for number in range(len(values)) for at in (top, bottom)])
-        changes = np.bincount(cells, np.concatenate([v for value in values for v in (value, -value)]), LEVELS * width)
-        table = changes.reshape(LEVELS, width)[::-1].cumsum(axis=0)[::-1]
-        table[0] = 0
-        return np.asarray(table.reshape(LEVELS, len(values), count).transpose(1, 0, 2).astype(np.int64))
+        """Sums of each of `values` over the objects that stand at a level and are of at least an area (ascending);
+        exact below 2 to the 53. At level 0 no object stands."""
+        too_large = len(areas) - np.searchsorted(areas, self.sizes, side="right")
+        last, width = LEVELS - 1, len(areas) + 1
+        rows = np.concatenate([last - self.level, last - self.below])  # an object comes, and goes
+        cells = rows * width + np.concatenate([too_large, too_large])
+        sums = np.empty((len(values), LEVELS, len(areas)), np.int64)
+        for of_value, value in zip(sums, values, strict=True):
+            changes = np.bincount(cells, np.concatenate([value, -value]), LEVELS * width).astype(float, copy=False)
+            summed = cv2.integral(changes.reshape(LEVELS, width))
+            of_value[:] = summed[:0:-1, -2:0:-1]  # level 0 came last, and the largest area first
+        return sums
 
     def _with_descendants(self, own: Int[np.ndarray, " nodes"]) -> Int[np.ndarray, " nodes"]:
         before = np.zeros(len(own) + 1, np.int64)
@@ -83,36 +80,48 @@ def component_tree(plane: ClassProbabilities, connectivity: Connectivity = 8) ->
     padded[:, :width] = plane
     flat = padded.ravel()
     steps = [1, width + 1, width, width + 2] if connectivity == 8 else [1, width + 1]
-    places = np.flatnonzero(flat)
-    values = flat[places].astype(np.int64)
+    places = np.flatnonzero(flat > 0)
+    values = flat.take(places).astype(np.int64)
     number = np.empty(len(flat), np.int64)
     number[places] = np.arange(len(places))
-    towards = number[_uphill(flat, steps)[places]]
-    while not np.array_equal(further := towards[towards], towards):  # twice as far uphill in every round
+    towards = number.take(_uphill(flat, steps).take(places))
+    while not np.array_equal(further := towards.take(towards), towards):  # twice as far uphill in every round
         towards = further
     is_summit = towards == np.arange(len(places))
-    summits = int(np.count_nonzero(is_summit))
-    summit = (is_summit.cumsum() - 1)[towards]
-    number.fill(-1)
-    number[places] = summit
-    joined, died = _merges(flat, number, summits, width + 1, connectivity)
+    summit = (is_summit.cumsum() - 1).take(towards)
+    top = values[is_summit]
+    summit_at = np.full(len(flat), -1, np.int32)
+    summit_at[places] = summit
+    order, taker, died, end = _merges(flat, summit_at, len(top), width + 1, connectivity)
+    top[order] = top.copy()
 
-    # pixels of one level on the way to one summit stay together, and there are far fewer such sets than pixels
-    sets, own = _ranked(summit * LEVELS + values, summits * LEVELS)
-    owner, level = sets >> 8, sets & (LEVELS - 1)  # the summit after which a set's smallest object is called
+    # pixels of one level on the way to one summit stay together, and there are far fewer such sets than pixels; keys
+    # count the levels of all summits, one summit after the other
+    before = top.cumsum() - top - 1
+    summit_of = np.repeat(np.arange(len(top)), top)
+    sets, own = _ranked((before.take(order)).take(summit) + values, len(summit_of))
+    taken = np.flatnonzero(died)  # an object that is taken in finds the one that does like a pixel of that level
+    owner = np.concatenate([summit_of[sets], taken])  # the summit after which a set's smallest object is called
+    level = np.concatenate([sets - before[owner[: len(sets)]], died[taken]])
     climbing = np.flatnonzero(level <= died[owner])
     while len(climbing):
-        owner[climbing] = joined[owner[climbing]]
+        owner[climbing] = taker[owner[climbing]]
         climbing = climbing[level[climbing] <= died[owner[climbing]]]
-    keys, of_set = _ranked(owner * LEVELS + level, summits * LEVELS)
-    position, end = _depth_first(keys, joined, died)
-    of_owner, level = keys >> 8, keys & (LEVELS - 1)
-    below = died[of_owner]
-    later = np.flatnonzero(of_owner[1:] == of_owner[:-1]) + 1
+    keys, node = _ranked(before[owner] + level, len(summit_of))
+    owner = summit_of[keys]
+    level = keys - before[owner]
+    below = died[owner]
+    later = np.flatnonzero(owner[1:] == owner[:-1]) + 1
     below[later] = level[later - 1]
-    tree = np.empty((3, len(keys)), np.int64)
-    tree[:, position] = level, below, end
-    return ComponentTree(places - places // (width + 1), position[of_set][own], *tree)
+
+    # the summits of an object follow its own; so do nodes, which are ordered by summit and level
+    last = owner + 1
+    last[node[len(sets) :]] = end[taken]  # of several taken in at once, that of the last
+    falling = owner * (len(top) + 1)  # so that no maximum is that of another summit's nodes
+    last = np.maximum.accumulate((last - falling)[::-1])[::-1] + falling
+    first = np.searchsorted(owner, np.arange(len(top) + 1))
+    pixels = np.flatnonzero(plane > 0)
+    return ComponentTree(pixels, node.take(own), level, below, first[last])
 
 
 def filled(plane: ClassProbabilities) -> ClassProbabilities:
@@ -153,9 +162,13 @@ def _merges(
     count: int,
     down: int,
     connectivity: Connectivity,
-) -> tuple[Int[np.ndarray, " summits"], Int[np.ndarray, " summits"]]:
-    """Of each summit, the one whose object takes its own in, and the highest level at which that has happened; itself
-    and 0 where none does. Chains are of logarithmic length, since the object of more summits takes in the other."""
+) -> tuple[Int[np.ndarray, " summits"], ...]:
+    """How the objects of summits merge, from high levels to low; the one of fewer summits is taken in by the other.
+
+    Summits are numbered anew, so that those of an object follow the one it is called after, in the order in which they
+    came. Returned are the new number of each; and by these numbers, the summit whose object took its own in, the
+    highest level at which that has happened (itself and 0 where none did), and the end of its own object's summits.
+    """
     here, there, level = _passes(flat, summit, down, connectivity)
     one, other = summit[here], summit[there]
     kind = np.int32 if count * count * LEVELS < 2**31 else np.int64  # the smaller sorts faster
@@ -170,24 +183,30 @@ def _merges(
     lower, upper = np.divmod(pair[highest[order]], max(1, count))
     levels = LEVELS - 1 - depth[order]
 
-    joined, died, left = list(range(count)), [0] * count, count - 1
-    towards, summits = list(range(count)), [1] * count
-    for a, b, at in zip(lower.tolist(), upper.tolist(), levels.tolist(), strict=True):
-        while towards[a] != a:
-            towards[a] = a = towards[towards[a]]
-        while towards[b] != b:
-            towards[b] = b = towards[towards[b]]
+    inside = [[summit] for summit in range(count)]  # of each object, by the summit it is called after
+    called = list(range(count))  # the object that each summit is in
+    taker, died, left = list(range(count)), [0] * count, count - 1
+    for one, other, at in zip(lower.tolist(), upper.tolist(), levels.tolist(), strict=True):
+        a, b = called[one], called[other]
         if a == b:
             continue
-        if summits[a] < summits[b]:
+        if len(inside[a]) < len(inside[b]):
             a, b = b, a
-        summits[a] += summits[b]
-        towards[b] = joined[b] = a
+        for summit in inside[b]:
+            called[summit] = a
+        inside[a] += inside[b]
+        taker[b] = a
         died[b] = at
         left -= 1
         if not left:
             break
-    return np.array(joined, np.int64), np.array(died, np.int64)
+    roots = (of_object for of_object, level in zip(inside, died, strict=True) if not level)
+    by_place = np.fromiter(chain.from_iterable(roots), np.int64, count)
+    order = np.empty(count, np.int64)
+    order[by_place] = np.arange(count)
+    end = np.arange(count) + np.fromiter(map(len, inside), np.int64, count)[by_place]
+    by_summit = np.array([taker, died], np.int64)
+    return order, order[by_summit[0, by_place]], by_summit[1, by_place], end
 
 
 def _passes(
@@ -212,10 +231,10 @@ def _passes(
 
 
 def _ranked(
-    keys: Int[np.ndarray, " inside"], bound: int
-) -> tuple[Int[np.ndarray, " nodes"], Int[np.ndarray, " inside"]]:
+    keys: Int[np.ndarray, " some"], bound: int
+) -> tuple[Int[np.ndarray, " distinct"], Int[np.ndarray, " some"]]:
     """The distinct keys (below `bound`), ascending, and of each key its number among them."""
-    if bound > 16 * len(keys) + LEVELS * LEVELS:
+    if bound > 64 * len(keys):
         distinct, number = np.unique(keys, return_inverse=True)
         return distinct, number
     present = np.zeros(bound, bool)
@@ -223,47 +242,4 @@ def _ranked(
     distinct = np.flatnonzero(present)
     number = np.empty(bound, np.int64)
     number[distinct] = np.arange(len(distinct))
-    return distinct, number[keys]
-
-
-def _depth_first(
-    keys: Int[np.ndarray, " nodes"], joined: Int[np.ndarray, " summits"], died: Int[np.ndarray, " summits"]
-) -> tuple[Int[np.ndarray, " nodes"], Int[np.ndarray, " nodes"]]:
-    """Of each node (summit times 256 + level), its number when descendants follow at once, and the end of these.
-
-    The nodes of a summit stand in a row from low to high; what its object takes in at a level stands behind the node
-    of that level.
-    """
-    count = len(joined)
-    of_owner = keys // LEVELS
-    firsts = np.searchsorted(of_owner, np.arange(count + 1))
-    depth = np.zeros(count, np.int64)
-    at = joined
-    climbing = at != np.arange(count)
-    while climbing.any():
-        depth += climbing
-        climbing = climbing & (at != joined[at])
-        at = joined[at]
-    total = np.diff(firsts)
-    rounds = [np.flatnonzero(depth == number) for number in range(1, int(depth.max(initial=0)) + 1)]
-    for summits in reversed(rounds):
-        total = total + np.bincount(joined[summits], total[summits], minlength=count).astype(np.int64)
-
-    taken = np.flatnonzero(depth)
-    taken_keys = joined[taken] * LEVELS + died[taken]
-    order = np.argsort(taken_keys, kind="stable")
-    taken, taken_keys = taken[order], taken_keys[order]
-    before = np.concatenate([[0], total[taken].cumsum()])
-    first_taken = np.searchsorted(taken_keys, np.arange(count) * LEVELS)
-    start = np.zeros(count, np.int64)
-    roots = np.flatnonzero(depth == 0)
-    start[roots] = np.concatenate([[0], total[roots].cumsum()[:-1]])
-    offset = np.zeros(count, np.int64)
-    into = joined[taken]
-    own_before = np.searchsorted(keys, taken_keys, side="right") - firsts[into]
-    offset[taken] = own_before + before[: len(taken)] - before[first_taken[into]]
-    for summits in rounds:
-        start[summits] = start[joined[summits]] + offset[summits]
-    taken_before = before[np.searchsorted(taken_keys, keys)] - before[first_taken[of_owner]]
-    position = start[of_owner] + np.arange(len(keys)) - firsts[of_owner] + taken_before
-    return position, (start + total)[of_owner]
+    return distinct, number.take(keys)

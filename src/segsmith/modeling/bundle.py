@@ -193,7 +193,7 @@ class Bundle:
             )
         try:
             return _from_facts(json.loads(metadata["facts"]), tensors)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ModelError(f"{path}: written by another version of segsmith ({error!r}); train again") from None
 
 
