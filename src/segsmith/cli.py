@@ -14,7 +14,7 @@ from rich.console import Console
 from segsmith.errors import SegsmithError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.table import Table
 
@@ -28,7 +28,7 @@ class Journey(typer.core.TyperGroup):
     """Lists the commands in the order of the journey; groups of commands would stand last otherwise."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "train"]
+        making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "train", "search"]
         return [*making, "decide", "evaluate", "compare", "predict", "check"]
 
 
@@ -235,6 +235,32 @@ def train(
     watch = TrainingLine()
     done = run_training(dataset, loaded, run, watch=watch)
     out.print(f"bundle {done.bundle}; next: segsmith decide {run}")
+
+
+@app.command()
+def search(
+    recipe: Annotated[str, typer.Argument(help="YAML file of a recipe with a search: group.", show_default=False)],
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
+    to: Annotated[Path, typer.Option(help="Folder of the search; one that exists is continued.", show_default=False)],
+    overrides: Overrides = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where Optuna keeps the trials; study.db in the folder if unset.")
+    ] = None,
+    study: Annotated[str, typer.Option(help="Name of the study in the storage.")] = "segsmith",
+) -> None:
+    """Train a recipe with other values, or go on doing so; write the best as a recipe."""
+    from segsmith.recipe_files import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    from segsmith.modeling.search import search as run_search
+
+    found = run_search(dataset, loaded, to, storage=storage, name=study, watch=TrainingLine(), say=_say)
+    for trial in found.finished[:5]:
+        out.print(f"{found.metric} {trial.score:.4f}  trial {trial.number}  " + _values(trial.values))
+    for key, share in found.importance.items():
+        out.print(f"  {share:4.0%} of what told good trials from others was {key}")
+    out.print(f"best recipe {to / 'best.yaml'}, report {to / 'report.html'}; next: segsmith decide "
+              f"{to / 'trials' / f'{found.best.number:04}'}")  # fmt: skip
 
 
 @app.command()
@@ -488,6 +514,14 @@ class TrainingLine:
 def _columns() -> int:
     """Characters a line of the terminal takes without wrapping; some terminals say they have none at all."""
     return shutil.get_terminal_size().columns - 1
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _values(values: "Mapping[str, object]") -> str:
+    return ", ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items())
 
 
 def _share(share: float | None) -> str:

@@ -121,6 +121,7 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
     batch's images in failed-batch.json, or when memory runs out; TrainingStopped after SIGINT or SIGTERM, with the
     state saved.
     """
+    recipe = recipe.model_copy(update={"search": None})  # no part of what a run is
     check_recipe(recipe)
     data = Dataset.open(dataset).named(recipe.data.classes)
     training = _Training(data, recipe, Run(run), watch)
