@@ -28,7 +28,7 @@ class Journey(typer.core.TyperGroup):
     """Lists the commands in the order of the journey; groups of commands would stand last otherwise."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "train", "search"]
+        making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
         return [*making, "decide", "evaluate", "compare", "predict", "check"]
 
 
@@ -217,6 +217,68 @@ def preview(
 
     loaded = load_recipe(recipe, overrides or [])
     out.print(f"preview {run_preview(data, loaded, to, stage=stage, batches=batches)}")
+
+
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", "-r", help="Name of a shipped recipe, or a YAML file.", show_default=False)
+]
+
+
+@app.command()
+def find_rate(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
+    recipe: RecipeOption,
+    overrides: Overrides = None,
+    low: Annotated[float, typer.Option(help="Learning rate to begin with.")] = 1e-6,
+    high: Annotated[float, typer.Option(help="Learning rate to end with, unless the loss diverges before.")] = 1.0,
+    steps: Annotated[int, typer.Option(help="Steps of a test.")] = 100,
+    decay: Annotated[
+        list[float] | None,
+        typer.Option(help="Weight decay to compare with the recipe's; may be repeated. 0, 1e-4 and 1e-2 if unset."),
+    ] = None,
+    page: Annotated[Path, typer.Option("--out", help="HTML file to write.")] = Path("rates.html"),
+) -> None:
+    """Find a learning rate and a weight decay by short trainings whose rate rises."""
+    from segsmith.recipe_files import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    from segsmith.modeling.find_rate import DECAYS
+    from segsmith.modeling.find_rate import find_rate as run_finder
+
+    found = run_finder(dataset, loaded, page, low=low, high=high, steps=steps, decays=decay or DECAYS)
+    for test in found.tests:
+        out.print(
+            f"weight decay {test.decay:g}: loss falls fastest at a rate of {test.steepest:.2g}, is least "
+            f"({test.smoothed.min():.4f}) at {test.rates[test.lowest]:.2g}, of which a tenth is {test.tenth:.2g}"
+        )
+    out.print(" ".join(found.overrides), style="bold")
+    out.print(f"page {page}")
+
+
+@app.command()
+def find_batch(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
+    recipe: RecipeOption,
+    overrides: Overrides = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="GIB", help="Memory it may take; without a GPU 80 % of what is free if unset."),
+    ] = None,
+) -> None:
+    """Find the largest batch that fits into memory, and how fast each is."""
+    from segsmith.recipe_files import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    from segsmith.modeling.find_batch import Tried
+    from segsmith.modeling.find_batch import find_batch as run_finder
+
+    def tell(tried: Tried) -> None:
+        made = f"{tried.images_per_second:.1f} images/s, " if tried.images_per_second else ""
+        how = "fits" if tried.fits else "does not fit"
+        _say(f"batch {tried.batch:>4}: {made}{tried.gib:.2f} GiB{'' if made else ' to be expected'}, {how}")
+
+    found = run_finder(dataset, loaded, memory_gib=memory, tell=tell)
+    out.print(f"train.batch_size={found.batch} train.accumulate=1", style="bold")
 
 
 @app.command()

@@ -11,6 +11,7 @@ dies with the process; so one that a killed process left behind is told from one
 
 import json
 import math
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +41,8 @@ ALIKE = ("seed", "folds", "decide", "data.classes", "data.exclusive", "train.sel
 ALIKE_FOR_CHIPS = ("data.input_hw", "data.fit", "data.scales", "data.gsd_m", "data.blank_most", "data.stride")
 WITHOUT_EFFECT = ("name", "predict", "search", "train.workers", "train.checkpoint_minutes", "train.keep_every",
                   "train.keep_best", "train.keep_best_by")  # fmt: skip
+OPENINGS = 20
+"""Times a storage is opened while another process is making it."""
 PLACE, WHY = "place", "why"
 """What is noted of a trial: the folder that its run lies in, and why it has no score."""
 
@@ -160,7 +163,7 @@ class _Search:
                 try:
                     check_recipe(self._with({key: value}))
                 except (RecipeError, ModelError) as error:
-                    raise RecipeError(f"search.over.{key}: no training with {value!r}: {error}") from None
+                    raise RecipeError(f"search.over.{key}: no training with {label(value)}: {error}") from None
 
     def _with(self, values: Mapping[str, Any]) -> Recipe:
         """The recipe of a trial. Raises RecipeError."""
@@ -424,14 +427,22 @@ def score_of(run: Run, recipe: Recipe) -> float:
 
 def _opened(url: str, said: str | None) -> optuna.storages.BaseStorage:
     """A storage of trials. Raises RunError if it cannot be opened."""
-    try:
-        if url.startswith("sqlite:"):  # wait for the other processes' writes
-            engine: dict[str, Any] = {"connect_args": {"timeout": 120}}
-            return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=engine))
-        return optuna.storages.get_storage(url)
-    except Exception as error:  # whatever database drivers raise
-        told = f"--storage {said.split('://')[0]}://..." if said else url  # there may be a password in it
-        raise RunError(f"{told}: cannot be opened ({type(error).__name__}: {str(error).splitlines()[0]})") from error
+    # wait for the other processes' writes
+    engine: dict[str, Any] = {"connect_args": {"timeout": 120}} if url.startswith("sqlite:") else {}
+    for left in reversed(range(OPENINGS)):
+        try:
+            if engine:
+                return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=engine))
+            return optuna.storages.get_storage(url)
+        except Exception as error:  # whatever database drivers raise
+            if left and "already exists" in str(error):  # another process makes the tables at the same time
+                time.sleep(0.5)
+                continue
+            told = f"--storage {said.split('://')[0]}://..." if said else url  # there may be a password in it
+            raise RunError(
+                f"{told}: cannot be opened ({type(error).__name__}: {str(error).splitlines()[0]})"
+            ) from error
+    raise AssertionError("the last opening returns or raises")
 
 
 def _rows(file: Path) -> pd.DataFrame:

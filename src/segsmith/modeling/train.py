@@ -124,7 +124,7 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
     recipe = recipe.model_copy(update={"search": None})  # no part of what a run is
     check_recipe(recipe)
     data = Dataset.open(dataset).named(recipe.data.classes)
-    training = _Training(data, recipe, Run(run), watch)
+    training = Training(data, recipe, Run(run), watch)
     training.run.check_free()
     with training.run.locked():
         facts = {
@@ -139,7 +139,7 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
     return training.run
 
 
-class _Training:
+class Training:
     """One training in progress. Building it checks everything that can be checked without writing."""
 
     def __init__(self, dataset: Dataset, recipe: Recipe, run: Run, watch: Callable[[Step], None]):
@@ -183,10 +183,7 @@ class _Training:
 
     def go(self) -> None:
         """From where the run stands to its end."""
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        precision = "bf16-mixed" if self.hardware.precision == "bf16" else "32-true"
-        self.fabric = Fabric(accelerator=self.hardware.device.type, devices=1, precision=precision)  # type: ignore[arg-type]
-        self.module = self.fabric.setup_module(self.network)
+        self._set_up()
         state = self._last_state()
         logbook = Logbook(self.run.folder)
         with _asked_to_stop() as asked:
@@ -202,6 +199,13 @@ class _Training:
                     break
                 self.at.stage, self.at.epoch, state = self.at.stage + 1, 0, None
         self._write_bundle()
+
+    def _set_up(self) -> None:
+        """Bring the network to the device."""
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        precision = "bf16-mixed" if self.hardware.precision == "bf16" else "32-true"
+        self.fabric = Fabric(accelerator=self.hardware.device.type, devices=1, precision=precision)  # type: ignore[arg-type]
+        self.module = self.fabric.setup_module(self.network)
 
     @property
     def stage(self) -> Stage:
