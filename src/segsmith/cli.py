@@ -29,7 +29,7 @@ class Journey(typer.core.TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
-        return [*making, "decide", "evaluate", "compare", "predict", "check"]
+        return [*making, "decide", "evaluate", "compare", "runs", "predict", "check"]
 
 
 app = typer.Typer(
@@ -47,6 +47,8 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe options, such as train.stages.0.epochs=3.")
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that train wrote.", show_default=False)]
+SHOWN_KEYS = 6
+"""Of the keys by which a run's recipe differs, shown at the most."""
 METRIC_HELP = "Metric to tune for, in place of the recipe's."
 
 
@@ -416,6 +418,44 @@ def compare(
             f"its public score varies by {each.public_spread:.4f} (standard deviation)"
         )
     out.print(f"the public winner is not the private one in {found.shaken:.0%} of such contests")
+
+
+@app.command("runs")
+def runs_command(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Folders with runs in or below them.", show_default=False)
+    ],
+) -> None:
+    """List runs: how far, what they score, what tells their recipes apart, which is best."""
+    from segsmith.modeling.runs import runs
+
+    groups, broken = runs(folders)
+    for number, group in enumerate(groups):
+        kind = group.kind
+        scored = "best epoch on the validation fold" if kind.how == "epochs" else f"{kind.how.replace('_', '-')} fold"
+        out.print(
+            f"{kind.metric} on {kind.dataset} ({kind.fingerprint}, {scored}, images {kind.images})", style="bold"
+        )
+        for place, one in enumerate(group.standings):
+            score = "-" if one.score is None else f"{one.score:.4f}"
+            interval = f" ({one.interval[0]:.4f} to {one.interval[1]:.4f})" if one.interval else ""
+            where = "finished" if one.finished else f"stage {one.stage} of {one.stages}, epoch {one.epoch}"
+            out.print(f"  {score}{interval}  {one.folder}  {where}")
+            own = [f"{key}={values[place]}" for key, values in group.differing.items()]
+            more = f" and {len(own) - SHOWN_KEYS} more" if len(own) > SHOWN_KEYS else ""
+            if own:
+                out.print(f"      {', '.join(own[:SHOWN_KEYS])}{more}")
+        best = group.standings[0]
+        if len(group.standings) > 1 and best.score is not None:
+            doubt = "" if group.sure else ", but not surely so"
+            more = "" if kind.how == "epochs" or group.sure else f"; more: segsmith compare {best.folder} RUN"
+            out.print(f"best: {best.folder}{doubt}{more}")
+        if number + 1 < len(groups):
+            out.print()
+    if len(groups) > 1:
+        out.print(f"{len(groups)} groups: scores of different datasets, metrics or images cannot be compared")
+    for problem in broken:
+        out.print(f"does not read: {problem}", style="bold red")
 
 
 @app.command()

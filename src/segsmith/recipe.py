@@ -454,6 +454,11 @@ class Train(Section):
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
         10.0, description="Minutes between checkpoints within an epoch."
     )
+    mlflow: bool | str = Field(
+        False,
+        description="Log to MLflow as well: true for mlflow.db beside the run folder, or a tracking URI; needs "
+        "segsmith[mlflow].",
+    )
 
     @model_validator(mode="after")
     def _whole_passes(self) -> "Train":

@@ -178,7 +178,8 @@ search:
   sampler: grid
 """
     job, to = recipe(search), tmp_path / "search"
-    said = command("search", job, squares, "--to", to, "train.stages.0.epochs=3", "train.stages.0.images_per_epoch=16")
+    longer = [f"train.stages.0.{option}" for option in ("epochs=3", "images_per_epoch=16", "loss={bce: 1, dice: 1}")]
+    said = command("search", job, squares, "--to", to, *longer)
     assert said.code == 0, said.err
     table = pd.read_csv(to / "trials.csv")
     assert table["state"].iloc[-1] == "pruned"

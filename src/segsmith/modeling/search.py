@@ -41,8 +41,9 @@ ALIKE = ("seed", "folds", "decide", "data.classes", "data.exclusive", "train.sel
 ALIKE_FOR_CHIPS = ("data.input_hw", "data.fit", "data.scales", "data.gsd_m", "data.blank_most", "data.stride")
 WITHOUT_EFFECT = ("name", "predict", "search", "train.workers", "train.checkpoint_minutes", "train.keep_every",
                   "train.keep_best", "train.keep_best_by")  # fmt: skip
-OPENINGS = 20
-"""Times a storage is opened while another process is making it."""
+OPENINGS = 6
+BUSY = ("OperationalError", "IntegrityError", "ProgrammingError")
+"""Times a storage is opened, and what says that another process may be making its tables."""
 PLACE, WHY = "place", "why"
 """What is noted of a trial: the folder that its run lies in, and why it has no score."""
 
@@ -435,7 +436,7 @@ def _opened(url: str, said: str | None) -> optuna.storages.BaseStorage:
                 return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=engine))
             return optuna.storages.get_storage(url)
         except Exception as error:  # whatever database drivers raise
-            if left and "already exists" in str(error):  # another process makes the tables at the same time
+            if left and type(error).__name__ in BUSY:
                 time.sleep(0.5)
                 continue
             told = f"--storage {said.split('://')[0]}://..." if said else url  # there may be a password in it

@@ -44,6 +44,7 @@ from segsmith.modeling.hardware import choose_hardware
 from segsmith.modeling.logbook import Logbook, Row, write_rows
 from segsmith.modeling.losses import check_losses, image_losses, pixel_weight
 from segsmith.modeling.metrics import Figure, LevelScores
+from segsmith.modeling.mlflow_run import check_mlflow, open_mlflow
 from segsmith.modeling.networks import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -185,7 +186,7 @@ class Training:
         """From where the run stands to its end."""
         self._set_up()
         state = self._last_state()
-        logbook = Logbook(self.run.folder)
+        logbook = Logbook(self.run.folder, open_mlflow(self.recipe, self.run))
         with _asked_to_stop() as asked:
             logbook.write(self.at.rows, self.at.losses, new=len(self.at.rows))
             while True:
@@ -199,6 +200,7 @@ class Training:
                     break
                 self.at.stage, self.at.epoch, state = self.at.stage + 1, 0, None
         self._write_bundle()
+        logbook.close()
 
     def _set_up(self) -> None:
         """Bring the network to the device."""
@@ -541,6 +543,7 @@ class Training:
 def check_recipe(recipe: Recipe) -> None:
     """Raise ModelError for what can be told to be wrong from the recipe alone, before any data is read."""
     options, weights = recipe.network, recipe.network.encoder_weights
+    check_mlflow(recipe.train)
     check_encoder(options.encoder)
     if weights not in (None, "imagenet"):
         if not Path(str(weights)).exists():
