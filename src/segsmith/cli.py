@@ -29,7 +29,7 @@ class Journey(typer.core.TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
-        return [*making, "decide", "evaluate", "compare", "runs", "predict", "check"]
+        return [*making, "decide", "evaluate", "compare", "runs", "mine", "predict", "check"]
 
 
 app = typer.Typer(
@@ -456,6 +456,38 @@ def runs_command(
         out.print(f"{len(groups)} groups: scores of different datasets, metrics or images cannot be compared")
     for problem in broken:
         out.print(f"does not read: {problem}", style="bold red")
+
+
+@app.command()
+def mine(
+    run: RunFolder,
+    images: Annotated[
+        Path, typer.Argument(help="Folder of images, or dataset folder that inspect wrote.", show_default=False)
+    ],
+    to: Annotated[Path, typer.Option(help="Dataset folder to write: the run's, and what was mined.")],
+    known_empty: Annotated[
+        bool, typer.Option("--known-empty", help="Someone knows that no image of the folder holds foreground.")
+    ] = False,
+    sure: Annotated[
+        float, typer.Option(min=0, max=1, help="Value up to which an image of unknown truth is taken for empty.")
+    ] = 0.05,
+    most: Annotated[int | None, typer.Option(min=1, help="Images kept of each kind; all if unset.")] = None,
+) -> None:
+    """Find images that a run sees foreground in and that have none; add them to its dataset."""
+    from segsmith.decision.mine import BELIEVED, KNOWN
+    from segsmith.decision.mine import mine as run_mining
+
+    found = run_mining(run, images, to, known_empty=known_empty, sure=sure, most=most)
+    alarms, empties = (int((found.kept["kind"] == kind).sum()) for kind in ("false alarm", "empty"))
+    out.print(f"{found.looked_at:,} images looked at: {alarms:,} false alarms, {empties:,} taken for empty", style="bold")
+    if len(found.unknown):
+        out.print(f"  {len(found.unknown):,} show something, and nobody knows whether it is there: {to / 'unknown.csv'}")
+    if len(found.kept):
+        source = KNOWN if alarms else BELIEVED
+        mix = f"'train.stages.0.mix={{\"source:{source}\": 0.2, rest: 0.8}}'"
+        out.print(f"dataset {to}; next: segsmith train {to} RUN --recipe RECIPE {mix}")
+    else:
+        out.print(f"dataset {to}, as it was: nothing was mined")
 
 
 @app.command()

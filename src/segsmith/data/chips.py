@@ -50,7 +50,8 @@ class Chips:
     extra_levels: UInt8[np.ndarray, "images extra"]
     """Of every image of the dataset, for the columns the recipe names in `data.extra`."""
     judged: Bool[np.ndarray, " chips"]
-    """Chips that scores are made of: together they cover every image once, at the recipe's first scale."""
+    """Chips that scores are made of: together they cover every image that is not mined once, at the recipe's first
+    scale."""
 
     def __len__(self) -> int:
         return len(self.image)
@@ -123,11 +124,12 @@ def cut(dataset: Dataset, options: recipe.Data) -> Chips:
     rows: list[tuple[int, Window, float, bool]] = []
     for image in dataset.labelled.tolist():
         base = base_scale(dataset, image, options)
+        counts = not dataset.mined[image]
         for number, factor in enumerate(options.scales):
             hw = scaled_hw(dataset.hw(image), base * factor)
             side_by_side = set(cover(hw, options.input_hw, options.input_hw)) if number == 0 else set()
             windows = sorted(side_by_side.union(cover(hw, options.input_hw, options.stride_hw)))
-            rows += [(image, window, base * factor, window in side_by_side) for window in windows]
+            rows += [(image, window, base * factor, counts and window in side_by_side) for window in windows]
 
     def look(row: tuple[int, Window, float, bool]) -> _Facts:
         return _facts(dataset.read(row[0], row[1], row[2]))
@@ -185,8 +187,8 @@ def _whole_images(dataset: Dataset, options: recipe.Data) -> Chips:
     count, table = len(dataset), dataset.images
     present = np.zeros((count, len(dataset.classes)), bool)
     present[dataset.objects["image"], dataset.objects["class"]] = True
-    labelled = np.zeros(count, bool)
-    labelled[dataset.labelled] = True
+    judged = np.zeros(count, bool)
+    judged[dataset.dealt] = True
     return Chips(
         dataset=dataset,
         options=options,
@@ -198,7 +200,7 @@ def _whole_images(dataset: Dataset, options: recipe.Data) -> Chips:
         foreground=(table["foreground"].to_numpy() / np.maximum(1, dataset.known_pixels)).astype(np.float32),
         present=present,
         extra_levels=_extra(dataset, options),
-        judged=labelled,
+        judged=judged,
     )
 
 
