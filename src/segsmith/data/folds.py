@@ -117,7 +117,7 @@ def _fill(
 
 
 def _strata(dataset: Dataset, options: recipe.Folds) -> Int[np.ndarray, " dealt"]:
-    """A number per labelled image that is dealt: the same where classes present, objects and coverage, as far as asked, are."""
+    """A number per dealt image: the same where classes present, objects and coverage, as far as asked, are."""
     table = dataset.images.iloc[dataset.dealt]
     columns: list[Int[np.ndarray, " dealt"]] = []
     asked = (options.stratify_by,) if isinstance(options.stratify_by, str) else options.stratify_by

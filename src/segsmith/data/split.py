@@ -44,8 +44,9 @@ def split(chips: Chips, options: recipe.Folds, seed: int) -> Split:
     """Which chips train, validate, and are held out, as the recipe's folds say; with `by_heart` all train and, where
     they are judged, validate.
 
-    Chips of a source that is not fully trusted, and mined ones, train where they may and are never judged. Raises DataError where
-    there are too few images, or too few blocks, for the folds, or nothing is left to train or validate on.
+    Chips of a source that is not fully trusted, and mined ones, train where they may and are never judged. Raises
+    DataError where there are too few images, or too few blocks, for the folds, or nothing is left to train or validate
+    on.
     """
     judged = chips.judged & (trust(chips) >= 1)
     if options.by_heart:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from segsmith.data.dataset import Dataset
 from segsmith.data.extra import extra_levels
@@ -120,7 +121,9 @@ def mine(
 def _of_folder(folder: Path, dataset: Dataset, known_empty: bool) -> list[_Candidate]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images")
-    paths = sorted(Path(top, name).resolve() for top, _, names in walk(folder) for name in names if is_image(Path(name)))
+    paths = sorted(
+        Path(top, name).resolve() for top, _, names in walk(folder) for name in names if is_image(Path(name))
+    )
     if not paths:
         raise DataError(f"{folder}: no image files")
     known_by = "person" if known_empty else "model"
@@ -172,9 +175,7 @@ def _read(
     for candidate in candidates:
         image = read_image(candidate.path)
         if image.shape[2] != bands:
-            raise ModelError(
-                f"{candidate.path}: number of bands is {image.shape[2]}, the model was trained on {bands}"
-            )
+            raise ModelError(f"{candidate.path}: number of bands is {image.shape[2]}, the model was trained on {bands}")
         yield candidate, image, np.empty(0, np.uint8) if extra is None else extra[candidate.row]
 
 
@@ -220,6 +221,6 @@ def _with(dataset: Dataset, kept: pd.DataFrame, own: dict[str, int | None], note
         )
     if new:
         added = pd.DataFrame(new).reindex(columns=table.columns)
-        numbers = {name: kind for name, kind in table.dtypes.items() if name in new[0] and kind != object}
+        numbers = {name: table.dtypes[name] for name in new[0] if name in table and is_numeric_dtype(table[name])}
         table = pd.concat([table, added], ignore_index=True).astype(numbers)
     return replace(dataset, images=table, notes=(*dataset.notes, note))

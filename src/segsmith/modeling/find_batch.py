@@ -24,7 +24,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Tried:
-    """Training steps with a batch: whether they fitted, and if they were made, images a second and the peak of memory."""
+    """Training steps with a batch: whether they fit, and if they were made, images a second and the peak of memory."""
 
     batch: int
     fits: bool
@@ -74,11 +74,10 @@ class _Finder:
             batch *= 2
         if batch == SMALLEST:
             height, width = self.recipe.data.input_hw
+            into = f" into {self.limit:.3g} GiB" if self.limit < float("inf") else ""
             raise ModelError(
-                f"not even {SMALLEST} images of {height} x {width} pixels fit into {self.limit:.3g} GiB; lower data.input_hw, "
-                "or take a smaller network"
-                if self.limit < float("inf")
-                else f"not even {SMALLEST} images of {height} x {width} pixels fit; lower data.input_hw"
+                f"not even {SMALLEST} images of {height} x {width} pixels fit{into}; lower data.input_hw, or take a "
+                "smaller network"
             )
         low, high = batch // 2, batch
         while high - low > max(1, low // 16):  # finer than that, no training is the better for it

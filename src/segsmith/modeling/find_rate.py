@@ -3,9 +3,10 @@ diverge."""
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,6 +22,7 @@ from segsmith.files import write_text
 from segsmith.modeling.run import Run
 from segsmith.modeling.train import Training, check_recipe
 from segsmith.modeling.trouble import memory_told
+from segsmith.progress import track
 from segsmith.recipe import Recipe
 from segsmith.recipe_files import override
 
@@ -30,8 +32,10 @@ DIVERGED = 4.0
 """How many times its least a smoothed loss is when a test ends."""
 AS_GOOD = 0.02
 """A decay whose least loss is at most so much above that of the best, relative, is as good."""
-FALLS = 0.98
-"""Share of the first loss that the least must be below: else no rate was seen to teach anything."""
+FALLS = 5.0
+"""Standard errors of a smoothed loss that the least must be below the first: else no rate was seen to teach."""
+LEAST_SIGMA = 2.0
+"""Steps, at least, that losses are smoothed over; else a twenty-fifth of all."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,24 @@ class RangeTest:
     rates: Float64[np.ndarray, " steps"]
     losses: Float64[np.ndarray, " steps"]
     """Of each step's batch."""
-    smoothed: Float64[np.ndarray, " steps"]
+    sigma: float
+    """Steps that losses are smoothed over."""
+
+    @cached_property
+    def smoothed(self) -> Float64[np.ndarray, " steps"]:
+        return smoothed(self.losses, self.sigma)
 
     @property
     def lowest(self) -> int:
         """The step of the least smoothed loss."""
         return int(self.smoothed.argmin())
+
+    @property
+    def falls(self) -> bool:
+        """Whether the loss fell by more than batches differ by chance."""
+        averaged = 2 * math.sqrt(math.pi) * self.sigma  # independent losses that have as little noise as a smoothed one
+        error = float((self.losses - self.smoothed).std()) / math.sqrt(averaged)
+        return bool(self.smoothed[0] - self.smoothed.min() > FALLS * error)
 
     @property
     def steepest(self) -> float:
@@ -85,7 +101,6 @@ def find_rate(
     high: float = 1.0,
     steps: int = 100,
     decays: Sequence[float] = DECAYS,
-    watch: Callable[[int, int], None] = lambda done, steps: None,
 ) -> FoundRate:
     """Test learning rates from `low` to `high` in the recipe's first stage, and write what came of it as a page.
 
@@ -105,11 +120,9 @@ def find_rate(
     check_recipe(recipe)
     tester = _Tester(Dataset.open(dataset).named(recipe.data.classes), recipe, np.geomspace(low, high, steps))
     all_decays = list(dict.fromkeys([own, *decays]))
-    tests: list[RangeTest] = []
     with memory_told(recipe, tester.workers):
-        for number, decay in enumerate(all_decays):
-            tests.append(tester.test(decay, lambda step, n=number: watch(n * steps + step, len(all_decays) * steps)))  # type: ignore[misc]
-    falling = [test for test in tests if test.smoothed.min() < FALLS * test.smoothed[0]]
+        tests = [tester.test(decay) for decay in track(all_decays, "weight decays", len(all_decays))]
+    falling = [test for test in tests if test.falls]
     if not falling:
         raise ModelError(
             f"the loss fell at no learning rate from {low:g} to {high:g} within {steps} steps; try more steps, or look "
@@ -137,7 +150,7 @@ class _Tester(Training):
         self._set_up()
         self.first = copy.deepcopy(self.network.state_dict())
 
-    def test(self, decay: float, watch: Callable[[int], None]) -> RangeTest:
+    def test(self, decay: float) -> RangeTest:
         self.recipe = override(self.recipe, [f"train.stages.0.optimizer.weight_decay={decay!r}"])
         self.at.epoch = self.at.step = self.done = 0
         self._enter_stage(None)
@@ -147,7 +160,6 @@ class _Tester(Training):
         try:
             for loss in self._losses():
                 losses.append(loss)
-                watch(len(losses))
                 usual = loss if len(losses) == 1 else 0.8 * usual + 0.2 * loss
                 least = min(least, usual)
                 if usual > DIVERGED * least:
@@ -156,17 +168,17 @@ class _Tester(Training):
             pass
         if len(losses) < 10:
             raise ModelError(f"the loss diverged at a rate of {self.rates[len(losses)]:g} already; begin lower")
-        found = np.array(losses)
-        return RangeTest(decay, self.rates[: len(losses)], found, smoothed(found, len(self.rates) / 25))
+        sigma = max(LEAST_SIGMA, len(self.rates) / 25)
+        return RangeTest(decay, self.rates[: len(losses)], np.array(losses), sigma)
 
-    def _losses(self):  # type: ignore[no-untyped-def]
+    def _losses(self) -> Iterator[float]:
+        """Of as many steps as there are rates, epoch after epoch."""
         batches = TrainingBatches(self.chips, self.stage, self.plan, self.workers)
-        for self.at.epoch in count():
-            for self.at.step, batch in enumerate(batches.epoch(self.at.epoch)):
-                if self.done == len(self.rates):
-                    return
+        while self.done < len(self.rates):
+            for batch in islice(batches.epoch(self.at.epoch), len(self.rates) - self.done):
                 yield self._step(batch)
-                self.done += 1
+                self.at.step, self.done = self.at.step + 1, self.done + 1
+            self.at.epoch, self.at.step = self.at.epoch + 1, 0
 
     def _learning_rate(self, step: int) -> float:
         return float(self.rates[self.done])

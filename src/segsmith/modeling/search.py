@@ -151,7 +151,7 @@ class _Search:
     # before anything is trained
 
     def _check(self) -> None:
-        """Raise RecipeError or ModelError unless a recipe can be made of every choice, and of the ends of each range."""
+        """Raise RecipeError or ModelError unless every choice, and both ends of each range, make a recipe."""
         chips = self.recipe.data.fit == "chip"
         for key in self.options.over:
             if _is_of(key, (*ALIKE, *(ALIKE_FOR_CHIPS if chips else ()))):
@@ -196,7 +196,7 @@ class _Search:
         return file.read_text()
 
     def _study(self, fingerprint: str) -> int:
-        """The number of the study in the storage, made if it is not there. Raises RunError for one of another search."""
+        """The number of the study in the storage, made if it is not there. Raises RunError for another search's."""
         study = optuna.create_study(
             storage=self.storage, study_name=self.name, direction="maximize", load_if_exists=True
         )
