@@ -31,7 +31,7 @@ DECAYS = (0.0, 1e-4, 1e-2)
 DIVERGED = 4.0
 """How many times its least a smoothed loss is when a test ends."""
 AS_GOOD = 0.02
-"""A decay whose least loss is at most so much above that of the best, relative, is as good."""
+"""A loss that is at most so much above the least, relative, is as good."""
 FALLS = 5.0
 """Standard errors of a smoothed loss that the least must be below the first: else no rate was seen to teach."""
 LEAST_SIGMA = 2.0
@@ -55,8 +55,8 @@ class RangeTest:
 
     @property
     def lowest(self) -> int:
-        """The step of the least smoothed loss."""
-        return int(self.smoothed.argmin())
+        """The first step whose smoothed loss is as good as the least."""
+        return int((self.smoothed <= (1 + AS_GOOD) * self.smoothed.min()).argmax())
 
     @property
     def falls(self) -> bool:

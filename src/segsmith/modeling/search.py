@@ -31,7 +31,7 @@ from segsmith.data.dataset import Dataset
 from segsmith.errors import ModelError, RecipeError, RunError, listed
 from segsmith.files import held, write_text
 from segsmith.modeling.run import Run
-from segsmith.modeling.search_report import Study, Trial, write_report
+from segsmith.modeling.search_report import Study, Trial, label, write_report
 from segsmith.modeling.train import Step, check_recipe, train
 from segsmith.recipe import Recipe, Values
 from segsmith.recipe_files import load_recipe, override, to_yaml
@@ -410,11 +410,6 @@ def _only_whole(recipe: Recipe, key: str, low: float, high: float) -> bool:
     except RecipeError as error:
         return "integer" in str(error)
     return False
-
-
-def label(value: Any) -> str:
-    """What a choice is called in the study, which keeps texts and numbers alone."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def score_of(run: Run, recipe: Recipe) -> float:

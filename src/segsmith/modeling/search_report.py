@@ -1,5 +1,6 @@
 """The trials of a search -> report.html: which was best, how they went, and which keys it depended on."""
 
+import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,11 @@ class Study:
         return self.finished[0]
 
 
+def label(value: Any) -> str:
+    """What a value is called in the study, which keeps texts and numbers alone; an override understands it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def write_report(study: Study, file: Path) -> None:
     """Write the report of a study with a finished trial, whole or not at all. Raises WriteError."""
     keys = list(study.trials[0].values)
@@ -69,7 +75,9 @@ def write_report(study: Study, file: Path) -> None:
         "winner on images that chose nothing",
         [(study.metric, f"{study.best.score:.4f}"), ("best trial", str(study.best.number))],
         [
-            Section("The best", [code_block("\n".join(f"{k}={v}" for k, v in study.best.values.items()))]),
+            Section(
+                "The best", [code_block("\n".join(f"{key}={label(value)}" for key, value in study.best.values.items()))]
+            ),
             Section("How it went", [chart_grid(charts)]),
             Section("Score by value", [chart_grid([_by_value(study, key) for key in keys])]),
             Section("Trials", _trials(study, keys)),
@@ -104,7 +112,7 @@ def _by_value(study: Study, key: str) -> Markup:
     done = [trial for trial in study.finished if key in trial.values]
     if of_key.choices is not None:
         x = [1.0 + list(of_key.choices).index(trial.values[key]) for trial in done]
-        name = ", ".join(f"{number} {value}" for number, value in enumerate(of_key.choices, start=1))
+        name = ", ".join(f"{number} {label(value)}" for number, value in enumerate(of_key.choices, start=1))
     else:
         x = [math.log10(trial.values[key]) if of_key.log else float(trial.values[key]) for trial in done]
         name = f"log10 of {key}" if of_key.log else key
@@ -124,7 +132,7 @@ def _trials(study: Study, keys: list[str]) -> list[str]:
         [
             trial.number,
             "-" if math.isnan(trial.score) else f"{trial.score:.4f}",
-            *(str(trial.values.get(key, "")) for key in keys),
+            *(label(trial.values.get(key, "")) for key in keys),
             len(trial.scores),
             trial.state + (f": {trial.why.splitlines()[0]}" if trial.why else ""),
         ]
