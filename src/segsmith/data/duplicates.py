@@ -30,7 +30,7 @@ from segsmith.data.fitting import (
     symmetric,
     tiny_details,
 )
-from segsmith.data.images import resized_image, resized_mask
+from segsmith.data.images import LARGEST_PIXELS, resized_image, resized_mask
 from segsmith.data.index import in_threads
 from segsmith.progress import track
 from segsmith.types import HW, Image
@@ -41,9 +41,6 @@ SIMILAR = 0.65
 
 SAME_LABELS = 0.8
 """Least intersection over union of the masks of two duplicates that counts as the same labels."""
-
-LARGEST_PIXELS = 16 * 2**20
-"""Images of more pixels are not read whole; they are counted, not compared."""
 
 _FREQUENCIES = 9
 _LEAST_LIKENESS = 0.5

@@ -14,6 +14,8 @@ from segsmith.errors import DataError
 from segsmith.types import HW, ClassMask, Image, Mask
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+LARGEST_PIXELS = 2**24
+"""Images of more pixels are not looked at whole: they are not compared with others, and shown in part."""
 
 _PLAIN_MODE = {"1": "L"} | dict.fromkeys(("P", "PA", "CMYK", "YCbCr", "HSV", "LAB"), "RGB")
 

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from segsmith.data.dataset import Dataset
-from segsmith.data.duplicates import LARGEST_PIXELS, nearest
+from segsmith.data.duplicates import nearest
+from segsmith.data.images import LARGEST_PIXELS
 from segsmith.data.index import in_threads
 from segsmith.progress import track
 from segsmith.types import Image

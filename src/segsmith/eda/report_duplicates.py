@@ -13,7 +13,7 @@ from segsmith.data.duplicates import Duplicates, Pair
 from segsmith.data.examine import Examination
 from segsmith.data.fitting import SYMMETRIES
 from segsmith.data.groups import Groups
-from segsmith.data.images import as_rgb
+from segsmith.data.images import LARGEST_PIXELS, as_rgb
 from segsmith.data.mosaics import Mosaic, Mosaics, rebuilt
 from segsmith.eda.page import Section, figure_grid, table
 from segsmith.eda.pictures import Picture, image_uri, outlined
@@ -22,8 +22,6 @@ from segsmith.eda.views import TINY_PX, view
 PAIRS_SHOWN = 12
 OF_A_KIND = 3
 MOSAICS_SHOWN = 6
-LARGEST_PIXELS = 2**24
-"""Mosaics of more pixels are counted, not shown."""
 
 
 def duplicates_section(dataset: Dataset, groups: Groups, found: Examination) -> Section:

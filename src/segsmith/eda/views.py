@@ -6,13 +6,11 @@ import numpy as np
 from shapely import bounds, from_wkb
 
 from segsmith.data.dataset import Dataset
-from segsmith.data.images import as_rgb
+from segsmith.data.images import LARGEST_PIXELS, as_rgb
 from segsmith.data.windows import Window
 from segsmith.eda.pictures import Picture, image_uri, outlined
 from segsmith.types import HW, Mask
 
-LARGEST_PIXELS = 2**24
-"""Rasters of more pixels are shown in part."""
 PART = 1024
 """Side of the part that is shown, in pixels."""
 SHOWN_PX = 480
