@@ -238,7 +238,7 @@ def test_another_search_is_not_mixed_in(command, squares, recipe, tmp_path):
     assert command("search", one, squares, "--to", tmp_path / "search", "train.stages.0.epochs=1").code == 0
     said = command("search", one, squares, "--to", tmp_path / "search", "train.stages.0.epochs=2")
     assert said.code == 2
-    assert "holds a search of another recipe" in said.err
+    assert "holds a search of another recipe:\n  - train.stages.0.epochs: 1 there, 2 now" in said.err
     storage = f"sqlite:///{tmp_path / 'search' / 'study.db'}"
     said = command("search", one, squares, "--to", tmp_path / "other", "--storage", storage)
     assert said.code == 2

@@ -15,7 +15,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -30,7 +30,7 @@ from optuna.trial import FrozenTrial, TrialState
 from segsmith.data.dataset import Dataset
 from segsmith.errors import ModelError, RecipeError, RunError, listed
 from segsmith.files import held, write_text
-from segsmith.modeling.run import Run
+from segsmith.modeling.run import FREE, Run, flat_options
 from segsmith.modeling.search_report import Study, Trial, label, write_report
 from segsmith.modeling.train import Step, check_recipe, train
 from segsmith.recipe import Recipe, Values
@@ -175,18 +175,21 @@ class _Search:
         """Note in the folder what is searched, or check that it is the same; more trials may be asked for."""
         file = self.folder / "recipe.yaml"
         if file.is_file():
-            before = load_recipe(file)
-            if before.search is None or self._told(before) != self._told(self.recipe):
-                raise RunError(f"{self.folder}: holds a search of another recipe ({file}); choose another folder")
+            was, now = self._told(load_recipe(file)), self._told(self.recipe)
+            if differing := [key for key in dict.fromkeys([*was, *now]) if was.get(key) != now.get(key)]:
+                told = [f"{key}: {was.get(key, 'absent')} there, {now.get(key, 'absent')} now" for key in differing]
+                raise RunError(
+                    f"{self.folder}: holds a search of another recipe:\n{listed(told)}\nchoose another folder, or say "
+                    "the same recipe"
+                )
         elif foreign := sorted(path.name for path in self.folder.iterdir() if not path.name.startswith(".")):
             raise RunError(f"{self.folder}: holds {foreign[0]}, and no search; choose a new folder")
         write_text(file, to_yaml(self.recipe, explained=True))
 
-    def _told(self, recipe: Recipe) -> str:
-        """What makes a search the same one."""
-        told = recipe.model_dump(mode="json")
-        del told["search"]["trials"]
-        return json.dumps(told, sort_keys=True)
+    def _told(self, recipe: Recipe) -> dict[str, Any]:
+        """What makes a search the same one, by dotted key."""
+        told = flat_options(recipe.model_dump(mode="json"))
+        return {key: value for key, value in told.items() if key not in FREE | {"search.trials"}}
 
     def _place(self) -> str:
         """What this folder is called in the storage, which others may share; the same for all processes here."""
@@ -200,7 +203,8 @@ class _Search:
         study = optuna.create_study(
             storage=self.storage, study_name=self.name, direction="maximize", load_if_exists=True
         )
-        for what, now in (("recipe", self._told(self.recipe)), ("dataset", fingerprint)):
+        told = json.dumps(self._told(self.recipe), sort_keys=True)
+        for what, now in (("recipe", told), ("dataset", fingerprint)):
             if study.user_attrs.setdefault(what, now) != now:
                 raise RunError(
                     f"the study '{self.name}' is of another {what}; choose another --study, or another folder"
@@ -217,7 +221,7 @@ class _Search:
             if trial.user_attrs.get(PLACE) != self.place:
                 continue
             with self._claim(trial.number) as ours:
-                if ours and not self.storage.get_trial(trial._trial_id).state.is_finished():
+                if ours and not self._is_over(trial._trial_id):
                     self.say(f"trial {trial.number} goes on")
                     yield _Claimed(trial._trial_id, trial.number)
                     return
@@ -229,24 +233,24 @@ class _Search:
             with self._claim(number) as ours:
                 if number >= self.budget:  # another process made the last one at the same time
                     self._fail(trial_id, "one more than was asked for")
-                elif ours:
+                elif ours and not self._is_over(trial_id):  # another process may have been faster to take it up
                     yield _Claimed(trial_id, number)
                     return
         yield None
 
+    def _is_over(self, trial_id: int) -> bool:
+        return bool(self.storage.get_trial(trial_id).state.is_finished())
+
     @contextmanager
     def _claim(self, number: int) -> Iterator[bool]:
         """Whether no other process trains a trial; if so, none can until the block ends."""
-        claim = held(self.folder / ".claims" / f"{number:04}", "claim")
-        try:
-            claim.__enter__()
-        except RunError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            claim.__exit__(None, None, None)
+        with ExitStack() as claim:
+            try:
+                claim.enter_context(held(self.folder / ".claims" / f"{number:04}", "claim"))
+                ours = True
+            except RunError:
+                ours = False
+            yield ours
 
     def _train(self, claimed: _Claimed) -> None:
         """Train a trial to its end, unless the pruner or an error ends it before, and tell the study."""
