@@ -24,7 +24,7 @@ def test_the_chosen_rate_lies_where_the_loss_falls():
     test = RangeTest(0.0, rates, curve(rates, 1e-3, 1e-1), sigma=2.0)
     assert test.falls
     assert test.steepest == pytest.approx(1e-3, rel=0.2)
-    assert test.tenth == pytest.approx(1e-2, rel=0.5)
+    assert 1e-3 < test.tenth < 1e-2, "before it rises again, beyond 1e-1"
 
 
 def test_smoothing_does_not_shift_a_curve():

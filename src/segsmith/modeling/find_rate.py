@@ -32,8 +32,9 @@ DIVERGED = 4.0
 """How many times its least a smoothed loss is when a test ends."""
 AS_GOOD = 0.02
 """A loss that is at most so much above the least, relative, is as good."""
-FALLS = 5.0
-"""Standard errors of a smoothed loss that the least must be below the first: else no rate was seen to teach."""
+FALLS = 10.0
+"""Standard errors of a smoothed loss that it must fall by: else no rate was seen to teach. It fell by 24 and more where
+rates taught, by 6 and less where they were too low to."""
 LEAST_SIGMA = 2.0
 """Steps, at least, that losses are smoothed over; else a twenty-fifth of all."""
 
@@ -63,7 +64,7 @@ class RangeTest:
         """Whether the loss fell by more than batches differ by chance."""
         averaged = 2 * math.sqrt(math.pi) * self.sigma  # independent losses that have as little noise as a smoothed one
         error = float((self.losses - self.smoothed).std()) / math.sqrt(averaged)
-        return bool(self.smoothed[0] - self.smoothed.min() > FALLS * error)
+        return bool(self.smoothed[: self.lowest + 1].max() - self.smoothed.min() > FALLS * error)
 
     @property
     def steepest(self) -> float:
