@@ -1,6 +1,7 @@
 """Parse -> one library call -> print. Commands stand in the order of the journey; heavy imports stand inside them."""
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -41,7 +42,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # its panels would double the time of --help
 )
 recipe_app = typer.Typer(help="List, show and check recipes: one file per job.", no_args_is_help=True)
-out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)  # names of files are no code
+RANK = int(os.environ.get("RANK", "0"))
+"""Which of several processes that train together this is, as torchrun numbers them; the first one talks."""
+out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=RANK > 0)  # names of files are no code
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe options, such as train.stages.0.epochs=3.")
@@ -289,11 +292,18 @@ def train(
     run: Annotated[Path, typer.Argument(help="Run folder; one that exists is continued.", show_default=False)],
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="Name of a shipped recipe, or a YAML file.")],
     overrides: Overrides = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes that share each batch: one for each GPU; torchrun starts them too.")
+    ] = 1,
 ) -> None:
     """Train, or go on training where a run was stopped."""
     from segsmith.recipe_files import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
+    if processes > 1 and "RANK" not in os.environ:
+        from segsmith.modeling.launch import launch
+
+        raise typer.Exit(launch(sys.argv[1:], processes))
     from segsmith.modeling.train import train as run_training
 
     watch = TrainingLine()
@@ -714,7 +724,7 @@ def main() -> None:
     try:
         app(prog_name="segsmith")
     except SegsmithError as error:
-        print(f"segsmith: {error}", file=sys.stderr)
+        print(f"segsmith{f' (process {RANK})' if RANK else ''}: {error}", file=sys.stderr)
         stopped = type(error).__name__ == "TrainingStopped"
         sys.exit(130 if stopped else 2)
     except SystemExit as end:

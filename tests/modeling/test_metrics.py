@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from segsmith.modeling.metrics import FIGURES, METRICS, Counts, LevelScores, count_levels, image_scores, score
+from segsmith.modeling.metrics import (
+    FIGURES,
+    METRICS,
+    Counts,
+    LevelScores,
+    count_levels,
+    image_scores,
+    level_counts,
+    score,
+)
 
 HW = (3, 4)
 Pixels = set[tuple[int, ...]]
@@ -67,7 +76,7 @@ def test_scores_are_those_of_sets_of_pixels(found, level):
 def test_all_levels_at_once_are_each_level_alone(found):
     scores = LevelScores()
     for probabilities, truth in found:
-        scores.add(probabilities, truth)
+        scores.add(level_counts(probabilities, truth))
     for metric in FIGURES:
         at_once = scores.scores(metric)
         assert at_once.shape == (256,)
@@ -81,7 +90,7 @@ def test_all_levels_at_once_are_each_level_alone(found):
 def test_dice_of_images_with_and_without_foreground_apart(found):
     scores = LevelScores()
     for probabilities, truth in found:
-        scores.add(probabilities, truth)
+        scores.add(level_counts(probabilities, truth))
     for foreground in (True, False):
         of_kind = [(p, t) for p, t in found if t.any() == foreground]
         dice = scores.dice(foreground=foreground)
@@ -177,8 +186,8 @@ def test_f1_is_the_harmonic_mean_of_precision_and_recall():
 def test_dice_of_each_class_is_that_of_its_images_alone(found):
     scores, alone = LevelScores(3), [LevelScores() for _ in range(3)]
     for of_class, (probabilities, truth) in found:
-        scores.add(probabilities, truth, of_class=of_class)
-        alone[of_class].add(probabilities, truth)
+        scores.add(level_counts(probabilities, truth), of_class=of_class)
+        alone[of_class].add(level_counts(probabilities, truth))
     for foreground in (True, False, None):
         for of_class in range(3):
             expected = alone[of_class].dice(foreground=foreground)
@@ -189,10 +198,10 @@ def test_dice_of_each_class_is_that_of_its_images_alone(found):
 def test_what_empties_score_in_the_dice_of_a_class():
     """By steel's words: dice_neg is 1 unless anything is predicted, dice_pos 0 unless something is right."""
     scores, plane, truth = LevelScores(2), np.full(HW, 100, np.uint8), np.zeros(HW, bool)
-    scores.add(plane, truth, of_class=1)
+    scores.add(level_counts(plane, truth), of_class=1)
     truth = truth.copy()
     truth[0] = True
-    scores.add(plane, truth, of_class=1)
+    scores.add(level_counts(plane, truth), of_class=1)
     negative, positive = (scores.dice(foreground=foreground, of_class=1) for foreground in (False, True))
     assert (negative[100], negative[101]) == (0, 1)
     assert (positive[100], positive[101]) == (2 * 4 / (12 + 4), 0)
@@ -204,7 +213,7 @@ def test_what_empties_score_in_the_dice_of_a_class():
 def test_unusable_pixels_count_for_nothing(found, valid):
     probabilities, truth = found
     scores = LevelScores()
-    scores.add(probabilities, truth, valid)
+    scores.add(level_counts(probabilities, truth, valid))
     for figure in FIGURES:
         for level in (0, 1, 100, 255):
             predicted, true = (probabilities >= level) & valid, truth & valid
@@ -216,7 +225,7 @@ def test_memory_does_not_grow_with_the_number_of_images():
     noise = np.random.default_rng(0)
     scores, sizes = LevelScores(), []
     for count in range(1, 201):
-        scores.add(noise.integers(0, 256, HW).astype(np.uint8), noise.random(HW) < 0.5)
+        scores.add(level_counts(noise.integers(0, 256, HW).astype(np.uint8), noise.random(HW) < 0.5))
         if count in (1, 200):
             sizes.append(len(pickle.dumps(scores)))
     assert sizes[1] <= sizes[0] + 8

@@ -27,7 +27,8 @@ from segsmith.errors import DataError
 class Batch:
     """Images and truths (0 or 1) of the size the network sees, and the chip numbers they are of."""
 
-    images: UInt8[Tensor, "batch bands height width"]
+    images: UInt8[Tensor, "images bands height width"]
+    """As many as there are samples, but of this process alone where several train (modeling/processes.py)."""
     masks: UInt8[Tensor, "batch classes height width"]
     indices: Int64[Tensor, " batch"]
     valid: UInt8[Tensor, "batch height width"] | None
@@ -53,8 +54,16 @@ class _Samples(TorchDataset[tuple[int, Sample | DataError]]):
 class TrainingBatches:
     """The batches of one stage, epoch by epoch, from any step on; worker processes live as long as it does."""
 
-    def __init__(self, chips: Chips, stage: recipe.Stage, plan: EpochPlan, workers: int):
-        self.plan = plan
+    def __init__(
+        self,
+        chips: Chips,
+        stage: recipe.Stage,
+        plan: EpochPlan,
+        workers: int,
+        share: Callable[[list[Position]], list[Position]] = list,
+    ):
+        """`share` chooses of each batch what this process takes; everything by default."""
+        self.plan, self.share = plan, share
         self.samples = StageSamples(chips, stage, plan)
         self._order: list[list[Position]] = []
         self._loader = _loader(_Samples(chips, self.samples.sample), self._order, workers)
@@ -64,7 +73,7 @@ class TrainingBatches:
     ) -> Iterator[Batch]:
         """The batches of an epoch, from `first_step` on, as an undisturbed epoch would give them; `harder` as in
         EpochPlan.draw."""
-        self._order[:] = self.positions(epoch, harder)[first_step:]
+        self._order[:] = [self.share(batch) for batch in self.positions(epoch, harder)[first_step:]]
         yield from _whole(self._loader)
 
     def positions(self, epoch: int, harder: Float[np.ndarray, " samples"] | None = None) -> list[list[Position]]:

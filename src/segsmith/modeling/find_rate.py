@@ -5,7 +5,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +19,7 @@ from segsmith.eda.charts import Line, line_chart
 from segsmith.eda.page import Section, chart_grid, code_block, render_page, table
 from segsmith.errors import ModelError, SegsmithError
 from segsmith.files import write_text
+from segsmith.modeling.processes import ALONE
 from segsmith.modeling.run import Run
 from segsmith.modeling.train import Training, check_recipe
 from segsmith.modeling.trouble import memory_told
@@ -145,7 +146,7 @@ class _Tester(Training):
     """A training that never gets beyond its first stage, and writes nothing."""
 
     def __init__(self, dataset: Dataset, recipe: Recipe, rates: Float64[np.ndarray, " steps"]):
-        super().__init__(dataset, recipe, Run(Path()), lambda step: None)
+        super().__init__(dataset, recipe, Run(Path()), lambda step: None, ALONE)
         self.rates = rates
         self.done = 0
         self._set_up()
@@ -174,7 +175,8 @@ class _Tester(Training):
 
     def _losses(self) -> Iterator[float]:
         """Of as many steps as there are rates, epoch after epoch."""
-        batches = TrainingBatches(self.chips, self.stage, self.plan, self.workers)
+        share = partial(self.processes.part, passes=self.recipe.train.accumulate)
+        batches = TrainingBatches(self.chips, self.stage, self.plan, self.workers, share)
         while self.done < len(self.rates):
             for batch in islice(batches.epoch(self.at.epoch), len(self.rates) - self.done):
                 yield self._step(batch)

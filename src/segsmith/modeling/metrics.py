@@ -64,6 +64,18 @@ def count_levels(
     return tp, tp + background[::-1].cumsum()[::-1]
 
 
+def level_counts(
+    probabilities: UInt8[np.ndarray, "height width"],
+    truth: Bool[np.ndarray, "height width"],
+    valid: Bool[np.ndarray, "height width"] | None = None,
+) -> Counts:
+    """One class of an image at each level 0..255. Pixels that are not `valid` count for nothing; None takes all."""
+    if valid is not None and not valid.all():
+        probabilities, truth = probabilities[valid][None], truth[valid][None]
+    tp, predicted = count_levels(probabilities, truth)
+    return Counts(tp, predicted, np.array(int(tp[0])), np.array(truth.size))
+
+
 def image_scores(figure: Figure, counts: Counts) -> Float[np.ndarray, "..."]:
     """The score of each image alone, shaped as the counts broadcast; a global figure is that of a set of one image."""
     tp, predicted, truth, pixels = np.broadcast_arrays(counts.tp, counts.predicted, counts.truth, counts.pixels)
@@ -108,26 +120,15 @@ class LevelScores:
         self._dice = np.zeros((classes, 2, LEVELS))
         self._images = np.zeros((classes, 2), np.int64)
 
-    def add(
-        self,
-        probabilities: UInt8[np.ndarray, "height width"],
-        truth: Bool[np.ndarray, "height width"],
-        valid: Bool[np.ndarray, "height width"] | None = None,
-        *,
-        of_class: int = 0,
-    ) -> None:
-        """Count one class of an image. Pixels that are not `valid` count for nothing; None takes all."""
-        if valid is not None and not valid.all():
-            probabilities, truth = probabilities[valid][None], truth[valid][None]
-        tp, predicted = count_levels(probabilities, truth)
-        true = int(tp[0])
-        counts = Counts(tp, predicted, np.array(true), np.array(truth.size))
+    def add(self, counts: Counts, *, of_class: int = 0) -> None:
+        """Take in one class of an image, counted at every level (`level_counts`)."""
+        filled = int(counts.tp[0] > 0)  # type: ignore[index]
         scores = {metric: image_scores(metric, counts) for metric in MEANS}
         for metric, of_image in scores.items():
             self._sums[metric] += of_image
         self._pixels += np.stack(np.broadcast_arrays(counts.tp, counts.predicted, counts.truth, counts.pixels))
-        self._dice[of_class, int(true > 0)] += scores["mean_dice"]
-        self._images[of_class, int(true > 0)] += 1
+        self._dice[of_class, filled] += scores["mean_dice"]
+        self._images[of_class, filled] += 1
 
     def scores(self, figure: Figure) -> Float[np.ndarray, " 256"]:
         """The figure over the images so far when `probability >= level` is foreground; level 0 makes all foreground."""

@@ -11,6 +11,7 @@ dies with the process; so one that a killed process left behind is told from one
 
 import json
 import math
+import os
 import time
 import uuid
 import warnings
@@ -71,6 +72,8 @@ def search(
     """
     if recipe.search is None:
         raise RecipeError("the recipe has no search; say what to try: search: {over: {KEY: [VALUE, ...]}}")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RunError("a search trains each network in one process; start the command several times, not by torchrun")
     return _Search(dataset, recipe, folder, storage, name, watch, say).go()
 
 

@@ -11,8 +11,9 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -43,7 +44,7 @@ from segsmith.modeling.encoders import check_encoder
 from segsmith.modeling.hardware import choose_hardware
 from segsmith.modeling.logbook import Logbook, Row, write_rows
 from segsmith.modeling.losses import check_losses, image_losses, pixel_weight
-from segsmith.modeling.metrics import Figure, LevelScores
+from segsmith.modeling.metrics import Counts, Figure, LevelScores, level_counts
 from segsmith.modeling.mlflow_run import check_mlflow, open_mlflow
 from segsmith.modeling.networks import (
     IMAGENET_MEAN,
@@ -62,6 +63,7 @@ from segsmith.modeling.optim import (
     plateau_factor,
     set_learning_rate,
 )
+from segsmith.modeling.processes import Processes, joined
 from segsmith.modeling.run import Run, load_state, save_state
 from segsmith.modeling.targets import Scalar
 from segsmith.modeling.trouble import LossHistory, memory_told
@@ -121,36 +123,37 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
     after which the run can be continued; ModelError when the loss explodes, with the last good checkpoint kept and the
     batch's images in failed-batch.json, or when memory runs out; TrainingStopped after SIGINT or SIGTERM, with the
     state saved.
+
+    Started by torchrun, or by `launch.py`, several processes train one network: the same samples in the same
+    order, losses and norms over the whole batch; the first one writes. Raises RunError when another of them ended.
     """
     recipe = recipe.model_copy(update={"search": None})  # no part of what a run is
     check_recipe(recipe)
-    data = Dataset.open(dataset).named(recipe.data.classes)
-    training = Training(data, recipe, Run(run), watch)
-    training.run.check_free()
-    with training.run.locked():
-        facts = {
-            "hardware": training.hardware.name,
-            "precision": training.hardware.precision,
-            "versions": {name: version(name) for name in ("segsmith", "torch", "segmentation-models-pytorch", "timm")},
-        }
-        training.run.begin(dataset, training.chips, training.split, recipe, facts)
-        if not training.run.bundle.exists():
-            with memory_told(recipe, training.workers):
-                training.go()
+    with joined() as processes:
+        data = Dataset.open(dataset).named(recipe.data.classes)
+        training = Training(data, recipe, Run(run), watch, processes)
+        processes.same(training.run.check_free)
+        with training.run.locked() if processes.first else nullcontext():
+            processes.same(lambda: training.begin(dataset))
+            if not processes.same(training.run.bundle.exists):
+                with memory_told(recipe, training.workers):
+                    training.go()
     return training.run
 
 
 class Training:
     """One training in progress. Building it checks everything that can be checked without writing."""
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, run: Run, watch: Callable[[Step], None]):
-        self.dataset, self.recipe, self.run, self.watch = dataset, recipe, run, watch
+    def __init__(self, dataset: Dataset, recipe: Recipe, run: Run, watch: Callable[[Step], None], processes: Processes):
+        self.dataset, self.recipe, self.run, self.watch, self.processes = dataset, recipe, run, watch, processes
         check_losses(recipe, dataset.classes)
         self.hardware = choose_hardware(recipe.train)
         self.chips = run.chips_for(dataset, recipe.data)
         self.split = split(self.chips, recipe.folds, recipe.seed)
         self.trust = torch.from_numpy(trust(self.chips))
         self.plans = _plans(self.chips, recipe, self.split.training)
+        for plan in self.plans:
+            processes.check_divides(plan.batch_size, recipe.train.accumulate)
         mean, std = normalisation(dataset, recipe)
         check_augment(recipe, len(mean) - len(recipe.data.extra))
         image = mean_image(self.chips, self.split.training, mean) if recipe.data.normalise == "mean_image" else None
@@ -168,7 +171,9 @@ class Training:
         self.metric = recipe.selected_by
         self.other_metrics = [metric for metric in dict.fromkeys(recipe.train.keep_best_by) if metric != self.metric]
         workers = recipe.train.workers
-        self.workers = default_workers(self.hardware.device.type == "cpu") if workers is None else workers
+        if workers is None:
+            workers = default_workers(self.hardware.device.type == "cpu") // processes.count
+        self.workers = workers
         self.at = Position()
         # of each chip, averaged over the times it was drawn: as the epoch began, and now
         self.losses = torch.full((2, len(self.chips)), math.nan)
@@ -180,33 +185,48 @@ class Training:
         self.swa: AveragedModel | None = None
         self.history = LossHistory()
 
+    def begin(self, dataset: Path) -> None:
+        """Start the run, or check that what is here is the same run. Raises RunError."""
+        facts = {
+            "hardware": self.hardware.name,
+            "precision": self.hardware.precision,
+            "versions": {name: version(name) for name in ("segsmith", "torch", "segmentation-models-pytorch", "timm")},
+        }
+        self.run.begin(dataset, self.chips, self.split, self.recipe, facts)
+
     # the loop: stages, epochs, steps
 
     def go(self) -> None:
         """From where the run stands to its end."""
         self._set_up()
         state = self._last_state()
-        logbook = Logbook(self.run.folder, open_mlflow(self.recipe, self.run))
+        logbook = Logbook(self.run.folder, open_mlflow(self.recipe, self.run)) if self.processes.first else None
         with _asked_to_stop() as asked:
-            logbook.write(self.at.rows, self.at.losses, new=len(self.at.rows))
+            if logbook is not None:
+                logbook.write(self.at.rows, self.at.losses, new=len(self.at.rows))
             while True:
                 self._enter_stage(state)
-                batches = TrainingBatches(self.chips, self.stage, self.plan, self.workers)
+                share = partial(self.processes.part, passes=self.recipe.train.accumulate)
+                batches = TrainingBatches(self.chips, self.stage, self.plan, self.workers, share)
                 while not self._stage_is_over():
                     self._epoch(batches, asked)
-                    logbook.write(self.at.rows, self.at.losses, new=1)
+                    if logbook is not None:
+                        logbook.write(self.at.rows, self.at.losses, new=1)
                 self._leave_stage(batches)
                 if self.at.stage + 1 == len(self.plans):
                     break
                 self.at.stage, self.at.epoch, state = self.at.stage + 1, 0, None
-        self._write_bundle()
-        logbook.close()
+        self.processes.same(self._write_bundle)
+        if logbook is not None:
+            logbook.close()
 
     def _set_up(self) -> None:
         """Bring the network to the device."""
         torch.use_deterministic_algorithms(True, warn_only=True)
         precision = "bf16-mixed" if self.hardware.precision == "bf16" else "32-true"
-        self.fabric = Fabric(accelerator=self.hardware.device.type, devices=1, precision=precision)  # type: ignore[arg-type]
+        device = self.hardware.device
+        devices = [device.index or torch.cuda.current_device()] if device.type == "cuda" else 1
+        self.fabric = Fabric(accelerator=device.type, devices=devices, precision=precision)  # type: ignore[arg-type]
         self.module = self.fabric.setup_module(self.network)
 
     @property
@@ -233,10 +253,11 @@ class Training:
             self._after_step()
             now = time.monotonic()
             self._tell(loss, (at.step - first) * plan.batch_size / (now - began), epoch_is_over=False)
-            if asked or now - saved > 60 * self.recipe.train.checkpoint_minutes:
+            stop = self.processes.any(bool(asked))
+            if stop or now - saved > 60 * self.recipe.train.checkpoint_minutes:
                 at.seconds, before = at.seconds + now - began, at.seconds
                 self._save_last()
-                if asked:
+                if stop:
                     raise TrainingStopped(
                         f"stopped in stage {at.stage + 1}, epoch {at.epoch + 1}, step {at.step} of {plan.batches}; "
                         "the same command continues from there"
@@ -261,13 +282,16 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for piece in _pieces(batch, options.accumulate):
-            outputs = self.module(piece.images.to(self.fabric.device, non_blocking=True))
+            with self.processes.norms():
+                outputs = self.module(piece.images.to(self.fabric.device, non_blocking=True))
+            piece, outputs = self.processes.whole(piece, outputs)
             loss, truth, weight = self._judge(piece, outputs)
             if self.stage.hard is not None:
                 self._remember(piece, image_losses(class_probabilities(self.recipe, outputs), truth, weight))
-            loss = loss * (len(piece.indices) / len(batch.indices))
+            loss = loss * (len(piece.indices) / (len(batch.indices) * self.processes.count))
             self.fabric.backward(loss)
             total += float(loss.detach())
+        self.processes.add_gradients(self.network)
         largest = math.inf if options.gradient_clip is None else options.gradient_clip
         norm = self.fabric.clip_gradients(
             self.module, self.optimizer, max_norm=largest, error_if_nonfinite=False
@@ -289,7 +313,7 @@ class Training:
             self.swa.update_parameters(self.network)
         ends = cycle_ends(self.stage.schedule, steps)
         if self.stage.snapshots and done in ends:
-            save_state(self.run.snapshot(self.at.stage + 1, 1 + ends.index(done)), self._kept().state_dict())
+            self._save(self.run.snapshot(self.at.stage + 1, 1 + ends.index(done)), self._kept().state_dict())
 
     def _judge(self, batch: Batch, outputs: Outputs) -> tuple[Scalar, Tensor, Tensor | None]:
         """The loss of a batch, and the truth and the pixels' weights it was taken with."""
@@ -345,19 +369,16 @@ class Training:
         """Mean loss of the validation fold, and its scores at the images' own size and the best threshold."""
         network.eval()
         scores, loss = LevelScores(len(self.dataset.classes)), 0.0
-        size = self.recipe.predict.batch_size
-        for batch in chip_batches(self.chips, self.split.validation.tolist(), size, self.workers):
-            with self.hardware.autocast():
-                outputs = network(batch.images.to(self.hardware.device))
-            loss += len(batch.indices) * float(self._judge(batch, outputs)[0])
-            levels = quantised(class_probabilities(self.recipe, outputs))
-            for index, of_chip in zip(batch.indices.tolist(), levels, strict=True):
-                chip = self.chips.read(index)
-                fitted = unfit_probabilities(of_chip, self.chips.hw(index), self.recipe.data)
-                if self.recipe.data.exclusive:
-                    fitted = most_probable(fitted)
-                for number, (of_class, true_of_class) in enumerate(zip(fitted, chip.mask, strict=True)):
-                    scores.add(of_class, true_of_class, chip.valid, of_class=number)
+        size, processes = self.recipe.predict.batch_size, self.processes
+        validation = self.split.validation.tolist()
+        batches = [validation[first : first + size] for first in range(0, len(validation), size)]
+        mine = [chip for batch in batches[processes.rank :: processes.count] for chip in batch]
+        done = self._validated(network, mine)
+        for _ in batches[:: processes.count]:  # in the order of the batches, whoever did them: sums round alike
+            for of_batch, counts in processes.each(next(done, (0.0, []))):
+                loss += of_batch
+                for number, counted in counts:
+                    scores.add(counted, of_class=number)
         loss /= len(self.split.validation)
         if not math.isfinite(loss):
             self._fail("validation loss", loss)
@@ -373,6 +394,22 @@ class Training:
             **(self._of_classes(scores, level) if len(self.dataset.classes) > 1 else {}),
             **{name: float(scores.scores(name)[1:].max()) for name in self.other_metrics},
         }
+
+    def _validated(self, network: nn.Module, chips: list[int]) -> Iterator[tuple[float, list[tuple[int, Counts]]]]:
+        """Of each batch of chips: the sum of their losses, and the counts of each class of each of them."""
+        for batch in chip_batches(self.chips, chips, self.recipe.predict.batch_size, self.workers):
+            with self.hardware.autocast():
+                outputs = network(batch.images.to(self.hardware.device))
+            loss, counts = len(batch.indices) * float(self._judge(batch, outputs)[0]), []
+            levels = quantised(class_probabilities(self.recipe, outputs))
+            for index, of_chip in zip(batch.indices.tolist(), levels, strict=True):
+                chip = self.chips.read(index)
+                fitted = unfit_probabilities(of_chip, self.chips.hw(index), self.recipe.data)
+                if self.recipe.data.exclusive:
+                    fitted = most_probable(fitted)
+                for number, (of_class, true_of_class) in enumerate(zip(fitted, chip.mask, strict=True)):
+                    counts.append((number, level_counts(of_class, true_of_class, chip.valid)))
+            yield loss, counts
 
     def _of_classes(self, scores: LevelScores, level: int) -> Row:
         """Mean Dice of each class at a level: over all images, over those with it, over those without."""
@@ -396,7 +433,7 @@ class Training:
         if state is not None:
             self.network.load_state_dict(state["network"])
         elif self.at.stage > 0:
-            self.network.load_state_dict(self._weights_to_start_from())
+            self.network.load_state_dict(self.processes.same(self._weights_to_start_from))
         self.history = LossHistory()
         self.ema = running_average(self.network) if self.recipe.train.ema_decay else None
         self.swa = equal_mean(self.network) if self.stage.swa else None
@@ -429,13 +466,15 @@ class Training:
         drawn = batches.epoch(epoch)  # one more than it was trained for
         with self.hardware.autocast():
             images = (piece.images.to(self.hardware.device) for batch in drawn for piece in _pieces(batch, passes))
-            measure_norms(network, images, None if self.frozen is None else encoder_of(network))
+            with self.processes.norms():
+                measure_norms(network, images, None if self.frozen is None else encoder_of(network))
         scores = self._validate(network)
-        save_state(self.run.averaged(self.at.stage + 1), network.state_dict())
+        self._save(self.run.averaged(self.at.stage + 1), network.state_dict())
         self.at.averages.append(
             {"stage": self.at.stage + 1, "averaged": int(self.swa.n_averaged), "images": self.plan.images, **scores}
         )
-        write_rows(self.run.folder / "averaged.csv", self.at.averages)
+        if self.processes.first:
+            write_rows(self.run.folder / "averaged.csv", self.at.averages)
 
     # files
 
@@ -444,17 +483,20 @@ class Training:
         at, options = self.at, self.recipe.train
         kept = epochs_to_keep(at.rows, self.metric, options.keep_best, self.other_metrics)
         if (at.stage + 1, at.epoch) in kept:
-            save_state(self.run.best_weights(at.stage + 1, at.epoch), self._kept().state_dict())
+            self._save(self.run.best_weights(at.stage + 1, at.epoch), self._kept().state_dict())
         if options.keep_every and at.epoch % options.keep_every == 0:
-            save_state(self.run.kept_for_good(at.stage + 1, at.epoch), self._kept().state_dict())
+            self._save(self.run.kept_for_good(at.stage + 1, at.epoch), self._kept().state_dict())
         self._save_last()
-        drop_others(self.run, kept)  # last: until there is a checkpoint, training may go back to what was best before
+        if self.processes.first:
+            drop_others(
+                self.run, kept
+            )  # last: until there is a checkpoint, training may go back to what was best before
 
     def _last_state(self) -> dict[str, Any] | None:
         """The last checkpoint, if there is one, with the position already set to it."""
-        if not self.run.last.exists():
+        state = self.processes.same(lambda: load_state(self.run.last) if self.run.last.exists() else None)
+        if state is None:
             return None
-        state = load_state(self.run.last)
         self.at = Position(**state["position"])
         self.losses = state["losses"]
         return state
@@ -464,7 +506,7 @@ class Training:
         weights = self.network.state_dict()
         if not _all_finite(weights):
             self._fail("largest weight", math.inf)
-        save_state(
+        self._save(
             self.run.last,
             {
                 "position": asdict(self.at),
@@ -477,14 +519,20 @@ class Training:
             },
         )
 
+    def _save(self, path: Path, state: dict[str, Any]) -> None:
+        if self.processes.first:
+            save_state(path, state)
+
     def _fail(self, what: str, value: float) -> NoReturn:
         """Give up, naming the images of the last batch, which are saved."""
         at = self.at
-        ids = [] if self.batch is None else [self.chips.id(chip) for chip in self.batch.indices.tolist()]
+        mine = [] if self.batch is None else self.batch.indices.tolist()
+        ids = [self.chips.id(chip) for part in self.processes.each(mine) for chip in part]
         file = self.run.folder / "failed-batch.json"
         step = min(at.step + 1, self.plan.batches)  # all are done when it is validated
         where = {"stage": at.stage + 1, "epoch": at.epoch + 1, "step": step}
-        write_text(file, json.dumps({**where, "what": what, "value": str(value), "images": ids}, indent=2))
+        if self.processes.first:
+            write_text(file, json.dumps({**where, "what": what, "value": str(value), "images": ids}, indent=2))
         images = f"{', '.join(ids[:3])}{f' and {len(ids) - 3} more' if len(ids) > 3 else ''}"
         raise ModelError(
             f"the {what} became {value:g} in stage {at.stage + 1}, epoch {at.epoch + 1}, step {step}: look at "
@@ -524,6 +572,8 @@ class Training:
         at, stages = self.at, self.recipe.train.stages
         sizes = [stage.epochs * plan.images for stage, plan in zip(stages, self.plans, strict=True)]
         plan = self.plans[at.stage]
+        if not self.processes.first:
+            return
         self.watch(
             Step(
                 stage=at.stage,
