@@ -1,6 +1,7 @@
 """The typed recipe: what loads, what it says of itself, and how a mistake is pointed at."""
 
 import json
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -365,3 +366,12 @@ def test_an_unknown_name_suggests_the_nearest(tmp_path):
         load_recipe("qqqqq")
     with pytest.raises(RecipeError, match="neither a file nor a shipped recipe"):
         load_recipe(tmp_path)
+
+
+def test_the_search_of_the_docs_is_a_recipe(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
+    block = next(text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if text.startswith("search:"))
+    search = load_recipe(written(tmp_path, block)).search
+    assert search is not None
+    assert search.over["network.encoder"].choices == ("resnet18", "resnet34")
+    assert search.over["train.stages.0.optimizer.lr"].low == 1e-4
