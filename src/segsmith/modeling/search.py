@@ -258,9 +258,13 @@ class _Search:
     def _train(self, claimed: _Claimed) -> None:
         """Train a trial to its end, unless the pruner or an error ends it before, and tell the study."""
         number = claimed.number
-        study = self._loaded(number)
+        study = optuna.load_study(study_name=self.name, storage=self.storage, pruner=self._pruner())
+        study.sampler = self._sampler(number, 0)
         trial = optuna.Trial(study, claimed.trial_id)
-        values = {key: self._suggested(trial, key) for key in self.space}
+        values = {}
+        for place, key in enumerate(self.space):
+            study.sampler = self._sampler(number, place)
+            values[key] = self._suggested(trial, key)
         what = f"trial {number}"
         self.say(f"{what} of {self.budget}: {', '.join(f'{key}={_short(value)}' for key, value in values.items())}")
         run = Run(self.folder / "trials" / f"{number:04}")
@@ -296,29 +300,28 @@ class _Search:
             study.tell(trial, score, skip_if_finished=True)
             self.say(f"{what}: {recipe.selected_by} {score:.4f}")
 
-    def _loaded(self, number: int) -> optuna.Study:
-        """The study with a sampler whose draws are counted by the trial's number: one that lives on would draw the
-        same in every process that begins."""
-        seed = int(np.random.default_rng([self.recipe.seed, number]).integers(2**31))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            match self.options.sampler:
-                case "grid":
-                    sampler: optuna.samplers.BaseSampler = _Grid(self.space)
-                case "random":
-                    sampler = optuna.samplers.RandomSampler(seed=seed)
-                case _:
-                    sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)  # beside trials that still run
-            match self.options.pruner:
-                case "median":
-                    pruner: optuna.pruners.BasePruner = optuna.pruners.MedianPruner(
-                        n_startup_trials=5, n_warmup_steps=self.options.prune_after
-                    )
-                case "halving":
-                    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=self.options.prune_after)
-                case _:
-                    pruner = optuna.pruners.NopPruner()
-        return optuna.load_study(study_name=self.name, storage=self.storage, sampler=sampler, pruner=pruner)
+    def _sampler(self, number: int, place: int) -> optuna.samplers.BaseSampler:
+        """One whose draws are counted by the trial's number and the key's place: one that lives on would draw the same
+        in every process that begins, and other values for the keys that a kill left to be drawn."""
+        seed = int(np.random.default_rng([self.recipe.seed, number, place]).integers(2**31))
+        match self.options.sampler:
+            case "grid":
+                return _Grid(self.space)
+            case "random":
+                return optuna.samplers.RandomSampler(seed=seed)
+            case _:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    return optuna.samplers.TPESampler(seed=seed, constant_liar=True)  # beside trials that still run
+
+    def _pruner(self) -> optuna.pruners.BasePruner:
+        match self.options.pruner:
+            case "median":
+                return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=self.options.prune_after)
+            case "halving":
+                return optuna.pruners.SuccessiveHalvingPruner(min_resource=self.options.prune_after)
+            case _:
+                return optuna.pruners.NopPruner()
 
     def _suggested(self, trial: optuna.Trial, key: str) -> Any:
         """The value of a key in a trial; of one that was begun before, the same again."""
