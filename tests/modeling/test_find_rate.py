@@ -67,6 +67,7 @@ def test_the_first_step_is_that_of_the_training(squares, recipe, tmp_path):
     from segsmith.modeling.train import train
 
     told = []
+    recipe = override(recipe, ["seed=1"])
     train(squares, override(recipe, ["train.stages.0.epochs=1"]), tmp_path / "run", watch=told.append)
     found = find_rate(squares, recipe, tmp_path / "r.html", low=1e-5, steps=30, decays=())
     assert found.tests[0].losses[0] == told[0].loss

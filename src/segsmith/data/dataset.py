@@ -136,7 +136,7 @@ class Dataset:
     def dealt(self) -> Int[np.ndarray, " dealt"]:
         """Row numbers of the labelled images that folds and scores are made of, ascending: all but mined ones, so that
         those change no fold and are only trained on."""
-        return self.labelled[~self.mined[self.labelled]]
+        return np.asarray(self.labelled[~self.mined[self.labelled]])
 
     @cached_property
     def mined(self) -> Bool[np.ndarray, " images"]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from os import walk
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -180,14 +181,14 @@ def _read(
 
 
 def _first(table: pd.DataFrame, most: int | None, *, ascending: bool) -> pd.DataFrame:
-    return table.sort_values(["value", "image_id"], ascending=[ascending, True]).head(most)
+    return table.sort_values(["value", "image_id"], ascending=[ascending, True])[:most]
 
 
 def _with(dataset: Dataset, kept: pd.DataFrame, own: dict[str, int | None], note: str) -> Dataset:
     """The dataset with what was mined: rows of its own get another source, others are added behind them."""
     table = dataset.images.copy()
     table["mined"] = dataset.mined
-    new = []
+    new: list[dict[str, Any]] = []
     for row in kept.itertuples():
         source = BELIEVED if row.known_by == "model" else KNOWN
         place = own[str(row.image_id)]

@@ -3,7 +3,7 @@
 import csv
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
@@ -11,14 +11,17 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
 from segsmith.files import write_error, write_text
-from segsmith.modeling.mlflow_run import MlflowRun, Row
+
+Row = dict[str, float | int | str]
+"""One epoch: what stands in one row of metrics.csv."""
 
 
 class Logbook:
     """The epochs of a run, written anew when it is continued: the kill may have come before they were written."""
 
-    def __init__(self, folder: Path, mlflow: MlflowRun | None = None):
-        self.folder, self.mlflow = folder, mlflow
+    def __init__(self, folder: Path, also: Callable[[Sequence[Row]], None] | None = None):
+        """`also` is told all epochs so far whenever there is another."""
+        self.folder, self.also = folder, also
         # TensorBoard reads on where it stopped, so its file grows; what older files say of the same epochs is hidden
         self.events = folder / "tensorboard" / f"events.out.tfevents.{time.time_ns()}"
 
@@ -34,13 +37,8 @@ class Logbook:
             write_rows(self.folder / "metrics.csv", rows)
             write_rows(self.folder / "losses.csv", steps)
             self._tell_tensorboard(rows, losses, first=len(rows) - new)
-        if self.mlflow is not None:
-            self.mlflow.log(rows)
-
-    def close(self) -> None:
-        """Say where it is asked for that the training is over."""
-        if self.mlflow is not None:
-            self.mlflow.finish()
+        if self.also is not None:
+            self.also(rows)
 
     def _tell_tensorboard(self, rows: Sequence[Row], losses: Sequence[Sequence[float]], first: int) -> None:
         """Append the epochs from `first`, counted from 0: their rows by epoch, the losses by step, both from 1.

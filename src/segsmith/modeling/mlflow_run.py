@@ -10,10 +10,9 @@ from typing import Any
 from segsmith import recipe
 from segsmith.errors import ModelError
 from segsmith.files import write_text
+from segsmith.modeling.logbook import Row
 from segsmith.modeling.run import Run, flat_options
 
-Row = dict[str, float | int | str]
-"""One epoch: what stands in one row of metrics.csv."""
 AT_ONCE = 100
 """Parameters that MLflow takes in one go."""
 

@@ -98,7 +98,8 @@ def _standing(folder: Path) -> Standing:
     recipe, facts = run.recipe(), run.facts()
     rows = _table(folder / "metrics.csv")
     scored = folder / "scores.json"
-    metric, how, score, interval = recipe.selected_by, "epochs", None, None
+    metric: str = recipe.selected_by
+    how, score, interval = "epochs", None, None
     if scored.is_file():
         told = json.loads(scored.read_text())
         metric, how = recipe.decide.metric, told["part"]

@@ -200,7 +200,8 @@ class Training:
         """From where the run stands to its end."""
         self._set_up()
         state = self._last_state()
-        logbook = Logbook(self.run.folder, open_mlflow(self.recipe, self.run)) if self.processes.first else None
+        mlflow = open_mlflow(self.recipe, self.run) if self.processes.first else None
+        logbook = Logbook(self.run.folder, mlflow.log if mlflow else None) if self.processes.first else None
         with _asked_to_stop() as asked:
             if logbook is not None:
                 logbook.write(self.at.rows, self.at.losses, new=len(self.at.rows))
@@ -217,8 +218,8 @@ class Training:
                     break
                 self.at.stage, self.at.epoch, state = self.at.stage + 1, 0, None
         self.processes.same(self._write_bundle)
-        if logbook is not None:
-            logbook.close()
+        if mlflow is not None:
+            mlflow.finish()
 
     def _set_up(self) -> None:
         """Bring the network to the device."""
