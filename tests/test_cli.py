@@ -19,8 +19,8 @@ import pytest
 from segsmith.cli import TrainingLine
 from segsmith.recipe_files import load_recipe, recipe_names
 
-COMMANDS = ["demo", "recipe", "inspect", "plan", "chips", "preview", "train"]
-COMMANDS += ["combine", "decide", "evaluate", "compare", "review", "correct", "predict", "check"]
+COMMANDS = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
+COMMANDS += ["combine", "decide", "evaluate", "compare", "runs", "review", "correct", "mine", "predict", "check"]
 JOBS = ["buildings", "houses", "salt", "ships", "steel"]
 RECIPES = sorted([*JOBS, *(f"{job}-best" for job in JOBS), "ships-demo"])
 HW = (16, 20)
@@ -52,7 +52,7 @@ def raw_ships(raw: Path, rows: str) -> Path:
 def test_help_lists_the_commands_in_the_order_of_the_journey(command):
     said = command("--help")
     assert (said.code, said.err) == (0, "")
-    assert re.findall(r"^  (\w+) +[A-Z]", said.out, re.MULTILINE)[-len(COMMANDS) :] == COMMANDS
+    assert re.findall(r"^  ([\w-]+) +[A-Z]", said.out, re.MULTILINE)[-len(COMMANDS) :] == COMMANDS
     assert command("recipe", "--help").out.index("list") < command("recipe", "--help").out.index("schema")
 
 

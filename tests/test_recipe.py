@@ -1,6 +1,7 @@
 """The typed recipe: what loads, what it says of itself, and how a mistake is pointed at."""
 
 import json
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ BUSY = [
     "train.stages=[{epochs: 2}, {start_from: last, optimizer: {lr: 1e-7}, mix: {single: 1}}]",
     "train.select_by=global_iou",
     "decide.areas=[0, 10, 100]",
+    "search={over: {seed: [1, 2], network.dropout: {low: 0, high: 0.5}}}",
 ]
 """Overrides that set something of every kind: texts, lists, nulls, sections in lists, small numbers."""
 
@@ -386,3 +388,12 @@ def test_folds_validate_in_turn_but_the_held_out_one():
     assert recipe.folds.validated == (0, 1, 2, 3)
     assert override(recipe, ["folds.held_out=2"]).folds.validated == (0, 1, 3)
     assert override(recipe, ["folds.validation=1"]).folds.validated == (1,)
+
+
+def test_the_search_of_the_docs_is_a_recipe(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
+    block = next(text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if text.startswith("search:"))
+    search = load_recipe(written(tmp_path, block)).search
+    assert search is not None
+    assert search.over["network.encoder"].choices == ("resnet18", "resnet34")
+    assert search.over["train.stages.0.optimizer.lr"].low == 1e-4

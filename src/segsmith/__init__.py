@@ -7,10 +7,15 @@ The commands of the journey are plain functions; each has the same options as it
     inspect    raw folder -> dataset folder with profile.json and report.html
     plan       dataset folder -> a recipe for it, with reasons
     preview    dataset folder + recipe -> a page of batches as the network sees them
+    find_rate  dataset folder + recipe -> learning rate and weight decay to begin with
+    find_batch dataset folder + recipe -> the largest batch that fits
     train      dataset folder + recipe -> run folder with a bundle
+    search     dataset folder + recipe with values to try -> many runs, the best of them as a recipe
     decide     run folder -> threshold and smallest area, stored in its bundle
     evaluate   run folder -> scores
     compare    evaluated runs -> which is better, and how sure that is
+    runs       folders -> the runs in them, side by side
+    mine       run folder + images -> its dataset with further negatives
     predict    bundle + images -> submission.csv, masks, overlays
     check      any submission -> what is wrong with it, and its scores where the truth is known
     demo       all of it on made data
@@ -22,11 +27,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segsmith.data.corrections import correct
     from segsmith.data.dataset import Dataset
     from segsmith.decision.combine import combine
     from segsmith.decision.compare import compare
     from segsmith.decision.decide import decide
     from segsmith.decision.evaluate import evaluate
+    from segsmith.decision.mine import mine
+    from segsmith.decision.review import review
     from segsmith.delivery.check import check
     from segsmith.delivery.predict import predict
     from segsmith.delivery.predict_rasters import predict_rasters
@@ -34,14 +42,19 @@ if TYPE_CHECKING:
     from segsmith.eda.preview import preview
     from segsmith.eda.profile import profile
     from segsmith.journey import demo
+    from segsmith.modeling.find_batch import find_batch
+    from segsmith.modeling.find_rate import find_rate
     from segsmith.modeling.plan import plan
+    from segsmith.modeling.runs import runs
+    from segsmith.modeling.search import search
     from segsmith.modeling.train import train
     from segsmith.recipe import Recipe
     from segsmith.recipe_files import load_recipe
 
 __all__ = [
-    "Dataset", "Recipe", "check", "combine", "compare", "decide", "demo", "evaluate", "inspect", "load_recipe", "plan",
-    "predict", "predict_rasters", "preview", "profile", "train",
+    "Dataset", "Recipe", "check", "combine", "compare", "correct", "decide", "demo", "evaluate", "find_batch",
+    "find_rate", "inspect", "load_recipe", "mine", "plan", "predict", "predict_rasters", "preview", "profile", "review",
+    "runs", "search", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
@@ -51,16 +64,23 @@ _HOMES = {
     "check": "delivery.check",
     "combine": "decision.combine",
     "compare": "decision.compare",
+    "correct": "data.corrections",
     "decide": "decision.decide",
     "demo": "journey",
     "evaluate": "decision.evaluate",
+    "find_batch": "modeling.find_batch",
+    "find_rate": "modeling.find_rate",
     "inspect": "eda.inspect",
     "load_recipe": "recipe_files",
+    "mine": "decision.mine",
     "plan": "modeling.plan",
     "predict": "delivery.predict",
     "predict_rasters": "delivery.predict_rasters",
     "preview": "eda.preview",
     "profile": "eda.profile",
+    "review": "decision.review",
+    "runs": "modeling.runs",
+    "search": "modeling.search",
     "train": "modeling.train",
 }
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from segsmith.errors import SegsmithError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.table import Table
 
@@ -29,8 +29,9 @@ class Journey(typer.core.TyperGroup):
     """Lists the commands in the order of the journey; groups of commands would stand last otherwise."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "train"]
-        return [*making, "combine", "decide", "evaluate", "compare", "review", "correct", "predict", "check"]
+        making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
+        judging = ["combine", "decide", "evaluate", "compare", "runs", "review", "correct", "mine"]
+        return [*making, *judging, "predict", "check"]
 
 
 app = typer.Typer(
@@ -50,6 +51,8 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe options, such as train.stages.0.epochs=3.")
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that train wrote.", show_default=False)]
+SHOWN_KEYS = 6
+"""Of the keys by which a run's recipe differs, shown at the most."""
 METRIC_HELP = "Metric to tune for, in place of the recipe's."
 
 
@@ -222,6 +225,68 @@ def preview(
     out.print(f"preview {run_preview(data, loaded, to, stage=stage, batches=batches)}")
 
 
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", "-r", help="Name of a shipped recipe, or a YAML file.", show_default=False)
+]
+
+
+@app.command()
+def find_rate(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
+    recipe: RecipeOption,
+    overrides: Overrides = None,
+    low: Annotated[float, typer.Option(help="Learning rate to begin with.")] = 1e-6,
+    high: Annotated[float, typer.Option(help="Learning rate to end with, unless the loss diverges before.")] = 1.0,
+    steps: Annotated[int, typer.Option(help="Steps of a test.")] = 100,
+    decay: Annotated[
+        list[float] | None,
+        typer.Option(help="Weight decay to compare with the recipe's; may be repeated. 0, 1e-4 and 1e-2 if unset."),
+    ] = None,
+    page: Annotated[Path, typer.Option("--out", help="HTML file to write.")] = Path("rates.html"),
+) -> None:
+    """Find a learning rate and a weight decay by short trainings whose rate rises."""
+    from segsmith.recipe_files import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    from segsmith.modeling.find_rate import DECAYS
+    from segsmith.modeling.find_rate import find_rate as run_finder
+
+    found = run_finder(dataset, loaded, page, low=low, high=high, steps=steps, decays=decay or DECAYS)
+    for test in found.tests:
+        out.print(
+            f"weight decay {test.decay:g}: loss falls fastest at a rate of {test.steepest:.2g}, is least "
+            f"({test.smoothed.min():.4f}) at {test.rates[test.lowest]:.2g}, of which a tenth is {test.tenth:.2g}"
+        )
+    out.print(" ".join(found.overrides), style="bold")
+    out.print(f"page {page}")
+
+
+@app.command()
+def find_batch(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
+    recipe: RecipeOption,
+    overrides: Overrides = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="GIB", help="Memory it may take; without a GPU 80 % of what is free if unset."),
+    ] = None,
+) -> None:
+    """Find the largest batch that fits into memory, and how fast each is."""
+    from segsmith.recipe_files import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    from segsmith.modeling.find_batch import Tried
+    from segsmith.modeling.find_batch import find_batch as run_finder
+
+    def tell(tried: Tried) -> None:
+        made = f"{tried.images_per_second:.1f} images/s, " if tried.images_per_second else ""
+        how = "fits" if tried.fits else "does not fit"
+        _say(f"batch {tried.batch:>4}: {made}{tried.gib:.2f} GiB{'' if made else ' to be expected'}, {how}")
+
+    found = run_finder(dataset, loaded, memory_gib=memory, tell=tell)
+    out.print(f"train.batch_size={found.batch} train.accumulate=1", style="bold")
+
+
 @app.command()
 def train(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
@@ -277,6 +342,32 @@ def combine(
         out.print(f"{run}: {f'weight {weight:.3f}' if weight else 'left out, its weight is 0'}")
     out.print(f"{found.validation:,} validation images in common, {found.held_out:,} held out")
     out.print(f"bundle {to / 'bundle.safetensors'}; next: segsmith decide {to}")
+
+
+@app.command()
+def search(
+    recipe: Annotated[str, typer.Argument(help="YAML file of a recipe with a search: group.", show_default=False)],
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
+    to: Annotated[Path, typer.Option(help="Folder of the search; one that exists is continued.", show_default=False)],
+    overrides: Overrides = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where Optuna keeps the trials; study.db in the folder if unset.")
+    ] = None,
+    study: Annotated[str, typer.Option(help="Name of the study in the storage.")] = "segsmith",
+) -> None:
+    """Train a recipe with other values, or go on doing so; write the best as a recipe."""
+    from segsmith.recipe_files import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    from segsmith.modeling.search import search as run_search
+
+    found = run_search(dataset, loaded, to, storage=storage, name=study, watch=TrainingLine(), say=_say)
+    for trial in found.finished[:5]:
+        out.print(f"{found.metric} {trial.score:.4f}  trial {trial.number}  " + _values(trial.values))
+    for key, share in found.importance.items():
+        out.print(f"  {share:4.0%} of what told good trials from others was {key}")
+    out.print(f"best recipe {to / 'best.yaml'}, report {to / 'report.html'}; next: segsmith decide "
+              f"{to / 'trials' / f'{found.best.number:04}'}")  # fmt: skip
 
 
 @app.command()
@@ -408,6 +499,78 @@ def compare(
             f"its public score varies by {each.public_spread:.4f} (standard deviation)"
         )
     out.print(f"the public winner is not the private one in {found.shaken:.0%} of such contests")
+
+
+@app.command("runs")
+def runs_command(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Folders with runs in or below them.", show_default=False)
+    ],
+) -> None:
+    """List runs: how far, what they score, what tells their recipes apart, which is best."""
+    from segsmith.modeling.runs import runs
+
+    groups, broken = runs(folders)
+    for number, group in enumerate(groups):
+        kind = group.kind
+        scored = "best epoch on the validation fold" if kind.how == "epochs" else f"{kind.how.replace('_', '-')} fold"
+        out.print(f"{kind.metric} on {kind.dataset} ({kind.fingerprint}, {scored}, images {kind.images})", style="bold")
+        for place, one in enumerate(group.standings):
+            score = "-" if one.score is None else f"{one.score:.4f}"
+            interval = f" ({one.interval[0]:.4f} to {one.interval[1]:.4f})" if one.interval else ""
+            where = "finished" if one.finished else f"stage {one.stage} of {one.stages}, epoch {one.epoch}"
+            out.print(f"  {score}{interval}  {one.folder}  {where}")
+            own = [f"{key}={values[place]}" for key, values in group.differing.items()]
+            more = f" and {len(own) - SHOWN_KEYS} more" if len(own) > SHOWN_KEYS else ""
+            if own:
+                out.print(f"      {', '.join(own[:SHOWN_KEYS])}{more}")
+        best = group.standings[0]
+        if len(group.standings) > 1 and best.score is not None:
+            doubt = "" if group.sure else ", but not surely so"
+            more = "" if kind.how == "epochs" or group.sure else f"; more: segsmith compare {best.folder} RUN"
+            out.print(f"best: {best.folder}{doubt}{more}")
+        if number + 1 < len(groups):
+            out.print()
+    if len(groups) > 1:
+        out.print(f"{len(groups)} groups: scores of different datasets, metrics or images cannot be compared")
+    for problem in broken:
+        out.print(f"does not read: {problem}", style="bold red")
+
+
+@app.command()
+def mine(
+    run: RunFolder,
+    images: Annotated[
+        Path, typer.Argument(help="Folder of images, or dataset folder that inspect wrote.", show_default=False)
+    ],
+    to: Annotated[Path, typer.Option(help="Dataset folder to write: the run's, and what was mined.")],
+    known_empty: Annotated[
+        bool, typer.Option("--known-empty", help="Someone knows that no image of the folder holds foreground.")
+    ] = False,
+    sure: Annotated[
+        float, typer.Option(min=0, max=1, help="Value up to which an image of unknown truth is taken for empty.")
+    ] = 0.05,
+    most: Annotated[int | None, typer.Option(min=1, help="Images kept of each kind; all if unset.")] = None,
+) -> None:
+    """Find images that a run sees foreground in and that have none; add them to its dataset."""
+    from segsmith.decision.mine import BELIEVED, KNOWN
+    from segsmith.decision.mine import mine as run_mining
+
+    found = run_mining(run, images, to, known_empty=known_empty, sure=sure, most=most)
+    alarms, empties = (int((found.kept["kind"] == kind).sum()) for kind in ("false alarm", "empty"))
+    out.print(
+        f"{found.looked_at:,} images looked at: {alarms:,} false alarms, {empties:,} taken for empty", style="bold"
+    )
+    if len(found.unknown):
+        out.print(
+            f"  {len(found.unknown):,} show something, and nobody knows whether it is there: {to / 'unknown.csv'}"
+        )
+    if len(found.kept):
+        source = KNOWN if alarms else BELIEVED
+        mix = f"'train.stages.0.mix={{\"source:{source}\": 0.2, rest: 0.8}}'"
+        out.print(f"dataset {to}; next: segsmith train {to} RUN --recipe RECIPE {mix}")
+    else:
+        out.print(f"dataset {to}, as it was: nothing was mined")
 
 
 @app.command()
@@ -570,6 +733,16 @@ class TrainingLine:
 def _columns() -> int:
     """Characters a line of the terminal takes without wrapping; some terminals say they have none at all."""
     return shutil.get_terminal_size().columns - 1
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _values(values: "Mapping[str, object]") -> str:
+    return ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
+    )
 
 
 def _share(share: float | None) -> str:

@@ -66,9 +66,9 @@ def put_in_place(new: Path, folder: Path) -> None:
 
 
 @contextmanager
-def held(folder: Path, what: str) -> Iterator[None]:
-    """Hold a folder, made if it is not there, against other processes. Raises RunError when another one holds it,
-    WriteError when it cannot be made; `what` says what it is to be."""
+def held(folder: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder, made if it is not there, against other processes. Raises RunError when another one holds it, or
+    waits for it; WriteError when it cannot be made; `what` says what it is to be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("w")
@@ -76,7 +76,7 @@ def held(folder: Path, what: str) -> Iterator[None]:
         raise WriteError(f"{folder}: cannot be used as a {what}: {error.strerror}") from error
     with file:
         try:  # lockf, not flock: loader workers that outlive a killed process must not go on holding its lock
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except (BlockingIOError, PermissionError):
             raise RunError(
                 f"{folder}: another process is at work here; wait for it, or choose another folder"

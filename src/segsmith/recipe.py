@@ -5,7 +5,7 @@ Nothing in the code knows a ship from a salt dome; what differs between two jobs
 
 import difflib
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -25,6 +25,7 @@ Stratum = Literal["classes", "objects", "coverage"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Number = int | Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -490,6 +491,11 @@ class Train(Section):
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
         10.0, description="Minutes between checkpoints within an epoch."
     )
+    mlflow: bool | str = Field(
+        False,
+        description="Log to MLflow as well: true for mlflow.db beside the run folder, or a tracking URI; needs "
+        "segsmith[mlflow].",
+    )
 
     @model_validator(mode="after")
     def _whole_passes(self) -> "Train":
@@ -547,6 +553,65 @@ class Predict(Section):
         return max(1, round(height * (1 - self.overlap))), max(1, round(width * (1 - self.overlap)))
 
 
+class Values(Section):
+    """What a search tries for one key of the recipe: a list of choices, or all between two numbers."""
+
+    choices: Annotated[tuple[Any, ...], Field(min_length=1)] | None = Field(
+        None, description="Values of any kind; a plain list says the same."
+    )
+    low: Number | None = Field(None, description="Least value.")
+    high: Number | None = Field(None, description="Largest value.")
+    log: bool = Field(False, description="Whether values are spread evenly over their logarithms.")
+    step: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="From one value to the next, from low on; null tries any, or any whole number."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list_of_choices(cls, given: Any) -> Any:
+        return {"choices": given} if isinstance(given, list | tuple) else given
+
+    @model_validator(mode="after")
+    def _choices_or_range(self) -> "Values":
+        if (self.choices is None) == (self.low is None or self.high is None):
+            raise ValueError("give a list of values, or low and high")
+        if self.choices is not None and (self.low is not None or self.high is not None or self.log or self.step):
+            raise ValueError("low, high, log and step are for a range, not beside choices")
+        if self.low is not None and self.high is not None:
+            if not self.low < self.high:
+                raise ValueError(f"low={self.low:g} is not below high={self.high:g}")
+            if self.log and self.low <= 0:
+                raise ValueError(f"log=true needs low above 0, not {self.low:g}")
+            if self.log and self.step:
+                raise ValueError("log and step do not go together; list the values")
+        return self
+
+
+class Search(Section):
+    """What `segsmith search` tries; a training does not ask."""
+
+    over: dict[str, Values] = Field(
+        description="Dotted key of the recipe: a list of values, or {low, high, log, step}.", min_length=1
+    )
+    trials: Count = Field(20, description="Trainings in all; a grid makes one of each combination instead.")
+    sampler: Literal["tpe", "random", "grid"] = Field(
+        "tpe", description="tpe learns from the trials so far where to look; random does not; grid tries everything."
+    )
+    pruner: Literal["median", "halving", "none"] = Field(
+        "median",
+        description="What gives up a trial early: a score below the median of others at its epoch, or successive "
+        "halving.",
+    )
+    prune_after: Count = Field(1, description="Epochs that every trial is given before it may be given up.")
+
+    @model_validator(mode="after")
+    def _grid_is_finite(self) -> "Search":
+        endless = [key for key, of_key in self.over.items() if of_key.choices is None and of_key.step is None]
+        if self.sampler == "grid" and endless:
+            raise ValueError(f"sampler=grid needs a list of values, or a step, for over.{endless[0]}")
+        return self
+
+
 class Recipe(Section):
     """One job: everything that may differ between two trainings."""
 
@@ -558,6 +623,7 @@ class Recipe(Section):
     train: Train = Field(Train(), description="How it is trained.")
     decide: Decide = Field(Decide(), description="How probabilities become masks.")
     predict: Predict = Field(Predict(), description="How probabilities are made.")
+    search: Search | None = Field(None, description="What segsmith search tries; a training does not ask.")
 
     @property
     def gate(self) -> Gate:

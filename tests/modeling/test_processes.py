@@ -17,7 +17,7 @@ import pytest
 from segsmith.errors import RecipeError
 from segsmith.modeling.processes import Processes, joined
 from segsmith.modeling.run import Run, load_state
-from segsmith.modeling.train import _Training, train
+from segsmith.modeling.train import Training, train
 from segsmith.recipe import Recipe
 from segsmith.recipe_files import override, to_yaml
 
@@ -107,7 +107,7 @@ def score(run: Run, rank: int, count: int, found: Path) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
     with joined() as processes:
         recipe = override(run.recipe(), ["predict.batch_size=3"])
-        training = _Training(run.dataset(), recipe, run, lambda step: None, processes)
+        training = Training(run.dataset(), recipe, run, lambda step: None, processes)
         training.network.load_state_dict(load_state(run.last)["network"])
         row = training._validate(training.network)
         found.with_name(f"{count}-{rank}.json").write_text(json.dumps(row))

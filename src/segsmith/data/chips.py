@@ -53,7 +53,8 @@ class Chips:
     extra_levels: UInt8[np.ndarray, "images extra"]
     """Of every image of the dataset, for the columns the recipe names in `data.extra`."""
     judged: Bool[np.ndarray, " chips"]
-    """Chips that scores are made of: together they cover every image once, at the recipe's first scale."""
+    """Chips that scores are made of: together they cover every image that is not mined once, at the recipe's first
+    scale."""
     border_px: int = 0
     """How wide the borders are that samples hold behind their classes, see `borders`; 0 for none."""
 
@@ -144,11 +145,12 @@ def cut(dataset: Dataset, options: recipe.Data) -> Chips:
     rows: list[tuple[int, Window, float, bool]] = []
     for image in dataset.labelled.tolist():
         base = base_scale(dataset, image, options)
+        counts = not dataset.mined[image]
         for number, factor in enumerate(options.scales):
             hw = scaled_hw(dataset.hw(image), base * factor)
             side_by_side = set(cover(hw, options.input_hw, options.input_hw)) if number == 0 else set()
             windows = sorted(side_by_side.union(cover(hw, options.input_hw, options.stride_hw)))
-            rows += [(image, window, base * factor, window in side_by_side) for window in windows]
+            rows += [(image, window, base * factor, counts and window in side_by_side) for window in windows]
 
     def look(row: tuple[int, Window, float, bool]) -> _Facts:
         return _facts(dataset.read(row[0], row[1], row[2]))
@@ -206,8 +208,8 @@ def _whole_images(dataset: Dataset, options: recipe.Data) -> Chips:
     count, table = len(dataset), dataset.images
     present = np.zeros((count, len(dataset.classes)), bool)
     present[dataset.objects["image"], dataset.objects["class"]] = True
-    labelled = np.zeros(count, bool)
-    labelled[dataset.labelled] = True
+    judged = np.zeros(count, bool)
+    judged[dataset.dealt] = True
     return Chips(
         dataset=dataset,
         options=options,
@@ -219,7 +221,7 @@ def _whole_images(dataset: Dataset, options: recipe.Data) -> Chips:
         foreground=(table["foreground"].to_numpy() / np.maximum(1, dataset.known_pixels)).astype(np.float32),
         present=present,
         extra_levels=_extra(dataset, options),
-        judged=labelled,
+        judged=judged,
     )
 
 

@@ -3,7 +3,7 @@
 images.parquet    one row per image: id, path, labelled, source, group, size, bands, bytes, objects, foreground pixels,
                   band statistics; images of one group never stand in different folds; of rasters CRS, transform,
                   metres per pixel, and the values that become level 0 and 255; where labels leave pixels open, the
-                  run lengths of those
+                  run lengths of those; of a dataset with mined images, which were (decision/mine.py)
 objects.parquet   one row per labelled object: image (row number), class, source row, run lengths or polygon
 dataset.json      where the raw files are, the layout they came in, class names, fingerprint
 corrections.csv   where a person corrected labels: what is to be read in place of the others (corrections.py)
@@ -134,6 +134,17 @@ class Dataset:
         return np.flatnonzero(self.images["labelled"].to_numpy())
 
     @cached_property
+    def dealt(self) -> Int[np.ndarray, " dealt"]:
+        """Row numbers of the labelled images that folds and scores are made of, ascending: all but mined ones, so that
+        those change no fold and are only trained on."""
+        return np.asarray(self.labelled[~self.mined[self.labelled]])
+
+    @cached_property
+    def mined(self) -> Bool[np.ndarray, " images"]:
+        """Whether each image was added by mining."""
+        return self.images["mined"].to_numpy(bool) if "mined" in self.images else np.zeros(len(self), bool)
+
+    @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with any id, size or label, not with where the raw files lie."""
         digest = hashlib.blake2b(digest_size=8)
@@ -147,6 +158,8 @@ class Dataset:
             digest.update(shape)
         for runs in self._ignored_runs:
             digest.update(b"|" + runs.tobytes())
+        if self.mined.any():
+            digest.update(self.mined.tobytes())
         return digest.hexdigest()
 
     def named(self, classes: Sequence[str] | None) -> "Dataset":

@@ -16,14 +16,15 @@ MOST_OBJECTS_APART = 5
 
 
 def make_folds(dataset: Dataset, options: recipe.Folds, seed: int) -> Int[np.ndarray, " images"]:
-    """The fold of every image, 0 to count - 1, and -1 for unlabelled ones.
+    """The fold of every image, 0 to count - 1, and -1 for unlabelled ones. Mined images change no other's fold: theirs
+    is that of their group, and -1 where they are a group of their own.
 
     Images of one number in the column `group` are in one fold. Where no image shares its group, folds differ by at
     most one image in size and in images per stratum; groups are dealt so as to come near that. An image's fold depends
     on the ids, groups and strata of all, never on their order in the dataset. Raises DataError when there are fewer
     groups of labelled images than folds, or all are empty.
     """
-    labelled = dataset.labelled
+    labelled = dataset.dealt
     table = dataset.images.iloc[labelled]
     if not table["foreground"].any():
         raise DataError(f"all {len(labelled)} labelled images are empty: there is nothing to learn; check the labels")
@@ -41,6 +42,10 @@ def make_folds(dataset: Dataset, options: recipe.Folds, seed: int) -> Int[np.nda
     folds = np.full(len(dataset), -1, np.int8)
     strata = _strata(dataset, options)
     folds[labelled] = grouped_folds(list(table["image_id"]), strata, groups, options.count, seed)
+    if dataset.mined.any():
+        fold_of = dict(zip(groups.tolist(), folds[labelled].tolist(), strict=True))
+        of_mined = dataset.images["group"].to_numpy()[dataset.mined]
+        folds[dataset.mined] = [fold_of.get(group, -1) for group in of_mined.tolist()]
     return folds
 
 
@@ -111,20 +116,20 @@ def _fill(
         total[fold] -= 1
 
 
-def _strata(dataset: Dataset, options: recipe.Folds) -> Int[np.ndarray, " labelled"]:
-    """A number per labelled image: the same where classes present, objects and coverage, as far as asked, are."""
-    table = dataset.images.iloc[dataset.labelled]
-    columns: list[Int[np.ndarray, " labelled"]] = []
+def _strata(dataset: Dataset, options: recipe.Folds) -> Int[np.ndarray, " dealt"]:
+    """A number per dealt image: the same where classes present, objects and coverage, as far as asked, are."""
+    table = dataset.images.iloc[dataset.dealt]
+    columns: list[Int[np.ndarray, " dealt"]] = []
     asked = (options.stratify_by,) if isinstance(options.stratify_by, str) else options.stratify_by
     if "coverage" in asked:
-        coverage = table["foreground"] / np.maximum(1, dataset.known_pixels[dataset.labelled])
+        coverage = table["foreground"] / np.maximum(1, dataset.known_pixels[dataset.dealt])
         columns.append(np.ceil(coverage.to_numpy() * 10).astype(np.int64))
     if "objects" in asked:
         columns.append(np.minimum(table["objects"].to_numpy(), MOST_OBJECTS_APART).astype(np.int64))
     if "classes" in asked:
         present: Bool[np.ndarray, "images classes"] = np.zeros((len(dataset), len(dataset.classes)), bool)
         present[dataset.objects["image"].to_numpy(), dataset.objects["class"].to_numpy()] = True
-        columns.append(np.unique(present[dataset.labelled], axis=0, return_inverse=True)[1].ravel().astype(np.int64))
+        columns.append(np.unique(present[dataset.dealt], axis=0, return_inverse=True)[1].ravel().astype(np.int64))
     # Numbered in the order of their values, so that strata which follow one another are alike.
     numbers = pd.DataFrame(dict(enumerate(columns))).groupby(list(range(len(columns))), sort=True).ngroup()
     return numbers.to_numpy().astype(np.int64)

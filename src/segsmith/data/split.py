@@ -44,8 +44,9 @@ def split(chips: Chips, options: recipe.Folds, seed: int) -> Split:
     """Which chips train, validate, and are held out, as the recipe's folds say; with `by_heart` all train and, where
     they are judged, validate; with `validation: all` likewise all that are not held out, though no training has both.
 
-    Chips of a source that is not fully trusted train where they may, and are never judged. Raises DataError where
-    there are too few images, or too few blocks, for the folds, or nothing is left to train or validate on.
+    Chips of a source that is not fully trusted, and mined ones, train where they may and are never judged. Raises
+    DataError where there are too few images, or too few blocks, for the folds, or nothing is left to train or validate
+    on.
     """
     judged = chips.judged & (trust(chips) >= 1)
     if options.by_heart:
@@ -56,7 +57,8 @@ def split(chips: Chips, options: recipe.Folds, seed: int) -> Split:
     kept_away = [fold for fold in (*(() if in_turn else options.validated), options.held_out) if fold is not None]
     if chips.whole or options.split == "images":
         fold = make_folds(chips.dataset, options, seed)[chips.image]
-        trains = (fold >= 0) & ~np.isin(fold, kept_away)
+        mined = chips.dataset.mined[chips.image] & (fold < 0)
+        trains = mined | ((fold >= 0) & ~np.isin(fold, kept_away))
     else:
         fold, touched = _by_blocks(chips, options, seed)
         trains = ~touched[:, kept_away].any(axis=1)

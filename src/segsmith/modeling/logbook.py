@@ -3,7 +3,7 @@
 import csv
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
@@ -19,8 +19,9 @@ Row = dict[str, float | int | str]
 class Logbook:
     """The epochs of a run, written anew when it is continued: the kill may have come before they were written."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, also: Callable[[Sequence[Row]], None] | None = None):
+        """`also` is told all epochs so far whenever there is another."""
+        self.folder, self.also = folder, also
         # TensorBoard reads on where it stopped, so its file grows; what older files say of the same epochs is hidden
         self.events = folder / "tensorboard" / f"events.out.tfevents.{time.time_ns()}"
 
@@ -36,6 +37,8 @@ class Logbook:
             write_rows(self.folder / "metrics.csv", rows)
             write_rows(self.folder / "losses.csv", steps)
             self._tell_tensorboard(rows, losses, first=len(rows) - new)
+        if self.also is not None:
+            self.also(rows)
 
     def _tell_tensorboard(self, rows: Sequence[Row], losses: Sequence[Sequence[float]], first: int) -> None:
         """Append the epochs from `first`, counted from 0: their rows by epoch, the losses by step, both from 1.

@@ -35,7 +35,7 @@ from segsmith.files import held, write_bytes, write_text
 from segsmith.recipe import Data, Recipe
 from segsmith.recipe_files import load_recipe, to_yaml
 
-FREE = frozenset({"train.workers", "train.checkpoint_minutes", "train.keep_every"})
+FREE = frozenset({"train.workers", "train.checkpoint_minutes", "train.keep_every", "train.mlflow"})
 """Options that do not change the weights, so that a run may be continued with others."""
 
 _WRITTEN_FIRST = frozenset(
@@ -164,7 +164,7 @@ class Run:
             yield
 
     def _check_same(self, dataset: Dataset, recipe: Recipe) -> None:
-        was, now = _flat(self.recipe().model_dump(mode="json")), _flat(recipe.model_dump(mode="json"))
+        was, now = flat_options(self.recipe().model_dump(mode="json")), flat_options(recipe.model_dump(mode="json"))
         differing = [
             f"{key}: {was.get(key, 'absent')} there, {now.get(key, 'absent')} now"
             for key in dict.fromkeys([*was, *now])
@@ -197,7 +197,8 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flat_options(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """What a recipe says as plain values, by dotted key; empty lists and sections are values as well."""
     pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    flat = {k: v for key, value in pairs for k, v in _flat(value, f"{prefix}{key}.").items()}
+    flat = {k: v for key, value in pairs for k, v in flat_options(value, f"{prefix}{key}.").items()}
     return flat or {prefix.rstrip("."): tree}

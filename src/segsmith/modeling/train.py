@@ -46,6 +46,7 @@ from segsmith.modeling.hardware import choose_hardware
 from segsmith.modeling.logbook import Logbook, Row, write_rows
 from segsmith.modeling.losses import check_losses, image_losses, pixel_weight
 from segsmith.modeling.metrics import Counts, Figure, LevelScores, level_counts
+from segsmith.modeling.mlflow_run import check_mlflow, open_mlflow
 from segsmith.modeling.networks import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -132,6 +133,7 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
     Started by torchrun, or by `launch.py`, several processes train one network: the same samples in the same
     order, losses and norms over the whole batch; the first one writes. Raises RunError when another of them ended.
     """
+    recipe = recipe.model_copy(update={"search": None})  # no part of what a run is
     check_recipe(recipe)
     with joined() as processes:
         data = Dataset.open(dataset).named(recipe.data.classes)
@@ -146,7 +148,7 @@ def _train(
     """Train one network, or with folds.validation=all one for each fold, in a run of its own."""
     folds = recipe.folds.validated
     # of several, the first tells what is wrong with any
-    training = _Training(chips, _of_fold(recipe, folds[0]), run, watch, processes)
+    training = Training(chips, _of_fold(recipe, folds[0]), run, watch, processes)
     processes.same(run.check_free)
     with run.locked() if processes.first else nullcontext():
         facts = {
@@ -185,7 +187,7 @@ def _tell_of_fold(watch: Callable[[Step], None], fold: str, step: Step) -> None:
     watch(replace(step, fold=fold))
 
 
-class _Training:
+class Training:
     """One training in progress. Building it checks everything that can be checked without writing."""
 
     def __init__(self, chips: Chips, recipe: Recipe, run: Run, watch: Callable[[Step], None], processes: Processes):
@@ -236,14 +238,10 @@ class _Training:
 
     def go(self) -> None:
         """From where the run stands to its end."""
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        precision = "bf16-mixed" if self.hardware.precision == "bf16" else "32-true"
-        device = self.hardware.device
-        devices = [device.index or torch.cuda.current_device()] if device.type == "cuda" else 1
-        self.fabric = Fabric(accelerator=device.type, devices=devices, precision=precision)  # type: ignore[arg-type]
-        self.module = self.fabric.setup_module(self.network)
+        self._set_up()
         state = self._last_state()
-        logbook = Logbook(self.run.folder) if self.processes.first else None
+        mlflow = open_mlflow(self.recipe, self.run) if self.processes.first else None
+        logbook = Logbook(self.run.folder, mlflow.log if mlflow else None) if self.processes.first else None
         with _asked_to_stop() as asked:
             if logbook is not None:
                 logbook.write(self.at.rows, self.at.losses, new=len(self.at.rows))
@@ -260,6 +258,17 @@ class _Training:
                     break
                 self.at.stage, self.at.epoch, state = self.at.stage + 1, 0, None
         self.processes.same(self._write_bundle)
+        if mlflow is not None:
+            mlflow.finish()
+
+    def _set_up(self) -> None:
+        """Bring the network to the device."""
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        precision = "bf16-mixed" if self.hardware.precision == "bf16" else "32-true"
+        device = self.hardware.device
+        devices = [device.index or torch.cuda.current_device()] if device.type == "cuda" else 1
+        self.fabric = Fabric(accelerator=device.type, devices=devices, precision=precision)  # type: ignore[arg-type]
+        self.module = self.fabric.setup_module(self.network)
 
     @property
     def stage(self) -> Stage:
@@ -628,6 +637,7 @@ class _Training:
 def check_recipe(recipe: Recipe) -> None:
     """Raise ModelError for what can be told to be wrong from the recipe alone, before any data is read."""
     options, weights = recipe.network, recipe.network.encoder_weights
+    check_mlflow(recipe.train)
     check_encoder(options.encoder)
     if weights not in (None, "imagenet"):
         if not Path(str(weights)).exists():

@@ -1,0 +1,228 @@
+"""Run + images -> a dataset with what the run gets wrong, or is sure to be empty, as further negatives to train on.
+
+A false alarm is one only where something else than the model says that the image is empty: its labels, or a person. Of
+images that nobody looked at, those without a trace of foreground are taken for empty: that is the model's own belief,
+kept apart from the rest. Where the model sees something in an image that nobody looked at, nothing is learnt; such
+images are listed for a person to look at.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from os import walk
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from segsmith.data.dataset import Dataset
+from segsmith.data.extra import extra_levels
+from segsmith.data.images import inspect_image, is_image, read_image
+from segsmith.decision.gates import gate_values
+from segsmith.decision.masks import decided_by
+from segsmith.errors import DataError, ModelError, RunError, WriteError, listed
+from segsmith.modeling.bundle import Bundle
+from segsmith.modeling.run import Run
+from segsmith.prediction.probabilities import Levels, Predictor
+from segsmith.progress import track
+from segsmith.types import Image
+
+KNOWN, BELIEVED = "mined", "mined-believed"
+"""Sources of mined images: known to be empty, and taken for empty by the model."""
+
+
+@dataclass(frozen=True)
+class Mined:
+    """What was found. Tables have a row per image: image_id, path, kind, known_by, value, false_pixels, run."""
+
+    folder: Path
+    looked_at: int
+    kept: pd.DataFrame
+    """False alarms, the most confident first, then empties, the surest first."""
+    unknown: pd.DataFrame
+    """Images of unknown truth in which the model sees something, the most confident first."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    image_id: str
+    path: Path
+    known_by: str
+    """'labels' or 'person', who say that it is empty; 'model' where nobody does."""
+    row: int | None
+    """In the run's own dataset."""
+
+
+def mine(
+    run: Path, images: Path, to: Path, *, known_empty: bool = False, sure: float = 0.05, most: int | None = None
+) -> Mined:
+    """Look at images with a run's bundle; write its dataset with those that were mined, as the dataset `to`.
+
+    `images` is a folder of images of unknown truth, of which `known_empty` says that a person knows them to be without
+    foreground; or a dataset, whose labels say. Kept are, at most `most` of each:
+
+        false alarm   known to be empty, and the bundle's decision finds something
+        empty         unknown, the decision finds nothing, and the value is at most `sure`
+
+    The value of an image is the mean of its `decide.top_k` most probable pixels, 0..1, of its most probable class.
+    Mined images are of source 'mined', or 'mined-believed' where only the model says so; folds and scores stay those
+    of the run's dataset, since mined images are only trained on. Images of the run's own dataset that raise false
+    alarms get that source and keep their fold. Raises RunError for a run without bundle, DataError for rasters and ids
+    that the dataset has already, ModelError for other bands, WriteError.
+    """
+    opened = Run(run)
+    if not opened.bundle.exists():
+        raise RunError(f"{run}: its training is not finished; the same train command continues it")
+    bundle, dataset = Bundle.read(opened.bundle), opened.dataset()
+    if to.exists() and not (to / "mined.csv").is_file():
+        raise WriteError(f"{to}: exists, and no earlier mining wrote it; choose a new folder")
+    given = Dataset.open(images) if (images / "dataset.json").is_file() else None
+    if given is not None and known_empty:
+        raise DataError(f"{images}: is a dataset, whose labels say what is empty; leave out --known-empty")
+    candidates = _of_folder(images, dataset, known_empty) if given is None else _of_dataset(given, dataset)
+    if bundle.recipe.data.extra and any(candidate.row is None for candidate in candidates):
+        raise DataError(f"{run}: was trained with numbers of each image (data.extra), which these do not have")
+    rows = []
+    predictor = Predictor(bundle)
+    stream = predictor.stream(_read(candidates, dataset, bundle, predictor.bands))
+    for candidate, _, (planes, presence) in track(stream, "images", len(candidates)):
+        levels = planes[: len(bundle.classes)]
+        mask = decided_by(bundle.decision, levels, exclusive=bundle.recipe.data.exclusive, presence=presence)
+        value = float(max(gate_values(levels, "top_k", bundle.recipe.decide.top_k))) / 255
+        seen = bool(mask.any())
+        known = candidate.known_by != "model"
+        if seen or (not known and value <= sure):
+            rows.append(
+                {
+                    "image_id": candidate.image_id,
+                    "path": str(candidate.path),
+                    "kind": ("false alarm" if known else "unknown") if seen else "empty",
+                    "known_by": candidate.known_by,
+                    "value": round(value, 4),
+                    "false_pixels": int(mask.any(axis=0).sum()),
+                    "run": run.resolve().name,
+                }
+            )
+    columns = ["image_id", "path", "kind", "known_by", "value", "false_pixels", "run"]
+    table = pd.DataFrame(rows, columns=columns)
+    alarms = _first(table[table["kind"] == "false alarm"], most, ascending=False)
+    empties = _first(table[table["kind"] == "empty"], most, ascending=True)
+    unknown = _first(table[table["kind"] == "unknown"], None, ascending=False)
+    kept = pd.concat([alarms, empties], ignore_index=True)
+    found = Mined(to, len(candidates), kept, unknown)
+    own = {candidate.image_id: candidate.row for candidate in candidates}
+    before = Path(opened.facts()["dataset"]) / "mined.csv"
+    noted = pd.concat([pd.read_csv(before, dtype={"image_id": str}), kept]) if before.is_file() else kept
+    mined = _with(dataset, kept, own, f"mined with {run.resolve().name}: {len(alarms)} false alarms, "
+                  f"{len(empties)} images taken for empty")  # fmt: skip
+    mined.write(to, {"mined.csv": noted.to_csv(index=False), "unknown.csv": unknown.to_csv(index=False)})
+    return found
+
+
+def _of_folder(folder: Path, dataset: Dataset, known_empty: bool) -> list[_Candidate]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of images")
+    paths = sorted(
+        Path(top, name).resolve() for top, _, names in walk(folder) for name in names if is_image(Path(name))
+    )
+    if not paths:
+        raise DataError(f"{folder}: no image files")
+    known_by = "person" if known_empty else "model"
+    found = [_Candidate(dataset.layout.image_id(path), path, known_by, None) for path in paths]
+    _check_new([candidate.image_id for candidate in found], dataset, folder)
+    return found
+
+
+def _of_dataset(given: Dataset, dataset: Dataset) -> list[_Candidate]:
+    """The images of a dataset that are empty or unlabelled."""
+    own = given.fingerprint == dataset.fingerprint
+    table = given.images
+    wanted = np.flatnonzero(~table["labelled"].to_numpy(bool) | (table["foreground"].to_numpy() == 0)).tolist()
+    if any(given.is_raster(row) for row in wanted):
+        raise DataError(
+            f"{given.raw}: holds rasters, and mining takes whole images; cut them first: segsmith chips, then mine the "
+            "folder of chips"
+        )
+    found = [
+        _Candidate(
+            str(table["image_id"].iloc[row]),
+            given.path(row).resolve(),
+            "labels" if table["labelled"].iloc[row] else "model",
+            row if own else None,
+        )
+        for row in wanted
+        if not given.mined[row]
+    ]
+    if not own:
+        _check_new([candidate.image_id for candidate in found], dataset, given.raw)
+    return found
+
+
+def _check_new(ids: list[str], dataset: Dataset, where: Path) -> None:
+    there = set(dataset.images["image_id"])
+    twice = sorted({image_id for image_id in ids if image_id in there or ids.count(image_id) > 1})
+    if twice:
+        raise DataError(
+            f"{where}: {len(twice)} ids are there twice, or in the run's dataset already:\n{listed(twice)}\n"
+            "to mine that dataset itself, give its dataset folder"
+        )
+
+
+def _read(
+    candidates: list[_Candidate], dataset: Dataset, bundle: Bundle, bands: int
+) -> Iterator[tuple[_Candidate, Image, Levels]]:
+    columns = bundle.recipe.data.extra
+    extra = extra_levels(dataset.images, columns, bundle.extra) if columns else None
+    for candidate in candidates:
+        image = read_image(candidate.path)
+        if image.shape[2] != bands:
+            raise ModelError(f"{candidate.path}: number of bands is {image.shape[2]}, the model was trained on {bands}")
+        yield candidate, image, np.empty(0, np.uint8) if extra is None else extra[candidate.row]
+
+
+def _first(table: pd.DataFrame, most: int | None, *, ascending: bool) -> pd.DataFrame:
+    return table.sort_values(["value", "image_id"], ascending=[ascending, True])[:most]
+
+
+def _with(dataset: Dataset, kept: pd.DataFrame, own: dict[str, int | None], note: str) -> Dataset:
+    """The dataset with what was mined: rows of its own get another source, others are added behind them."""
+    table = dataset.images.copy()
+    table["mined"] = dataset.mined
+    new: list[dict[str, Any]] = []
+    for row in kept.itertuples():
+        source = BELIEVED if row.known_by == "model" else KNOWN
+        place = own[str(row.image_id)]
+        if place is not None:
+            table.loc[place, "source"] = source
+            if row.known_by == "model":  # its truth is the model's word: it may be trained on, and judges nothing
+                table.loc[place, ["labelled", "mined"]] = True
+            continue
+        facts = inspect_image(Path(str(row.path)))
+        new.append(
+            {
+                "image_id": row.image_id,
+                "path": row.path,
+                "labelled": True,
+                "source": source,
+                "group": int(table["group"].max()) + 1 + len(new),
+                "height": facts.hw[0],
+                "width": facts.hw[1],
+                "bands": facts.bands,
+                "file_bytes": facts.file_bytes,
+                "objects": 0,
+                "foreground": 0,
+                "band_mean": list(facts.band_mean),
+                "band_std": list(facts.band_std),
+                "gsd_m": facts.gsd_m,
+                "band_low": [],
+                "band_high": [],
+                "ignored_runs": [],
+                "mined": True,
+            }
+        )
+    if new:
+        added = pd.DataFrame(new).reindex(columns=table.columns)
+        numbers = {name: table.dtypes[name] for name in new[0] if name in table and is_numeric_dtype(table[name])}
+        table = pd.concat([table, added], ignore_index=True).astype(numbers)
+    return replace(dataset, images=table, notes=(*dataset.notes, note))
