@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pyogrio
 import pytest
 import rasterio
+import rasterio.shutil
 import shapely
 from by_hand import files_in, in_child
 from rasterio.crs import CRS
@@ -336,18 +337,22 @@ def test_strips_that_are_there_are_not_made_again(tmp_path, bundle):
     assert later.items() > there.items()
 
 
-@pytest.mark.parametrize("change", ["raster", "scale", "bundle"])
+@pytest.mark.parametrize("change", ["raster", "scene", "scale", "bundle"])
 def test_another_raster_option_or_bundle_begins_anew(tmp_path, bundle, make_bundle, change):
     raster, used, scale = save(tmp_path / "a.tif", noise(*HW)), tmp_path / "used.safetensors", None
     shutil.copy(bundle, used)
     progress = tmp_path / ".out.progress" / "work" / "a" / "probabilities"
+    scene = raster
+    if change == "scene":
+        raster = tmp_path / "a.vrt"
+        rasterio.shutil.copy(scene, raster, driver="VRT")
     killed = in_child(
         lambda: predict_rasters(used, raster, tmp_path / "out"), kill_when=lambda: (progress / "000002.tif").exists()
     )
     assert killed == -signal.SIGKILL
     match change:
-        case "raster":
-            save(raster, noise(*HW, seed=5))
+        case "raster" | "scene":
+            save(scene, noise(*HW, seed=5))
         case "scale":
             scale = 0.7
         case _:

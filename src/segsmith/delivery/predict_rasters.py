@@ -32,6 +32,7 @@ from segsmith.data.rasters import (
     has_place,
     inspect_raster,
     is_raster,
+    local_files,
     read_valid,
     read_window,
 )
@@ -322,10 +323,10 @@ def _smallest_area(opened: Bundle, cell: Cell, scale: float) -> int:
 
 def _told(job: _Job) -> dict[str, object]:
     """What of a raster its prediction depends on."""
-    state = None if str(job.path).startswith(REMOTE) else Path(job.path).stat()
+    states = [file.stat() for file in local_files(job.path)]
     return {
-        "raster": str(job.path) if state is None else str(Path(job.path).resolve()),
-        "changed": state and [state.st_size, state.st_mtime_ns],
+        "raster": str(job.path) if str(job.path).startswith(REMOTE) else str(Path(job.path).resolve()),
+        "changed": [[state.st_size, state.st_mtime_ns] for state in states],
         "place": [job.facts.hw, job.facts.dtype, job.facts.crs, job.facts.transform],
         "scale": job.scale,
         "levels": job.levels,
