@@ -218,7 +218,8 @@ def local_files(path: Path | str) -> list[Path]:
     """The files on this machine that a raster is made of, itself first: of a virtual mosaic its scenes, too. What
     others note beside a raster (.aux.xml) is none of them. Raises DataError."""
     with _reading(path) as file:
-        return [Path(name) for name in file.files if not name.startswith(REMOTE) and not name.endswith(".aux.xml")]
+        names = [name for name in file.files if not name.startswith(REMOTE) and not name.endswith(".aux.xml")]
+    return [path for name in names if (path := Path(name)).is_file()]
 
 
 def raster_shape(path: Path) -> tuple[int, int, int]:
