@@ -296,7 +296,7 @@ def decided_strips(
     def filled(place: int, mask: Mask, valid: ClassMask) -> Mask:
         if not holes:
             return mask
-        return np.stack([of.filled(place, plane) for of, plane in zip(holes, mask, strict=True)]) & valid
+        return np.asarray(np.stack([of.filled(place, plane) for of, plane in zip(holes, mask, strict=True)]) & valid)
 
     if holes:
         for number in numbers:
