@@ -108,7 +108,7 @@ def score(run: Run, rank: int, count: int, found: Path) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
     with joined() as processes:
         recipe = override(run.recipe(), ["predict.batch_size=3"])
-        training = Training(run.dataset(), recipe, run, lambda step: None, processes)
+        training = Training(run.chips(), recipe, run, lambda step: None, processes)
         training.network.load_state_dict(load_state(run.last)["network"])
         row = training._scores(training.network)
         found.with_name(f"{count}-{rank}.json").write_text(json.dumps(row))
