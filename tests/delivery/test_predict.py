@@ -200,7 +200,7 @@ def test_an_earlier_prediction_is_replaced_as_a_whole(tmp_path, images, bundle):
     for name in ("a", "b"):
         (images / f"{name}.png").unlink()
     predict(bundle, images, tmp_path / "out", overlays=False)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["masks", "submission.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["masks", "objects.csv", "submission.csv"]
     assert sorted(path.stem for path in (tmp_path / "out" / "masks").iterdir()) == ["c", "d", "e"]
 
 
