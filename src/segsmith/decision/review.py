@@ -9,6 +9,7 @@ from jaxtyping import Float
 from segsmith.data import rle
 from segsmith.data.chips import Chips
 from segsmith.data.images import as_rgb
+from segsmith.decision.decide import decided_bundle
 from segsmith.decision.masks import decided_by
 from segsmith.eda.page import Judged, Section, judged_grid, legend, render_page
 from segsmith.eda.pictures import image_uri, panels
@@ -40,12 +41,9 @@ def review(run: Path, *, top: int = 60) -> pd.DataFrame:
         )
     if recipe.data.fit == "chip":
         raise RunError(f"{run}: its chips are parts of images; labels are corrected by image, so look at its report")
-    if not opened.bundle.exists():
-        raise RunError(f"{run}: its training is not finished; the same train command continues it")
+    opened.check_trained()
     with opened.locked():
-        bundle = Bundle.read(opened.bundle)
-        if bundle.decision.metric is None:
-            raise RunError(f"{run}: not decided yet; first: segsmith decide {run}")
+        bundle = decided_bundle(opened)
         validation, files = predict_part(opened, bundle, chips, "validation")
         indices = sorted({*validation, *predict_part(opened, bundle, chips, "held_out")[0]})
         table = _ranked(chips, indices, files)
