@@ -90,7 +90,7 @@ def _page(run: Run, chips: Chips, bundle: Bundle, files: ProbabilityFiles, shown
         "Labels of images that the networks were not trained on, those they find least likely first. Each picture: "
         "image, label outlined, prediction in red, and where they differ. A label that differs is not wrong for that: "
         "look, and say what is right. What is said stays in this browser; 'Save corrections' writes corrections.csv, "
-        "and `segsmith correct DATASET corrections.csv` puts it beside the dataset."
+        "and 'segsmith correct DATASET corrections.csv' puts it beside the dataset."
     )
     return render_page(
         f"Labels to review: {run.recipe().name}",
