@@ -141,6 +141,10 @@ def test_passes_are_shared_out_in_order(count, passes):
     assert together == batch
 
 
+def test_alone_a_process_takes_all_of_a_batch_that_its_passes_do_not_divide():
+    assert Processes().part(list(range(8)), 3) == list(range(8))
+
+
 def test_a_batch_that_does_not_split_evenly_is_refused():
     Processes(1, 2).check_divides(8, 2)
     Processes().check_divides(7, 2)
