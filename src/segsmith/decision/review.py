@@ -11,7 +11,7 @@ from segsmith.data.chips import Chips
 from segsmith.data.images import as_rgb
 from segsmith.decision.decide import decided_bundle
 from segsmith.decision.masks import decided_by
-from segsmith.eda.page import Judged, Section, judged_grid, legend, render_page
+from segsmith.eda.page import JUDGE, Judged, Section, judged_grid, legend, render_page
 from segsmith.eda.pictures import image_uri, panels
 from segsmith.errors import RunError
 from segsmith.files import write_text
@@ -23,7 +23,7 @@ from segsmith.types import ClassMask
 
 TEMPERATURE = 0.2
 """On real steel with a sixth of the masks emptied, swapped, mirrored or cut, 16.8 of 24 stand among the first 24; with
-the 0.1 of the paper 14.4, ranked by the mean probability of the label 13.2, by IoU 13.8 (benchmarks/README.md)."""
+the 0.1 of the paper 14.4, ranked by the mean probability of the label 13.2, by IoU 13.8."""
 
 
 def review(run: Path, *, top: int = 60) -> pd.DataFrame:
@@ -97,4 +97,5 @@ def _page(run: Run, chips: Chips, bundle: Bundle, files: ProbabilityFiles, shown
         f"{len(shown):,} of {chips.dataset.raw.name}",
         [],
         [Section("Least likely labels", [how, legend(), judged_grid(items, run.facts()["fingerprint"])])],
+        further_scripts=[JUDGE],
     )
