@@ -262,6 +262,14 @@ class Dataset:
             valid = valid & ~cut_out(ignored, wanted)
         return Chip(image, cut_out(mask.transpose(1, 2, 0), wanted).transpose(2, 0, 1), valid)
 
+    def labels(self, index: int) -> tuple[Mask, ClassMask]:
+        """Truth of a whole image and which pixels are usable, as `read` gives them; a picture is not opened for it.
+        Raises DataError like `read` for rasters alone."""
+        if self._is_raster[index]:
+            chip = self.read(index)
+            return chip.mask, chip.valid
+        return self.mask(index), ~self.ignored(index)
+
     def _scaled_image(self, index: int, hw: HW) -> Image:
         return resized_image(self.image(index), hw)
 

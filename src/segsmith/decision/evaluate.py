@@ -96,14 +96,14 @@ def _score_images(
         image_id = chips.id(index)
         part = validation_part(place, len(decision.parts)) if cross_fitted else None
         cells = decision.cells_of(len(chips.dataset.classes), part)
-        chip = chips.read(index)
+        mask, valid = chips.labels(index)
         planes = files.read(image_id)
         of_classes, presence = planes[: len(chips.dataset.classes)], files.presence(image_id)
         predicted = decided_by(decision, of_classes, exclusive=chips.options.exclusive, part=part, presence=presence)
         objects = objects_by(decision, predicted, planes, part=part) if decision.metric == "f2_objects" else []
-        for class_id, (of_class, true) in enumerate(zip(predicted, chip.mask & chip.valid, strict=True)):
+        for class_id, (of_class, true) in enumerate(zip(predicted, mask & valid, strict=True)):
             cell = cells[class_id]
-            counts = Counts(*(np.array(mask.sum()) for mask in (of_class & true, of_class, true, chip.valid)))
+            counts = Counts(*(np.array(mask.sum()) for mask in (of_class & true, of_class, true, valid)))
             by_objects = {}
             if decision.metric == "f2_objects":
                 labels = true_objects(chips, index, class_id, true)
