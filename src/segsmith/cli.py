@@ -29,7 +29,19 @@ class Journey(typer.core.TyperGroup):
     """Lists the commands in the order of the journey; groups of commands would stand last otherwise."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
+        making = [
+            "demo",
+            "recipe",
+            "inspect",
+            "plan",
+            "chips",
+            "preview",
+            "find-rate",
+            "find-batch",
+            "train",
+            "search",
+            "cache",
+        ]
         judging = ["combine", "decide", "evaluate", "compare", "runs", "review", "correct", "mine"]
         return [*making, *judging, "predict", "check"]
 
@@ -368,6 +380,29 @@ def search(
         out.print(f"  {share:4.0%} of what told good trials from others was {key}")
     out.print(f"best recipe {to / 'best.yaml'}, report {to / 'report.html'}; next: segsmith decide "
               f"{to / 'trials' / f'{found.best.number:04}'}")  # fmt: skip
+
+
+@app.command()
+def cache(
+    dataset: Annotated[
+        Path, typer.Argument(help="Dataset folder, or the folder that train.cache names.", show_default=False)
+    ],
+    remove: Annotated[bool, typer.Option("--remove", help="Remove them all; trainings that use one go on.")] = False,
+) -> None:
+    """Tell which decoded samples are kept for trainings, and how large they are."""
+    from segsmith.data.cache import cache_folder, kept_samples, remove_samples, told_bytes
+
+    folder = cache_folder(dataset, True) if (dataset / "dataset.json").is_file() else dataset
+    for kept in kept_samples(folder):
+        height, width = kept.hw
+        out.print(
+            f"{kept.file}: {kept.samples:,} samples of {height} x {width} pixels, {told_bytes(kept.bytes)} "
+            f"({told_bytes(kept.full_bytes)} once all were read), last used {kept.days_unused:.0f} days ago"
+        )
+    if remove:
+        out.print(f"{told_bytes(remove_samples(folder))} removed from {folder}")
+    elif not kept_samples(folder):
+        out.print(f"no decoded samples in {folder}")
 
 
 @app.command()

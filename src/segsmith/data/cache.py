@@ -158,7 +158,7 @@ class SampleCache:
         try:
             disk = os.fstatvfs(self._descriptor)
             if disk.f_bavail * disk.f_frsize < LEAST_FREE_BYTES:
-                raise OSError(errno.ENOSPC, f"less than {_told(LEAST_FREE_BYTES)} are free")
+                raise OSError(errno.ENOSPC, f"less than {told_bytes(LEAST_FREE_BYTES)} are free")
             content = self._form.row(sample)
             # not through the map: there a full disk would be a signal that kills, here it is an error
             written = os.pwrite(self._descriptor, content, _HEADER_BYTES + row * self._form.row_bytes)
@@ -296,11 +296,12 @@ def _make_room(folder: Path, file: Path, size: int) -> None:
     Raises DataError where it does not fit even alone."""
     file.unlink(missing_ok=True)
     kept = kept_samples(folder)
-    most = MOST_OF_DISK * (shutil.disk_usage(folder).free + sum(other.bytes for other in kept))
+    room = shutil.disk_usage(folder).free + sum(other.bytes for other in kept)
+    most = MOST_OF_DISK * room
     if size > most:
         raise DataError(
-            f"{folder}: {_told(size)} of decoded samples would take more than half of the {_told(most / MOST_OF_DISK)} "
-            "that are free; set train.cache to a folder with more room, or to false"
+            f"{folder}: {told_bytes(size)} of decoded samples would take more than half of the {told_bytes(room)} that "
+            "are free; set train.cache to a folder with more room, or to false"
         )
     for other in reversed(kept):
         if other.days_unused > UNUSED_DAYS or size + sum(each.full_bytes for each in kept) > most:
@@ -318,7 +319,8 @@ def _look(file: Path) -> Kept | None:
         return None
 
 
-def _told(size: float) -> str:
+def told_bytes(size: int) -> str:
+    """A size for people."""
     power = min(3, int(math.log(max(size, 1), 1000)))
     return f"{size / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB')[power]}"
 
