@@ -62,7 +62,8 @@ class Warp:
             unusable = (~valid).view(np.uint8)[:, :, None] * np.uint8(255)
             valid = self._moved(unusable, where, cv2.INTER_LINEAR, border)[:, :, 0] == 0
         image = self._moved(image, where, cv2.INTER_LINEAR, border)
-        mask = self._moved(planes, where, cv2.INTER_NEAREST, border).transpose(2, 0, 1).view(bool)
+        if mask.any():  # foreground is rare, and nothing of it moves to nothing
+            mask = self._moved(planes, where, cv2.INTER_NEAREST, border).transpose(2, 0, 1).view(bool)
         return image, mask, valid
 
     def _moved(
