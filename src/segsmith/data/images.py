@@ -1,6 +1,7 @@
 """Image file -> pixels, strictly: a file that is cut short is an error, never a half-grey picture."""
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def _opened(path: Path) -> ImageFile.ImageFile:
 def _decode(path: Path, *, as_numbers: bool = False) -> np.ndarray:
     """Pixels as the file has them; with `as_numbers` those of a palette stay numbers.
 
-    Pillow, since OpenCV fills a truncated JPEG with grey and says nothing.
+    Pillow, since OpenCV fills a truncated JPEG with grey and says nothing; and of a JPEG torchvision where it is there.
     """
     try:
         with _opened(path) as image:
@@ -167,6 +168,10 @@ def _decode(path: Path, *, as_numbers: bool = False) -> np.ndarray:
                 raise DataError(
                     f"{path}: colours of 16 bits a band; images of 8 bits a band are read so far, convert it first"
                 )
+            if image.format == "JPEG" and image.mode in ("RGB", "L"):
+                pixels = _by_torchvision(path)
+                if pixels is not None:
+                    return pixels if image.mode == "RGB" else pixels[:, :, 0]
             image.load()
             if as_numbers and image.mode == "P":
                 return np.asarray(image)
@@ -182,3 +187,18 @@ def _decode(path: Path, *, as_numbers: bool = False) -> np.ndarray:
         EOFError,
     ) as error:
         raise DataError(f"{path}: does not decode as an image ({error})") from None
+
+
+def _by_torchvision(path: Path) -> UInt8[np.ndarray, "height width bands"] | None:
+    """A JPEG file as Pillow decodes it, by the same library without Pillow's copies: a quarter faster. None where
+    torchvision was not loaded for something else, since that takes seconds, and for files it refuses, of which Pillow
+    says what is wrong."""
+    vision = sys.modules.get("torchvision.io")
+    if vision is None:
+        return None
+    content = np.fromfile(path, np.uint8)
+    try:
+        pixels = vision.decode_jpeg(sys.modules["torch"].from_numpy(content), vision.ImageReadMode.UNCHANGED)
+    except RuntimeError:
+        return None
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
