@@ -390,9 +390,11 @@ def cache(
     remove: Annotated[bool, typer.Option("--remove", help="Remove them all; trainings that use one go on.")] = False,
 ) -> None:
     """Tell which decoded samples are kept for trainings, and how large they are."""
-    from segsmith.data.cache import cache_folder, kept_samples, remove_samples, told_bytes
+    from segsmith.data.cache import FOLDER, kept_samples, remove_samples, told_bytes
 
-    folder = cache_folder(dataset, True) if (dataset / "dataset.json").is_file() else dataset
+    if not dataset.is_dir():
+        raise SegsmithError(f"{dataset}: no such folder; name a dataset folder, or the one that train.cache names")
+    folder = dataset / FOLDER if (dataset / "dataset.json").is_file() else dataset
     for kept in kept_samples(folder):
         height, width = kept.hw
         out.print(

@@ -34,6 +34,8 @@ from segsmith.errors import DataError, WriteError
 from segsmith.files import held, replacing
 from segsmith.types import HW
 
+FOLDER = "cache"
+"""Of a dataset, where its samples are kept unless a recipe says otherwise."""
 MOST_OF_DISK = 0.5
 """Share of the room on its disk that all caches of a folder may take together."""
 LEAST_FREE_BYTES = 2**30
@@ -259,7 +261,7 @@ def remove_samples(folder: Path) -> int:
 def cache_folder(dataset: Path, kept: bool | str) -> Path | None:
     """Where samples of a dataset are kept, by what a recipe says of it: beside its tables, in a folder of its own, or
     nowhere."""
-    return dataset / "cache" if kept is True else Path(kept) if kept else None
+    return dataset / FOLDER if kept is True else Path(kept) if kept else None
 
 
 def _form(chips: Chips, options: recipe.Data) -> _Form:
