@@ -163,7 +163,7 @@ class SampleCache:
                 raise OSError(errno.ENOSPC, f"less than {told_bytes(LEAST_FREE_BYTES)} are free")
             content = self._form.row(sample)
             # not through the map: there a full disk would be a signal that kills, here it is an error
-            written = os.pwrite(self._descriptor, content, _HEADER_BYTES + row * self._form.row_bytes)
+            written = os.pwrite(self._descriptor, content.data, _HEADER_BYTES + row * self._form.row_bytes)
             if written < len(content):
                 raise OSError(errno.ENOSPC, "the disk is full")
         except OSError as error:
@@ -191,15 +191,20 @@ class _Form(NamedTuple):
     def row_bytes(self) -> int:
         return -(-self.ends[2] // _FACTS.size) * _FACTS.size
 
-    def row(self, sample: Sample) -> bytes:
+    def row(self, sample: Sample) -> UInt8[np.ndarray, " bytes"]:
         """The bytes of a sample."""
         assert sample.image.shape == (*self.hw, self.bands), sample.image.shape
         assert sample.mask.shape == (self.planes, *self.hw), sample.mask.shape
-        usable = b"" if sample.valid is None else np.packbits(sample.valid).tobytes()
-        all_usable = _SOME_USABLE if usable else _ALL_USABLE
-        levels = sample.image.tobytes() + np.packbits(sample.mask).tobytes() + usable
-        row = _FACTS.pack(0, all_usable, sample.scale) + levels.ljust(self.row_bytes - _FACTS.size, b"\0")
-        return zlib.crc32(row[_CHECKED:]).to_bytes(_CHECKED, "little") + row[_CHECKED:]
+        image, mask, usable = self.ends
+        row = np.zeros(self.row_bytes, np.uint8)
+        row[_FACTS.size : image].reshape(sample.image.shape)[:] = sample.image
+        row[image:mask] = np.packbits(sample.mask)
+        if sample.valid is not None:
+            row[mask:usable] = np.packbits(sample.valid)
+        facts = _ALL_USABLE if sample.valid is None else _SOME_USABLE, sample.scale
+        _FACTS.pack_into(row.data, 0, 0, *facts)
+        _FACTS.pack_into(row.data, 0, zlib.crc32(row.data[_CHECKED:]), *facts)
+        return row
 
     def whole(self, row: UInt8[np.ndarray, " bytes"]) -> bool:
         """Whether a row was written to its end; one that never was holds zeros."""
