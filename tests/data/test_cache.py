@@ -271,6 +271,14 @@ def test_a_write_that_fails_is_told_and_the_samples_are_right(chips, folder):
     fill(chips, folder, 0, 1)
 
 
+def test_where_much_is_kept_is_told_once(chips, folder, told, monkeypatch):
+    monkeypatch.setattr(cache, "TOLD_FROM_BYTES", 20_000)
+    for _ in range(2):
+        SampleCaches(chips, folder, told.append).reader(WHOLE)
+    assert told == [f"{folder}: up to {kept_samples(folder)[0].full_bytes / 1000:.3g} kB of decoded samples are kept "
+                    "here (train.cache)"]  # fmt: skip
+
+
 def test_too_little_room_is_told_before_anything_is_written(chips, folder, told, monkeypatch):
     monkeypatch.setattr(cache, "MOST_OF_DISK", 1e-12)
     read = SampleCaches(chips, folder, told.append).reader(WHOLE)
@@ -285,6 +293,14 @@ def test_a_folder_that_cannot_be_made_is_told(chips, tmp_path, told):
     read = SampleCaches(chips, tmp_path / "file" / "cache", told.append).reader(WHOLE)
     assert same(read(1), read_sample(chips, 1))
     assert len(told) == 1
+
+
+def test_a_file_that_cannot_be_written_is_told(chips, folder, told):
+    (folder / f"{key(chips, WHOLE)}.samples").mkdir(parents=True)
+    read = SampleCaches(chips, folder, told.append).reader(WHOLE)
+    assert same(read(1), read_sample(chips, 1))
+    assert len(told) == 1
+    assert "cannot be written: " in told[0]
 
 
 def test_images_of_several_kinds_are_not_kept(ships, folder, told):

@@ -31,7 +31,7 @@ from segsmith.data.chips import Chips
 from segsmith.data.dataset import Dataset
 from segsmith.data.samples import Reader, Sample, read_sample
 from segsmith.errors import DataError, WriteError
-from segsmith.files import held, replacing
+from segsmith.files import held, replacing, write_error
 from segsmith.types import HW
 
 FOLDER = "cache"
@@ -40,6 +40,8 @@ MOST_OF_DISK = 0.5
 """Share of the room on its disk that all caches of a folder may take together."""
 LEAST_FREE_BYTES = 2**30
 """Room on the disk below which nothing more is kept: checkpoints need it."""
+TOLD_FROM_BYTES = 10**9
+"""A new cache that may become so large is told of."""
 UNUSED_DAYS = 30
 """A cache that no training opened for so long is removed when another is made."""
 
@@ -69,7 +71,8 @@ class SampleCaches:
     """The caches of a training: one for each size that its network sees."""
 
     def __init__(self, chips: Chips, folder: Path | None, tell: Callable[[str], None] | None = None):
-        """Nothing is kept without a `folder`. `tell` is told why samples are not kept; standard error by default."""
+        """Nothing is kept without a `folder`. `tell` is told where much is kept, and why samples are not; standard error
+        by default."""
         self.chips, self.folder, self.tell = chips, folder, tell or _tell
         self._readers: dict[tuple[HW, HW | None], Reader] = {}
 
@@ -123,17 +126,21 @@ class SampleCache:
         bands; WriteError where the folder cannot be written."""
         form = _form(chips, options)
         file = folder / f"{key(chips, options)}{_SUFFIX}"
-        header = json.dumps({"hw": options.input_hw, "samples": len(_labelled(chips)), "raw": str(chips.dataset.raw)})
-        padded = header.encode()[:_HEADER_BYTES].ljust(_HEADER_BYTES)
+        header = json.dumps({"hw": options.input_hw, "samples": len(_labelled(chips))}).encode().ljust(_HEADER_BYTES)
         size = _HEADER_BYTES + len(_labelled(chips)) * form.row_bytes
-        with held(folder, "folder of decoded samples", wait=True):
-            if not file.is_file() or file.stat().st_size != size:
-                _make_room(folder, file, size)
-                with replacing(file) as partial_file:
-                    partial_file.write_bytes(padded)
-                    os.truncate(partial_file, size)  # holes, which take no room before they are filled
-            os.utime(file)
-            return SampleCache(file, form, chips, options, tell)
+        try:
+            with held(folder, "folder of decoded samples", wait=True):
+                if not file.is_file() or file.stat().st_size != size:
+                    _make_room(folder, file, size)
+                    with replacing(file) as partial_file:
+                        partial_file.write_bytes(header)
+                        os.truncate(partial_file, size)  # holes, which take no room before they are filled
+                    if size >= TOLD_FROM_BYTES:
+                        tell(f"{folder}: up to {told_bytes(size)} of decoded samples are kept here (train.cache)")
+                os.utime(file)
+                return SampleCache(file, form, chips, options, tell)
+        except OSError as error:
+            raise write_error(error, file) from error
 
     def __call__(self, chip: int) -> Sample:
         """A sample as read_sample gives it. Its arrays are not to be written to. Raises like read_sample."""
