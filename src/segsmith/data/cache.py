@@ -71,8 +71,8 @@ class SampleCaches:
     """The caches of a training: one for each size that its network sees."""
 
     def __init__(self, chips: Chips, folder: Path | None, tell: Callable[[str], None] | None = None):
-        """Nothing is kept without a `folder`. `tell` is told where much is kept, and why samples are not; standard error
-        by default."""
+        """Nothing is kept without a `folder`. `tell` is told where much is kept, and why samples are not; by default
+        standard error is."""
         self.chips, self.folder, self.tell = chips, folder, tell or _tell
         self._readers: dict[tuple[HW, HW | None], Reader] = {}
 
