@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from segsmith.decision.evaluate import Evaluation, Score
     from segsmith.delivery.predict_rasters import RasterPrediction
     from segsmith.modeling.training import Step
+    from segsmith.recipe import Recipe
     from segsmith.types import HW
 
 
@@ -287,6 +288,25 @@ def find_batch(
     out.print(f"train.batch_size={found.batch} train.accumulate=1", style="bold")
 
 
+def _within(dataset: Path, recipe: "Recipe", run: Path, budget: str) -> "Recipe":
+    """The recipe with the epochs that fit into a budget; of a run that has begun, with those that it has."""
+    from segsmith.modeling.budget import fit_to, seconds_of, with_lengths_of
+    from segsmith.modeling.run import Run
+
+    seconds = seconds_of(budget)
+    if (run / "recipe.yaml").exists():
+        return with_lengths_of(recipe, Run(run).recipe())
+    found = fit_to(dataset, recipe, seconds)
+    for number, stage in enumerate(found.stages, start=1):
+        images = f" of {stage.images_per_epoch:,} images" if stage.images_per_epoch else ""
+        out.print(
+            f"stage {number}: {stage.epochs} epochs{images}, {stage.images_per_second:.1f} images/s here, "
+            f"{stage.epoch_seconds:.0f} s a whole epoch"
+        )
+    out.print(f"about {found.seconds / 60:.0f} minutes in all")
+    return found.recipe
+
+
 @app.command()
 def train(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
@@ -300,11 +320,19 @@ def train(
     processes: Annotated[
         int, typer.Option(min=1, help="Processes that share each batch: one for each GPU; torchrun starts them too.")
     ] = 1,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="How long it may take here, such as 20m: as many epochs as fit, measured."),
+    ] = None,
 ) -> None:
     """Train, or go on training where a run was stopped."""
     from segsmith.recipe_files import load_recipe
 
     loaded = load_recipe(recipe, [*(overrides or []), *(["folds.validation=all"] if folds else [])])
+    if budget is not None:
+        if processes > 1 or "RANK" in os.environ:
+            raise SegsmithError("--budget measures one process; leave out --processes, or set epochs yourself")
+        loaded = _within(dataset, loaded, run, budget)
     if processes > 1 and "RANK" not in os.environ:
         from segsmith.modeling.launch import launch
 
