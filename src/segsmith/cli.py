@@ -600,18 +600,33 @@ def predict(
         typer.Option(metavar="FORMAT", help="Rasters: gpkg (if unset), geojson, parquet or none; may be repeated."),
     ] = None,
     square: Annotated[bool, typer.Option(help="Rasters: give polygons right angles, as buildings have.")] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="local|ADDRESS", help="Rasters: spread over workers here, or of a Dask scheduler."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes of --cluster local.")] = None,
 ) -> None:
     """Predict a folder of images, or rasters of any size; write what is handed in."""
+    from segsmith.delivery.cluster import LOCAL
     from segsmith.delivery.predict import predict as run_prediction
     from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
     from segsmith.delivery.vectors import vector_formats
+    from segsmith.errors import RunError
 
+    if workers and not cluster:
+        raise RunError(f"--workers {workers}: is for --cluster {LOCAL}; give both, or neither")
     if sample_submission is None and find_rasters(images):
-        formats = vector_formats(vectors or ["gpkg"])
-        for raster in predict_rasters(bundle, images, to, scale=scale, numbers=numbers, vectors=formats, square=square):
+        for raster in predict_rasters(
+            bundle, images, to, scale=scale, numbers=numbers, vectors=vector_formats(vectors or ["gpkg"]),
+            square=square, cluster=cluster, workers=workers,
+        ):  # fmt: skip
             _print_raster(raster)
         out.print(f"probabilities, masks and objects: {to}")
         return
+    if cluster:
+        raise RunError(
+            f"--cluster {cluster}: is for rasters; {images} is a folder of images, which one process predicts"
+        )
     done = run_prediction(
         bundle, Path(images), to, sample_submission=sample_submission, numbers=numbers, masks=masks, overlays=overlays
     )

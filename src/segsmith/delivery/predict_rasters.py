@@ -13,13 +13,15 @@ instant, goes on behind the last strip when called again, and ends with the same
 import hashlib
 import json
 import shutil
+import socket
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from affine import Affine
@@ -37,6 +39,7 @@ from segsmith.data.rasters import (
 )
 from segsmith.data.windows import Window
 from segsmith.decision.calibration import calibrated_levels
+from segsmith.delivery.cluster import opened_cluster, spread
 from segsmith.delivery.objects_in_strips import ObjectsInStrips
 from segsmith.delivery.polygons import ClassPolygons, simplified, squared
 from segsmith.delivery.predict import numbers_of
@@ -99,6 +102,25 @@ class _Job:
         return Path(self.path).stem
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What is done to each raster, by whichever process."""
+
+    bundle: Path
+    told: dict[str, object]
+    """What every prediction depends on."""
+    progress: Path
+    vectors: Sequence[VectorFormat]
+    square: bool
+
+    @property
+    def result(self) -> Path:
+        return self.progress / "result"
+
+    def work(self, job: _Job) -> Path:
+        return self.progress / "work" / job.name
+
+
 def predict_rasters(
     bundle: Path,
     rasters: Path | str,
@@ -108,6 +130,8 @@ def predict_rasters(
     numbers: Path | None = None,
     vectors: Sequence[VectorFormat] = ("gpkg",),
     square: bool = False,
+    cluster: str | None = None,
+    workers: int | None = None,
 ) -> list[RasterPrediction]:
     """Predict a raster, or every GeoTIFF below a folder, in memory of its width, and write the folder `out`.
 
@@ -117,9 +141,13 @@ def predict_rasters(
     each format of `vectors`, with right angles if `square`, else simplified. A folder that an earlier prediction wrote
     is replaced.
 
+    With `cluster`, `local` or the address of a Dask scheduler, its workers predict the rasters, one each at a time and
+    the largest first (cluster.py). They must see the bundle, the rasters and the folder to write by the same paths.
+    `workers` is how many processes `local` has.
+
     Raises ModelError for other bands than the model was trained on, and for a resolution far from those (Sight.scale);
     DataError for a raster that does not read, or where no raster holds a usable pixel; WriteError; RunError where
-    another process predicts into the same folder.
+    another process predicts into the same folder, or the cluster is not to be had.
     """
     file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
     opened = Bundle.read(file)
@@ -138,21 +166,19 @@ def predict_rasters(
     if not paths:
         raise DataError(f"{rasters}: no such raster, nor a folder with GeoTIFFs that say where they lie (a CRS)")
     jobs = _look(opened, paths, scale, numbers)
-    predictor = Predictor(opened)
-    told: dict[str, object] = {
-        "segsmith": version("segsmith"),
-        "bundle": _digest(file),
-        "device": predictor.hardware.name,
-    }
-    told |= {"precision": predictor.hardware.precision, "vectors": list(vectors), "square": square}
     folder = out.resolve()
-    progress = folder.with_name(f".{folder.name}.progress")
+    told = {"segsmith": version("segsmith"), "bundle": _digest(file), "vectors": list(vectors), "square": square}
+    plan = _Plan(file.resolve(), told, folder.with_name(f".{folder.name}.progress"), vectors, square)
+    progress, result = plan.progress, plan.result
+    names = {job.name for job in jobs}
     with held(progress, "place for the progress of a prediction"):
-        result = progress / "result"
-        _forget_others(progress, result, {job.name: json.dumps({**told, **_told(job)}) for job in jobs})
-        found = [
-            _predict(opened, predictor, job, progress / "work" / job.name, result, vectors, square) for job in jobs
-        ]
+        _forget_others(plan, names)
+        if cluster is None:
+            predictor = Predictor(opened)
+            found = [_go_on(plan, opened, predictor, job) for job in jobs]
+        else:
+            found = _predict_on(cluster, workers, plan, jobs)
+            _forget_others(plan, names)  # what lost workers left half written
         if not any(of.chips for of in found):
             shutil.rmtree(progress, ignore_errors=True)
             raise DataError(f"{rasters}: holds no usable pixel: all are nodata, masked, of alpha 0 or not finite")
@@ -198,6 +224,49 @@ def _look(opened: Bundle, paths: Sequence[Path | str], scale: float | None, numb
         seen = scale or opened.sight.scale(str(path), facts.gsd_m, opened.recipe.data)
         jobs.append(_Job(path, facts, seen, opened.sight.levels_for(facts), levels))
     return jobs
+
+
+def _predict_on(cluster: str, workers: int | None, plan: _Plan, jobs: Sequence[_Job]) -> list[RasterPrediction]:
+    """Predict rasters by the workers of a cluster, the largest first, so that none is left alone with a large one."""
+    seen = [job if str(job.path).startswith(REMOTE) else replace(job, path=Path(job.path).resolve()) for job in jobs]
+    seen.sort(key=lambda job: job.facts.hw[0] * job.facts.hw[1] * job.scale**2, reverse=True)
+    with opened_cluster(cluster, workers) as client:
+        for _ in track(spread(client, partial(_on_worker, plan), seen), "rasters", len(seen)):
+            pass
+    return [replace(_read_back(plan.work(job) / "done.json"), raster=str(job.path)) for job in jobs]
+
+
+def _on_worker(plan: _Plan, job: _Job) -> None:
+    """Predict one raster in a process that may be of another machine. Raises DataError where it does not see a file."""
+    local = [] if str(job.path).startswith(REMOTE) else [Path(job.path)]
+    for path in (plan.progress, plan.bundle, *local):
+        if not path.exists():
+            raise DataError(
+                f"{path}: is not there for the worker on {socket.gethostname()}; bundle, rasters and the folder to "
+                "write have to lie on disks that all machines of the cluster have at the same place"
+            )
+    _go_on(plan, *_loaded(plan.bundle, str(plan.told["bundle"])), job)
+
+
+@lru_cache(maxsize=1)
+def _loaded(bundle: Path, digest: str) -> tuple[Bundle, Predictor]:
+    """Once for all rasters that a worker predicts."""
+    if _digest(bundle) != digest:
+        raise ModelError(f"{bundle}: changed while rasters were predicted with it; run the same command again")
+    opened = Bundle.read(bundle)
+    return opened, Predictor(opened)
+
+
+def _go_on(plan: _Plan, opened: Bundle, predictor: Predictor, job: _Job) -> RasterPrediction:
+    """Predict one raster, as far as that was not done in the same way; wait where another process is at it."""
+    work = plan.work(job)
+    device = {"device": predictor.hardware.name, "precision": predictor.hardware.precision}
+    told = json.dumps({**plan.told, **device, **_told(job)})
+    with held(work, "place for the progress of a raster", wait=True):
+        if _text(work / "told.json") != told:
+            _forget(plan, job)
+            write_text(work / "told.json", told)
+        return _predict(opened, predictor, job, work, plan.result, plan.vectors, plan.square)
 
 
 def _predict(
@@ -319,15 +388,23 @@ def _told(job: _Job) -> dict[str, object]:
     }
 
 
-def _forget_others(progress: Path, result: Path, told: dict[str, str]) -> None:
-    """Remove the progress of rasters that are not to be predicted now, or not in the same way; note what is."""
-    same = {name for name, text in told.items() if _text(progress / "work" / name / "told.json") == text}
-    for folder in (progress / "work", *(result / name for name in ("probabilities", "masks", "objects"))):
+def _forget_others(plan: _Plan, names: Collection[str]) -> None:
+    """Remove what lies there of rasters that are not to be predicted now, and what is half written."""
+    for folder in (plan.progress / "work", *(plan.result / name for name in ("probabilities", "masks", "objects"))):
         for path in folder.iterdir() if folder.is_dir() else ():
-            if (path.name if folder.name == "work" else path.stem) not in same:
+            if (path.name if folder.name == "work" else path.stem) not in names:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for name in told.keys() - same:
-        write_text(progress / "work" / name / "told.json", told[name])
+
+
+def _forget(plan: _Plan, job: _Job) -> None:
+    """Remove what lies there of a raster that was predicted in another way."""
+    work = plan.work(job)
+    for name in ("probabilities", "masks"):
+        shutil.rmtree(work / name, ignore_errors=True)
+        (plan.result / name / f"{job.name}.tif").unlink(missing_ok=True)
+    for suffix in get_args(VectorFormat):
+        (plan.result / "objects" / f"{job.name}.{suffix}").unlink(missing_ok=True)
+    (work / "done.json").unlink(missing_ok=True)
 
 
 def _text(file: Path) -> str | None:
