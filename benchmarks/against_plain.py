@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 
 from segsmith.data.chips import Chips, cut
+from segsmith.decision.cells import CellScores, found_together
 from segsmith.decision.decide import areas_to_try
 from segsmith.decision.masks import count_areas
-from segsmith.decision.search import Search, found_together
 from segsmith.modeling.metrics import Counts, image_scores
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import ProbabilityFiles
@@ -71,19 +71,19 @@ def _scores(
     """The metric of each image (rows) and class at threshold 0.5, and with the cross-fitted decision."""
     areas = np.array(areas_to_try(chips.hw(validation[0])))
     at_half, grids = [], []
-    searches = [Search(metric, areas, np.array([0]), parts=5) for _ in chips.dataset.classes]
+    counted = [CellScores(metric, areas, np.array([0]), parts=5) for _ in chips.dataset.classes]
     for place, chip in enumerate(validation):
         planes, truths = maps[chips.id(chip)], chips.truth(chip)
         of_image = []
-        for search, plane, truth in zip(searches, planes, truths, strict=True):
+        for one, plane, truth in zip(counted, planes, truths, strict=True):
             tp, predicted = count_areas(plane, truth, areas)
-            search.add(place, 0, tp, predicted, int(truth.sum()), truth.size)
+            one.add(place, 0, tp, predicted, int(truth.sum()), truth.size)
             of_image.append(image_scores(metric, Counts(tp, predicted, np.array(truth.sum()), np.array(truth.size))))
         grids.append(of_image)
         half = planes >= 128
         counts = Counts(*(mask.sum((1, 2)) for mask in (half & truths, half, truths)), np.array(truths[0].size))
         at_half.append(image_scores(metric, counts))
-    parts = found_together(searches).parts
+    parts = found_together(counted).parts
     tuned = [
         [
             grid[cell.level, np.searchsorted(areas, cell.smallest_area)]

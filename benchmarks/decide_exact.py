@@ -16,10 +16,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from segsmith.decision.cells import CellScores, found_together
 from segsmith.decision.decide import GATES_TRIED
 from segsmith.decision.gates import gates_to_try, top_k_mean
 from segsmith.decision.masks import count_areas, decided
-from segsmith.decision.search import Search, found_together
 from segsmith.modeling.bundle import Cell
 from segsmith.modeling.objective import most_probable
 from segsmith.modeling.run import Run
@@ -52,11 +52,11 @@ def main() -> None:
     print(f"{len(validation)} images, {height} x {width}, {chips.dataset.classes}, 256 levels x {len(areas)} areas")
 
     seconds: dict[str, list[float]] = {"component tree": [], "brute force": []}
-    searches: dict[str, list[Search]] = {name: [] for name in seconds}
+    counted: dict[str, list[CellScores]] = {name: [] for name in seconds}
     for class_id in range(len(chips.dataset.classes)):
         gates = [top_k_mean(of_image[class_id], TOP_K) for of_image in planes]
         tried = np.array(gates_to_try(gates, GATES_TRIED))
-        both = {name: Search(metric, areas, tried, parts=5) for name in seconds}
+        both = {name: CellScores(metric, areas, tried, parts=5) for name in seconds}
         pairs = [(of[class_id], true[class_id]) for of, true in zip(planes, truths, strict=True)]
         for first in range(0, len(pairs), IN_TURN):
             turn = pairs[first : first + IN_TURN]
@@ -72,16 +72,16 @@ def main() -> None:
                     both[name].add(place, gates[place], *counted, int(truth.sum()), truth.size)
             for place, (fast, slow) in enumerate(zip(*counts.values(), strict=True), start=first):
                 assert np.array_equal(fast, slow), f"{chips.id(validation[place])}: counts differ"
-        for name, search in both.items():
-            searches[name].append(search)
-    for fast, slow in zip(*searches.values(), strict=True):
+        for name, one in both.items():
+            counted[name].append(one)
+    for fast, slow in zip(*counted.values(), strict=True):
         assert np.array_equal(fast.surface(fast.used), slow.surface(slow.used)), "surfaces differ"
     start = time.process_time()
-    found = {name: found_together(of_classes) for name, of_classes in searches.items()}
+    found = {name: found_together(of_classes) for name, of_classes in counted.items()}
     choosing = (time.process_time() - start) / 2
     assert found["component tree"] == found["brute force"], "another decision"
-    for search, place in zip(searches["component tree"], found["component tree"].places, strict=True):
-        print(f"{search.cell(place)}")
+    for one, place in zip(counted["component tree"], found["component tree"].places, strict=True):
+        print(f"{one.cell(place)}")
     print(f"{metric} {found['component tree'].score!r}, cross-fitted {found['component tree'].cross_fitted_score!r}")
 
     for name, taken in seconds.items():

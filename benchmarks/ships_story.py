@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where images and runs are written; a second call goes on there")
     folder = parser.parse_args().folder
     if not (folder / "dataset").exists():
-        make_ships(folder / "raw", train_images=800, test_images=4, size=384, seed=3)
+        make_ships(folder / "raw", train_images=600, test_images=4, size=128, seed=3)
         inspect(folder / "raw", folder / "dataset", audit=False)
     print(f"{'loss':8s} {'empty':>6s}  {'Dice':>15s}  {'with ships':>15s}  {'empty images':>15s}  threshold  minutes")
     for loss, empty in [("focal", share) for share in EMPTY_SHARES] + [(name, 0.10) for name in LOSSES]:
@@ -48,7 +48,13 @@ def main() -> None:
 def _trained(folder: Path, loss: str, empty: float, seed: int) -> "pd.Series[float]":
     """The last epoch of one training."""
     mix = f"{{empty: {empty}, single: {0.6 * (1 - empty):.3f}, multi: {0.4 * (1 - empty):.3f}}}"
-    options = [f"seed={seed}", "folds.held_out=null", "data.input_hw=[128,128]", "train.stages.0.epochs=5"]
+    options = [
+        f"seed={seed}",
+        "folds.held_out=null",
+        "data.input_hw=[128,128]",
+        "train.stages.0.epochs=5",
+        "train.stages.0.images_per_epoch=800",
+    ]
     options += [f"train.stages.0.mix={mix}", f"train.stages.0.loss={{{loss}: 1}}", "train.workers=0"]
     run = folder / "runs" / f"{loss}-{empty}-{seed}"
     train(folder / "dataset", load_recipe("ships-demo", options), run)

@@ -223,7 +223,7 @@ def terminal(monkeypatch):
 def step(**changes) -> Any:
     """Of two epochs of 96 images each, after 48 images at 12 a second."""
     from segsmith.data.sampling import EpochPlan
-    from segsmith.modeling.train import Step
+    from segsmith.modeling.training import Step
 
     plan = EpochPlan((np.arange(40), np.arange(8)), (0.75, 0.25), ("empty", "multi"), 8, 12, seed=0, stage=0)
     told = {"stage": 0, "epoch": 0, "step": 6, "plan": plan, "loss": 0.5, "images_seen": 48, "images_in_all": 192}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from segsmith.decision.evaluate import Evaluation, Score
     from segsmith.delivery.predict_rasters import RasterPrediction
-    from segsmith.modeling.train import Step
+    from segsmith.modeling.training import Step
     from segsmith.types import HW
 
 

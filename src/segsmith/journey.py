@@ -10,7 +10,8 @@ from segsmith.decision.evaluate import Evaluation, evaluate
 from segsmith.decision.report import write_report
 from segsmith.delivery.predict import Prediction, predict
 from segsmith.eda.inspect import Inspection, inspect
-from segsmith.modeling.train import Step, train
+from segsmith.modeling.train import train
+from segsmith.modeling.training import Step
 from segsmith.recipe_files import load_recipe
 
 RECIPE = "ships-demo"

@@ -11,7 +11,8 @@ import pytest
 from segsmith.data.ingest_rle import ingest
 from segsmith.data.rle import encode, to_text
 from segsmith.modeling.run import Run
-from segsmith.modeling.train import Step, train
+from segsmith.modeling.train import train
+from segsmith.modeling.training import Step
 from segsmith.recipe import Recipe
 from segsmith.recipe_files import load_recipe
 

@@ -8,7 +8,8 @@ import pytest
 
 from segsmith.modeling import mlflow_run
 from segsmith.modeling.run import Run
-from segsmith.modeling.train import TrainingStopped, train
+from segsmith.modeling.train import train
+from segsmith.modeling.training import TrainingStopped
 from segsmith.recipe_files import override, to_yaml
 
 

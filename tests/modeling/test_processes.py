@@ -17,7 +17,8 @@ import pytest
 from segsmith.errors import RecipeError
 from segsmith.modeling.processes import Processes, joined
 from segsmith.modeling.run import Run, load_state
-from segsmith.modeling.train import Training, train
+from segsmith.modeling.train import train
+from segsmith.modeling.training import Training
 from segsmith.recipe import Recipe
 from segsmith.recipe_files import override, to_yaml
 
@@ -109,7 +110,7 @@ def score(run: Run, rank: int, count: int, found: Path) -> None:
         recipe = override(run.recipe(), ["predict.batch_size=3"])
         training = Training(run.dataset(), recipe, run, lambda step: None, processes)
         training.network.load_state_dict(load_state(run.last)["network"])
-        row = training._validate(training.network)
+        row = training._scores(training.network)
         found.with_name(f"{count}-{rank}.json").write_text(json.dumps(row))
 
 

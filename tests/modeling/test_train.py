@@ -29,7 +29,8 @@ from segsmith.modeling.networks import IMAGENET_MEAN
 from segsmith.modeling.normalisation import normalisation
 from segsmith.modeling.objective import objective, quantised
 from segsmith.modeling.run import Run, load_state
-from segsmith.modeling.train import Step, TrainingStopped, train
+from segsmith.modeling.train import train
+from segsmith.modeling.training import Step, TrainingStopped
 from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
 from segsmith.recipe import Recipe, Stage
 from segsmith.recipe_files import override, to_yaml
@@ -707,7 +708,7 @@ def test_what_the_recipe_alone_says_is_refused_before_any_data_is_read(tiny, tmp
 
 def test_memory_that_runs_out_within_a_step_is_told(squares, tiny, tmp_path, monkeypatch):
     """The allocator's own error, as a network too large would bring it about."""
-    monkeypatch.setattr("segsmith.modeling.train.objective", lambda *_: torch.empty(2**60).sum())
+    monkeypatch.setattr("segsmith.modeling.training.objective", lambda *_: torch.empty(2**60).sum())
     with pytest.raises(ModelError, match=r"out of memory: train\.batch_size=4 with train\.accumulate=2 is passes of 2"):
         train(squares, tiny, tmp_path / "run")
     assert Run(tmp_path / "run").recipe() == tiny
@@ -721,7 +722,7 @@ def test_a_loss_that_explodes_within_a_run_keeps_the_last_good_checkpoint(square
     def exploding(recipe: Recipe, stage: Stage, *rest: Any) -> torch.Tensor:
         return objective(recipe, stage, *rest) * (1e6 if torch.is_grad_enabled() and len(told) > 5 else 1)
 
-    monkeypatch.setattr("segsmith.modeling.train.objective", exploding)
+    monkeypatch.setattr("segsmith.modeling.training.objective", exploding)
     with pytest.raises(ModelError, match=r"the loss became .* in stage 1, epoch 4, step 3"):
         train(squares, long, tmp_path / "run", watch=told.append)
     run = Run(tmp_path / "run")

@@ -14,12 +14,12 @@ from jaxtyping import Int, UInt8
 from segsmith.data import rle
 from segsmith.data.chips import Chips
 from segsmith.decision.calibration import Calibration
+from segsmith.decision.cells import CellScores, Place, found_together
 from segsmith.decision.component_tree import filled
 from segsmith.decision.gates import gate_values, gates_to_try
 from segsmith.decision.masks import Labels, connected_objects, count_areas
 from segsmith.decision.object_levels import NEAREST_SEPARATED, f2_scores, separated_f2_scores
 from segsmith.decision.risk import MissRates, dial
-from segsmith.decision.search import Place, Search, found_together
 from segsmith.decision.separation import DEPTHS, relief_of
 from segsmith.errors import RunError
 from segsmith.files import write_text
@@ -138,20 +138,20 @@ def _tuned(
     areas = np.array(sorted({*(options.areas or areas_to_try(chips.hw(validation[0]))), *([0] if miss_rate else [])}))
     tried = _gates_tried(recipe, chips, validation, files)
     depths = DEPTHS.get(separate_by, ())
-    searches = [Search(metric, areas, np.array(gates), options.parts) for gates in tried]
+    counted = [CellScores(metric, areas, np.array(gates), options.parts) for gates in tried]
     separating = [
-        [Search(metric, areas, np.array(gates), options.parts, depth, NEAREST_SEPARATED) for depth in depths]
+        [CellScores(metric, areas, np.array(gates), options.parts, depth, NEAREST_SEPARATED) for depth in depths]
         for gates in tried
     ]
-    rates = [defaultdict[int, MissRates](MissRates.of_none) for _ in searches]
+    rates = [defaultdict[int, MissRates](MissRates.of_none) for _ in counted]
     calibration = Calibration.of_no_pixel()
     for place, seen in enumerate(_seen(recipe, chips, validation, files)):
-        for class_id, (search, plane, truth) in enumerate(zip(searches, seen.planes, seen.truth, strict=True)):
+        for class_id, (scored, plane, truth) in enumerate(zip(counted, seen.planes, seen.truth, strict=True)):
             gate = seen.gates[class_id]
             if metric == "f2_objects":
                 labels = true_objects(chips, seen.chip, class_id, truth)
                 empty = float(not labels.any())
-                search.add_scores(place, gate, f2_scores(plane, labels, areas), empty)
+                scored.add_scores(place, gate, f2_scores(plane, labels, areas), empty)
                 if depths:
                     relief = partial(relief_of, separate_by, number=class_id, planes=seen.raw)
                     scores = separated_f2_scores(plane, labels, areas, relief, depths)
@@ -159,8 +159,8 @@ def _tuned(
                         other.add_scores(place, gate, of_depth, empty)
             else:
                 tp, predicted = count_areas(plane, truth, areas)
-                search.add(place, gate, tp, predicted, int(truth.sum()), int(seen.valid.sum()))
-            rates[class_id][search.group(place)] += MissRates.of_image(plane, truth)
+                scored.add(place, gate, tp, predicted, int(truth.sum()), int(seen.valid.sum()))
+            rates[class_id][scored.group(place)] += MissRates.of_image(plane, truth)
             calibration = calibration.with_pixels(seen.raw[class_id][seen.valid], truth[seen.valid])
 
     def of_groups(class_id: int, groups: Int[np.ndarray, " some"]) -> tuple[int, Dial]:
@@ -170,10 +170,10 @@ def _tuned(
     def by_dial(class_id: int, groups: Int[np.ndarray, " some"]) -> Place:
         return 0, of_groups(class_id, groups)[0], 0  # neither gate nor smallest area, which could miss more
 
-    found = found_together(searches, by_dial if miss_rate else None, separating)
-    surfaces = [search.surface(search.used) for search in found.searches]
+    found = found_together(counted, by_dial if miss_rate else None, separating)
+    surfaces = [scored.surface(scored.used) for scored in found.counted]
     decision = Decision(
-        cells=tuple(search.cell(place) for search, place in zip(found.searches, found.places, strict=True)),
+        cells=tuple(scored.cell(place) for scored, place in zip(found.counted, found.places, strict=True)),
         gate_by=recipe.gate,
         gate_pixels=options.top_k,
         fill_holes=options.fill_holes,
@@ -191,7 +191,7 @@ def _tuned(
             for surface, place, gates in zip(surfaces, found.places, tried, strict=True)
         ),
         parts=found.parts,
-        dials=tuple(of_groups(number, search.used)[1] for number, search in enumerate(searches)) if miss_rate else (),
+        dials=tuple(of_groups(number, scored.used)[1] for number, scored in enumerate(counted)) if miss_rate else (),
         temperature=calibration.temperature() if options.calibrate else None,
     )
     return decision, calibration

@@ -22,7 +22,8 @@ from segsmith.errors import ModelError, SegsmithError
 from segsmith.files import write_text
 from segsmith.modeling.processes import ALONE
 from segsmith.modeling.run import Run
-from segsmith.modeling.train import Training, check_recipe
+from segsmith.modeling.train import check_recipe
+from segsmith.modeling.training import Training
 from segsmith.modeling.trouble import memory_told
 from segsmith.progress import track
 from segsmith.recipe import Recipe

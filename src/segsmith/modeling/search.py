@@ -33,7 +33,8 @@ from segsmith.errors import ModelError, RecipeError, RunError, listed
 from segsmith.files import held, write_text
 from segsmith.modeling.run import FREE, Run, flat_options
 from segsmith.modeling.search_report import Study, Trial, label, write_report
-from segsmith.modeling.train import Step, check_recipe, train
+from segsmith.modeling.train import check_recipe, train
+from segsmith.modeling.training import Step
 from segsmith.recipe import Recipe, Values
 from segsmith.recipe_files import load_recipe, override, to_yaml
 

@@ -24,7 +24,7 @@ Choose = Callable[[int, Int[np.ndarray, " some"]], Place]
 """Of the number of a class, and the groups of images to decide on."""
 
 
-class Search:
+class CellScores:
     """Sums of a metric over images of one class, for every gate, level and smallest area; from them the decision.
 
     Memory is that of `GROUPS` surfaces, however many images are added. Parts, as of a cross-fit, are groups in turn.
@@ -143,7 +143,7 @@ class Search:
 
 
 def together(metric: DecideMetric, sums: list[Float[np.ndarray, " six"]]) -> float:
-    """The metric over all the images whose `Search.sums` are given, classes and parts alike."""
+    """The metric over all the images whose `CellScores.sums` are given, classes and parts alike."""
     score, images, *pixels = np.sum(sums, axis=0)
     if metric.startswith("global_"):
         counts = (np.asarray(round(number)) for number in pixels)
@@ -196,27 +196,27 @@ def _error(differences: Iterator[np.ndarray], shape: tuple[int, ...], count: int
     return np.asarray(np.sqrt(np.maximum(0, squares - total**2 / count) * (count - 1) / count))
 
 
-def least_separating(searches: Sequence[Search], groups: Int[np.ndarray, " some"]) -> tuple[Search, Place]:
-    """Of searches over the same images, the first of which takes nothing apart, the one to decide by, and its place.
+def least_separating(counted: Sequence[CellScores], groups: Int[np.ndarray, " some"]) -> tuple[CellScores, Place]:
+    """Of counts over the same images, the first of which takes nothing apart, the one to decide by, and its place.
 
     It is the first unless others are better by more than a standard error of the difference; then of all that are as
     good as the best for all one can tell, the middle one.
     """
-    chosen = [(search, search.chosen(groups)) for search in searches]
+    chosen = [(scored, scored.chosen(groups)) for scored in counted]
     if len(chosen) == 1:
         return chosen[0]
-    scores = np.stack([search.scores(place, groups) for search, place in chosen])
+    scores = np.stack([scored.scores(place, groups) for scored, place in chosen])
     differences = scores - scores[scores[:, -1].argmax()]
-    errors = _error(iter(differences[:, :-1].T), (len(searches),), len(groups))
+    errors = _error(iter(differences[:, :-1].T), (len(counted),), len(groups))
     as_good = np.flatnonzero(differences[:, -1] >= -errors - 1e-12)
     return chosen[0] if as_good[0] == 0 else chosen[as_good[len(as_good) // 2]]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the searches of all classes found together."""
+    """What the counts of all classes found together."""
 
-    searches: tuple[Search, ...]
+    counted: tuple[CellScores, ...]
     """Of each class, the one decided by."""
     places: tuple[Place, ...]
     """Of each class, tuned on all images."""
@@ -227,29 +227,29 @@ class Found:
     """None where all images are of one part."""
 
 
-Chosen = list[tuple[Search, Place]]
+Chosen = list[tuple[CellScores, Place]]
 """Of each class."""
 
 
 def found_together(
-    searches: Sequence[Search], choose: Choose | None = None, separating: Sequence[Sequence[Search]] = ()
+    counted: Sequence[CellScores], choose: Choose | None = None, separating: Sequence[Sequence[CellScores]] = ()
 ) -> Found:
     """Each class decided by itself, on all images and on all parts but one; the scores are of all classes. `choose`
-    stands in for `Search.chosen`. `separating` are, for each class, searches that take objects apart, which are decided
-    by where that helps."""
-    metric, first = searches[0].metric, searches[0]
+    stands in for `CellScores.chosen`. `separating` are, for each class, counts with objects taken apart, which
+    are decided by where that helps."""
+    metric, first = counted[0].metric, counted[0]
 
     def places(groups: Int[np.ndarray, " some"]) -> Chosen:
         if choose:
-            return [(search, choose(number, groups)) for number, search in enumerate(searches)]
-        others = separating or [()] * len(searches)
-        return [least_separating([search, *more], groups) for search, more in zip(searches, others, strict=True)]
+            return [(scored, choose(number, groups)) for number, scored in enumerate(counted)]
+        others = separating or [()] * len(counted)
+        return [least_separating([scored, *more], groups) for scored, more in zip(counted, others, strict=True)]
 
     def cells(chosen: Chosen) -> tuple[Cell, ...]:
-        return tuple(search.cell(place) for search, place in chosen)
+        return tuple(scored.cell(place) for scored, place in chosen)
 
     def sums(chosen: Chosen, groups: Int[np.ndarray, " some"]) -> list[Float[np.ndarray, " six"]]:
-        return [search.sums(place, groups) for search, place in chosen]
+        return [scored.sums(place, groups) for scored, place in chosen]
 
     on_all = places(first.used)
     found_by, at = zip(*on_all, strict=True)

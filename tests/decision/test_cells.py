@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsmith.decision.search import GROUPS, Search, centre, found_together
+from segsmith.decision.cells import GROUPS, CellScores, centre, found_together
 from segsmith.modeling.bundle import Cell
 from segsmith.modeling.metrics import Counts, score
 
@@ -26,11 +26,11 @@ def images(count: int, seed: int = 0) -> list[tuple]:
     return made
 
 
-def search_of(metric: str, of: list[tuple], parts: int = 2) -> Search:
-    search = Search(metric, AREAS, GATES, parts)
+def counted_of(metric: str, of: list[tuple], parts: int = 2) -> CellScores:
+    one = CellScores(metric, AREAS, GATES, parts)
     for place, image in enumerate(of):
-        search.add(place, *image)
-    return search
+        one.add(place, *image)
+    return one
 
 
 def by_hand(metric: str, of: list[tuple], gate: int) -> np.ndarray:
@@ -43,32 +43,32 @@ def by_hand(metric: str, of: list[tuple], gate: int) -> np.ndarray:
 @pytest.mark.parametrize("metric", ["mean_dice", "mean_iou_map", "global_iou", "global_accuracy"])
 def test_each_gate_level_and_area_alone(metric):
     of = images(45)
-    search = search_of(metric, of)
-    surface = search.surface(search.used)
+    one = counted_of(metric, of)
+    surface = one.surface(one.used)
     for number, gate in enumerate(GATES):
         assert surface[number] == pytest.approx(by_hand(metric, of, gate), abs=1e-12)
-    groups = search.of_part(1)
+    groups = one.of_part(1)
     of_part = [image for place, image in enumerate(of) if place % 2]
-    assert search.surface(groups)[1] == pytest.approx(by_hand(metric, of_part, 50), abs=1e-12)
+    assert one.surface(groups)[1] == pytest.approx(by_hand(metric, of_part, 50), abs=1e-12)
 
 
 @pytest.mark.parametrize("metric", ["mean_dice", "global_dice"])
 def test_the_score_of_all_and_of_the_parts(metric):
     of = images(45)
-    search = search_of(metric, of, parts=3)
-    found = found_together([search])
+    one = counted_of(metric, of, parts=3)
+    found = found_together([one])
     gate, level, area = found.places[0]
     assert found.score == pytest.approx(by_hand(metric, of, GATES[gate])[level, area])
     assert len(found.parts) == 3
     for part, (cell,) in enumerate(found.parts):
-        others = np.concatenate([search.of_part(other) for other in range(3) if other != part])
-        assert cell == search.cell(search.chosen(np.sort(others)))
+        others = np.concatenate([one.of_part(other) for other in range(3) if other != part])
+        assert cell == one.cell(one.chosen(np.sort(others)))
 
 
 def test_classes_are_decided_alone_and_scored_together():
-    first, second = (search_of("mean_dice", images(30, seed)) for seed in (1, 2))
+    first, second = (counted_of("mean_dice", images(30, seed)) for seed in (1, 2))
     both = found_together([first, second])
-    alone = [found_together([search]) for search in (first, second)]
+    alone = [found_together([one]) for one in (first, second)]
     assert both.places == (*alone[0].places, *alone[1].places)
     assert both.score == pytest.approx(np.mean([one.score for one in alone]))
     assert both.cross_fitted_score == pytest.approx(np.mean([one.cross_fitted_score for one in alone]))
@@ -77,27 +77,27 @@ def test_classes_are_decided_alone_and_scored_together():
 def test_the_noise_between_two_cells_is_that_of_their_difference():
     """Of as many groups as images, the jackknife of a mean is the standard error of the mean."""
     rng = np.random.default_rng(0)
-    search = Search("mean_dice", np.array([0]), np.array([0]), parts=2)
+    one = CellScores("mean_dice", np.array([0]), np.array([0]), parts=2)
     scores = np.zeros((GROUPS, 256, 1))
     scores[:, 100, 0] = rng.normal(0.6, 0.2, GROUPS)
     difference = rng.normal(0.02, 0.05, GROUPS)
     scores[:, 101, 0] = scores[:, 100, 0] - difference
     for place in range(GROUPS):
-        search.add_scores(place, 0, scores[place], 0.0)
+        one.add_scores(place, 0, scores[place], 0.0)
     error = difference.std(ddof=1) / np.sqrt(GROUPS)
     assert difference.mean() < 3 * error, "or the test would be too easy"
     within = difference.mean() <= error
-    _, level, _ = search.chosen(search.used)
+    _, level, _ = one.chosen(one.used)
     assert level == (101 if within else 100)
 
 
 @given(st.integers(1, 400))
 def test_memory_does_not_grow_with_the_number_of_images(count):
-    search = Search("mean_iou_map", AREAS, GATES, 5)
-    held = sum(value.nbytes for value in vars(search).values() if isinstance(value, np.ndarray))
+    one = CellScores("mean_iou_map", AREAS, GATES, 5)
+    held = sum(value.nbytes for value in vars(one).values() if isinstance(value, np.ndarray))
     assert held == GROUPS * 3 * 256 * 2 * 8 + 2 * GROUPS * 8 + GROUPS * 8 + AREAS.nbytes + GATES.nbytes + 256 * 8
-    search.add_scores(count, 0, np.ones((256, 2)), 0.0)
-    assert not any(isinstance(value, list | dict | set) for value in vars(search).values())
+    one.add_scores(count, 0, np.ones((256, 2)), 0.0)
+    assert not any(isinstance(value, list | dict | set) for value in vars(one).values())
 
 
 # The centre
@@ -141,4 +141,4 @@ def test_what_is_taken_is_as_good_as_the_best(seed, error):
 
 
 def test_a_cell_is_what_its_numbers_stand_for():
-    assert search_of("mean_dice", images(3)).cell((2, 128, 1)) == Cell(128, 3, 200)
+    assert counted_of("mean_dice", images(3)).cell((2, 128, 1)) == Cell(128, 3, 200)
