@@ -45,6 +45,12 @@ class Command:
             time.sleep(0.005)
         return self.process.exitcode
 
+    def end(self) -> None:
+        """Kill it if it still lives, and let go of it."""
+        self.process.kill()
+        self.process.join()
+        os.close(self.output)
+
     def printed(self) -> str:
         """What it said, on standard output and standard error."""
         os.set_blocking(self.output, False)

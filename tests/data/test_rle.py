@@ -119,6 +119,12 @@ def test_any_text_is_read_as_the_rules_say_or_refused(text):
     assert runs[:, 1].sum() == rle.decode(runs, HW).sum(), "runs overlap"
 
 
-def test_decode_joins_runs_in_any_order():
-    runs = np.array([[10, 4], [0, 2], [12, 3]], np.int32)
-    assert np.flatnonzero(rle.decode(runs, HW).T).tolist() == [0, 1, 10, 11, 12, 13, 14]
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(st.integers(0, 23), st.integers(0, 24)), max_size=6))
+@example([(10, 4), (0, 2), (12, 3)])
+@example([(2, 10), (4, 2), (5, 1)])
+def test_decode_joins_runs_in_any_order(pairs):
+    pairs = [(start, min(length, 24 - start)) for start, length in pairs]
+    pixels = {pixel for start, length in pairs for pixel in range(start, start + length)}
+    runs = np.array(pairs, np.int32).reshape(-1, 2)
+    assert set(np.flatnonzero(rle.decode(runs, HW).T).tolist()) == pixels

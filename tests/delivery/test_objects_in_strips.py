@@ -1,12 +1,17 @@
-"""Small objects go from strips as they would from the whole mask."""
+"""Holes are filled in strips, and small objects go from them, as in the whole mask."""
 
 from itertools import pairwise
 
 import by_hand
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
-from segsmith.delivery.objects_in_strips import ObjectsInStrips
+from segsmith.decision.masks import decided
+from segsmith.delivery.objects_in_strips import HolesInStrips, ObjectsInStrips
+from segsmith.modeling.bundle import Cell
 
 
 def cut(mask: np.ndarray, edges: list[int]) -> list[np.ndarray]:
@@ -19,6 +24,14 @@ def in_strips(mask: np.ndarray, edges: list[int], smallest_area: int) -> np.ndar
         objects.add(strip)
     kept = [objects.without_small(number, strip, smallest_area) for number, strip in enumerate(cut(mask, edges))]
     return np.concatenate(kept)
+
+
+def filled_in_strips(mask: np.ndarray, edges: list[int]) -> np.ndarray:
+    strips = cut(mask, edges)
+    holes = HolesInStrips(len(strips))
+    for strip in strips:
+        holes.add(strip)
+    return np.concatenate([holes.filled(number, strip) for number, strip in enumerate(strips)])
 
 
 def whole(mask: np.ndarray, smallest_area: int) -> np.ndarray:
@@ -50,3 +63,39 @@ def test_objects_that_touch_at_a_corner_across_the_cut_are_one():
     mask = np.eye(6, dtype=bool)[:, ::-1]
     assert in_strips(mask, [0, 3, 6], 6).sum() == 6
     assert in_strips(np.eye(6, dtype=bool), [0, 3, 6], 6).sum() == 6
+
+
+RING = np.array([[0, 1, 1, 0], [1, 0, 0, 1], [1, 0, 0, 1], [0, 1, 1, 0]], bool)
+"""Closed at its corners: background gets out along the sides of pixels alone."""
+
+
+@settings(deadline=None, max_examples=150)
+@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12)), st.sets(st.integers(1, 11)), st.integers(0, 9))
+@example(RING, {1, 2, 3}, 0)
+@example(np.ones((5, 4), bool), {2}, 3)
+@example(np.pad(RING, 2, constant_values=True)[:, 1:], {3, 4}, 5)
+def test_holes_are_those_of_the_whole_mask_and_go_before_small_objects(mask, inner, smallest_area):
+    edges = [0, *sorted(edge for edge in inner if edge < len(mask)), len(mask)]
+    filled = filled_in_strips(mask, edges)
+    assert (filled == decided(mask.astype(np.uint8), Cell(1, 0), fill_holes=True)).all()
+    expected = decided(mask.astype(np.uint8), Cell(1, smallest_area), fill_holes=True)
+    assert (in_strips(filled, edges, smallest_area) == expected).all()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_large_holes_through_many_strips(seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.random((60, 50)) < rng.choice([0.5, 0.6, 0.7])
+    edges = [0, *sorted(map(int, rng.choice(np.arange(1, 60), 7, replace=False))), 60]
+    filled = filled_in_strips(mask, edges)
+    assert (filled == decided(mask.astype(np.uint8), Cell(1, 0), fill_holes=True)).all()
+    assert (filled > mask).any()
+
+
+def test_what_gets_out_below_is_no_hole():
+    """Up to the last strip it looks closed; a way out at its end opens it all."""
+    mask = np.ones((9, 5), bool)
+    mask[1:8, 2] = False
+    assert filled_in_strips(mask, [0, 3, 6, 9]).all()
+    mask[8, 2] = False
+    assert (filled_in_strips(mask, [0, 3, 6, 9]) == mask).all()

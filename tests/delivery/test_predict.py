@@ -1,10 +1,11 @@
 """A bundle and a folder of images -> a folder of files to hand in, whole or not there."""
 
-import os
 import resource
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import by_hand
 import cv2
@@ -15,6 +16,7 @@ import safetensors.torch
 import torch
 from by_hand import files_in, in_child
 
+from segsmith.data.images import read_image
 from segsmith.decision.masks import decided_by
 from segsmith.decision.separation import objects_by
 from segsmith.delivery.predict import overlay, predict
@@ -200,7 +202,7 @@ def test_an_earlier_prediction_is_replaced_as_a_whole(tmp_path, images, bundle):
     for name in ("a", "b"):
         (images / f"{name}.png").unlink()
     predict(bundle, images, tmp_path / "out", overlays=False)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["masks", "submission.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["masks", "objects.csv", "submission.csv"]
     assert sorted(path.stem for path in (tmp_path / "out" / "masks").iterdir()) == ["c", "d", "e"]
 
 
@@ -210,22 +212,24 @@ def test_an_empty_folder_is_filled(tmp_path, images, bundle):
 
 
 def test_killed_in_the_middle(tmp_path, images, bundle):
-    """The fourth image blocks whoever reads it, so that the kill comes when the masks of the first two are on disk."""
-    pixels = (images / "e.png").read_bytes()
-    (images / "e.png").unlink()
-    os.mkfifo(images / "e.png")
+    """The last image blocks whoever reads it, so that the kill comes when the masks of the first two are on disk."""
+
+    def read(path):
+        if path.name == "e.png":
+            time.sleep(600)
+        return read_image(path)
+
     before = files_in(tmp_path)
 
     def under_way() -> bool:
         return len(list(tmp_path.glob(".out.partial/masks/*.png"))) == 2
 
-    assert in_child(lambda: predict(bundle, images, tmp_path / "out"), kill_when=under_way) == -signal.SIGKILL
+    with patch("segsmith.delivery.predict.read_image", read):
+        assert in_child(lambda: predict(bundle, images, tmp_path / "out"), kill_when=under_way) == -signal.SIGKILL
     left = {path for path in files_in(tmp_path) if path not in before}
     assert left
     assert all(path.startswith(".out.partial") for path in left), "nothing that anyone would take for a prediction"
 
-    (images / "e.png").unlink()
-    (images / "e.png").write_bytes(pixels)
     assert predict(bundle, images, tmp_path / "out").images == 5
     assert [path.name for path in tmp_path.glob(".*")] == []
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pyogrio
 import pytest
 import rasterio
+import rasterio.shutil
 import shapely
 from by_hand import files_in, in_child
 from rasterio.crs import CRS
@@ -22,7 +23,7 @@ from rasterio.features import rasterize
 
 from segsmith.data.rasters import Levels
 from segsmith.data.sight import Sight
-from segsmith.decision.masks import decided_by
+from segsmith.decision.masks import decided, decided_by
 from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
 from segsmith.errors import DataError, ModelError, WriteError
 from segsmith.modeling.bundle import Bundle, Cell, Decision, Part
@@ -237,6 +238,43 @@ def test_a_raster_within_an_archive(tmp_path, bundle, command):
     assert (read(tmp_path / "out" / "masks" / "a.tif") == read(tmp_path / "plain" / "masks" / "a.tif")).all()
 
 
+MOSAIC = """<VRTDataset rasterXSize="130" rasterYSize="150"><SRS>EPSG:32631</SRS>
+<GeoTransform>500000, 0.2, 0, 5000000, 0, -0.2</GeoTransform>{bands}</VRTDataset>"""
+TILE = """<SimpleSource><SourceFilename relativeToVRT="1">{name}.tif</SourceFilename><SourceBand>{band}</SourceBand>
+<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="150"/><DstRect xOff="{left}" yOff="0" xSize="{width}" ySize="150"/>
+</SimpleSource>"""
+
+
+def test_a_mosaic_of_two_scenes_is_one_raster(tmp_path, bundle, command):
+    """What gdalbuildvrt writes: the cut between the scenes shows nowhere, and objects across it are one."""
+    whole = noise(*HW)
+    for name, left, right in (("west", 0, 70), ("east", 70, 130)):
+        place = rasterio.transform.from_origin(500_000 + 0.2 * left, 5_000_000, 0.2, 0.2)
+        save(tmp_path / f"{name}.tif", whole[:, left:right], transform=place)
+    tiles = [{"name": "west", "left": 0, "width": 70}, {"name": "east", "left": 70, "width": 60}]
+    bands = (
+        f'<VRTRasterBand dataType="Byte" band="{band}">'
+        f"{''.join(TILE.format(band=band, **tile) for tile in tiles)}</VRTRasterBand>"
+        for band in (1, 2, 3)
+    )
+    (tmp_path / "both.vrt").write_text(MOSAIC.format(bands="".join(bands)))
+    said = command("predict", bundle, tmp_path / "both.vrt", "--to", tmp_path / "out")
+    assert said.code == 0, said.err
+    predict_rasters(bundle, save(tmp_path / "whole.tif", whole), tmp_path / "whole")
+    for kind in ("probabilities", "masks"):
+        found, expected = tmp_path / "out" / kind / "both.tif", tmp_path / "whole" / kind / "whole.tif"
+        assert (read(found) == read(expected)).all()
+        with rasterio.open(found) as mosaic, rasterio.open(expected) as one:
+            assert (mosaic.crs, mosaic.transform) == (one.crs, one.transform)
+    mask = read(tmp_path / "out" / "masks" / "both.tif")[0] == 1
+    assert (mask[:, 69] & mask[:, 70]).any(), "some object lies across the cut"
+    shapes = [
+        shapely.from_wkb(pyogrio.raw.read(tmp_path / of)[2])
+        for of in ("out/objects/both.gpkg", "whole/objects/whole.gpkg")
+    ]
+    assert shapely.equals(*shapes).all()
+
+
 def test_tiles_without_place_stay_images(tmp_path, bundle):
     save(tmp_path / "in" / "a.tif", noise(40, 50), crs=None, transform=None)
     assert find_rasters(tmp_path / "in") == []
@@ -299,18 +337,22 @@ def test_strips_that_are_there_are_not_made_again(tmp_path, bundle):
     assert later.items() > there.items()
 
 
-@pytest.mark.parametrize("change", ["raster", "scale", "bundle"])
+@pytest.mark.parametrize("change", ["raster", "scene", "scale", "bundle"])
 def test_another_raster_option_or_bundle_begins_anew(tmp_path, bundle, make_bundle, change):
     raster, used, scale = save(tmp_path / "a.tif", noise(*HW)), tmp_path / "used.safetensors", None
     shutil.copy(bundle, used)
     progress = tmp_path / ".out.progress" / "work" / "a" / "probabilities"
+    scene = raster
+    if change == "scene":
+        raster = tmp_path / "a.vrt"
+        rasterio.shutil.copy(scene, raster, driver="VRT")
     killed = in_child(
         lambda: predict_rasters(used, raster, tmp_path / "out"), kill_when=lambda: (progress / "000002.tif").exists()
     )
     assert killed == -signal.SIGKILL
     match change:
-        case "raster":
-            save(raster, noise(*HW, seed=5))
+        case "raster" | "scene":
+            save(scene, noise(*HW, seed=5))
         case "scale":
             scale = 0.7
         case _:
@@ -464,15 +506,30 @@ def test_written_probabilities_are_calibrated_and_decisions_stay(tmp_path, bundl
     assert (scores[0] != scores[1]).any()
 
 
-@pytest.mark.parametrize("decision", [{"fill_holes": True}, {"cells": (Cell(100, 0, 30),), "gate_by": "top_k"}])
-def test_what_a_raster_cannot_be_decided_by_is_refused(tmp_path, bundle, decision):
+def test_a_raster_is_decided_by_no_gate(tmp_path, bundle):
     opened = Bundle.read(bundle)
     other = tmp_path / "other.safetensors"
-    replace(opened, decision=replace(opened.decision, **decision)).write(other)
+    replace(opened, decision=replace(opened.decision, cells=(Cell(100, 0, 30),), gate_by="top_k")).write(other)
     raster = save(tmp_path / "a.tif", noise(*HW))
-    with pytest.raises(ModelError, match=r"holes filled or with a gate .*; decide again with decide\.fill_holes=false"):
+    with pytest.raises(ModelError, match=r"a gate for empty images.*; decide again with decide\.gate=none"):
         predict_rasters(other, raster, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_holes_of_a_raster_are_filled_as_those_of_an_image(tmp_path, bundle):
+    """Through strips, before small objects go; what is nodata within a hole stays so."""
+    opened, file, alpha = Bundle.read(bundle), tmp_path / "bundle.safetensors", np.ones(HW, bool)
+    alpha[20::30, 15::25] = False
+    level = int(np.percentile(Predictor(opened)([noise(*HW)])[0], 35))
+    replace(opened, decision=replace(opened.decision, cells=(Cell(level, 40),), fill_holes=True)).write(file)
+    (told,) = predict_rasters(file, save(tmp_path / "a.tif", noise(*HW), alpha=alpha), tmp_path / "out")
+    over = (read(tmp_path / "out" / "probabilities" / "a.tif")[0] >= level) & alpha
+    filled = decided(over.astype(np.uint8), Cell(1, 0), fill_holes=True)
+    assert (filled > over)[alpha].sum() > 20
+    assert (filled > over)[~alpha].any()
+    expected = by_hand.decided((filled & alpha).astype(np.uint8), 1, 40)
+    assert (read(tmp_path / "out" / "masks" / "a.tif")[0] == np.where(alpha, expected, 255)).all()
+    assert told.foreground_pixels == {"ship": int(expected.sum())}
 
 
 def test_touching_objects_of_a_raster_are_not_taken_apart(tmp_path, make_bundle):

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from segsmith.data.corrections import Verdict
 from segsmith.eda import charts, page, pictures, svg
 from segsmith.eda.page import (
+    JUDGE,
     Judged,
     Section,
     chart_grid,
@@ -225,7 +226,7 @@ def test_charts_fall_back_to_the_light_theme() -> None:
 
 def test_a_page_that_asks_for_verdicts_says_what_was_judged_and_of_what() -> None:
     label = Judged(PIXEL, HOSTILE, HOSTILE, HOSTILE, "1 2")
-    html = render_page("Review", "", [], [Section("Labels", [judged_grid([label], HOSTILE)])])
+    html = render_page("Review", "", [], [Section("Labels", [judged_grid([label], HOSTILE)])], further_scripts=[JUDGE])
     elements = Elements(html)
     (policy,) = [attributes["content"] for attributes, _ in elements.all("meta") if "http-equiv" in attributes]
     scripts = [text for _, text in elements.all("script")]

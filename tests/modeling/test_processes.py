@@ -108,7 +108,7 @@ def score(run: Run, rank: int, count: int, found: Path) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
     with joined() as processes:
         recipe = override(run.recipe(), ["predict.batch_size=3"])
-        training = Training(run.dataset(), recipe, run, lambda step: None, processes)
+        training = Training(run.chips(), recipe, run, lambda step: None, processes)
         training.network.load_state_dict(load_state(run.last)["network"])
         row = training._scores(training.network)
         found.with_name(f"{count}-{rank}.json").write_text(json.dumps(row))
@@ -139,6 +139,10 @@ def test_passes_are_shared_out_in_order(count, passes):
     size = 12 // (count * passes)
     together = [one for n in range(passes) for part in parts for one in part[n * size : (n + 1) * size]]
     assert together == batch
+
+
+def test_alone_a_process_takes_all_of_a_batch_that_its_passes_do_not_divide():
+    assert Processes().part(list(range(8)), 3) == list(range(8))
 
 
 def test_a_batch_that_does_not_split_evenly_is_refused():

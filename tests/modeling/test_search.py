@@ -1,6 +1,5 @@
 """`segsmith search`: what it tries, that no trial is lost or trained twice whatever is killed, and what it refuses."""
 
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -66,9 +65,7 @@ def start(squares: Path, tmp_path: Path) -> Iterator[Callable[..., Command]]:
 
     yield starting
     for command in started:
-        command.process.kill()
-        command.process.join()
-        os.close(command.output)
+        command.end()
 
 
 def trials(storage: Path) -> list[optuna.trial.FrozenTrial]:

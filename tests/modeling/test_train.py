@@ -142,9 +142,7 @@ def start(squares: Path, tmp_path: Path) -> Iterator[Start]:
 
     yield starting
     for command in started:
-        command.process.kill()
-        command.process.join()
-        os.close(command.output)
+        command.end()
 
 
 OFTEN = "train.checkpoint_minutes=0.0001"  # after nearly every step

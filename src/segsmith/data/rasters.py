@@ -214,6 +214,14 @@ def has_place(path: Path) -> bool:
         return file.crs is not None
 
 
+def local_files(path: Path | str) -> list[Path]:
+    """The files on this machine that a raster is made of, itself first: of a virtual mosaic its scenes, too. What
+    others note beside a raster (.aux.xml) is none of them. Raises DataError."""
+    with _reading(path) as file:
+        names = [name for name in file.files if not name.startswith(REMOTE) and not name.endswith(".aux.xml")]
+    return [path for name in names if (path := Path(name)).is_file()]
+
+
 def raster_shape(path: Path) -> tuple[int, int, int]:
     """Height, width and bands of a raster as the file has them now. Raises DataError if it does not open."""
     with _reading(path) as file:

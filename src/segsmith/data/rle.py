@@ -8,6 +8,7 @@ import re
 
 import cv2
 import numpy as np
+from jaxtyping import Int
 
 from segsmith.errors import RunLengthError
 from segsmith.types import HW, ClassMask, Runs
@@ -60,17 +61,34 @@ def _pair(pairs: Runs, wrong: np.ndarray) -> str:
 
 def encode(mask: ClassMask) -> Runs:
     """The runs of a mask, ascending and apart; no rows for an empty mask."""
-    columns = cv2.transpose(np.ascontiguousarray(mask).view(np.uint8)).ravel()
-    edges = np.flatnonzero(np.diff(columns, prepend=0, append=0))
-    return np.stack([edges[0::2], edges[1::2] - edges[0::2]], axis=1).astype(np.int32)
+    height, width = mask.shape
+    framed = np.zeros(height * width + 2, np.uint8)  # background before the first pixel and behind the last
+    cv2.transpose(np.ascontiguousarray(mask).view(np.uint8), framed[1:-1].reshape(width, height))
+    edges = np.flatnonzero(framed[1:] != framed[:-1]).astype(np.int32).reshape(-1, 2)
+    edges[:, 1] -= edges[:, 0]
+    return edges
 
 
 def decode(runs: Runs, hw: HW) -> ClassMask:
     """The mask of runs that fit into `hw` pixels; runs may overlap or stand in any order."""
-    columns = np.zeros(hw[0] * hw[1], np.uint8)
-    for start, length in runs:
-        columns[start : start + length] = 1
-    return np.asarray(cv2.transpose(columns.reshape(hw[1], hw[0]))).view(bool)
+    stretches = _stretches(runs, hw[0] * hw[1])
+    if stretches.min() < 0:
+        runs = runs[np.argsort(runs[:, 0])]
+        ends = np.maximum.accumulate(runs.sum(axis=1))
+        starts = np.concatenate([runs[:1, 0], np.maximum(runs[1:, 0], ends[:-1])])
+        stretches = _stretches(np.stack([starts, ends - starts], axis=1), hw[0] * hw[1])
+    values = np.zeros(len(stretches), np.uint8)
+    values[1::2] = 1
+    return np.asarray(cv2.transpose(values.repeat(stretches).reshape(hw[1], hw[0]))).view(bool)
+
+
+def _stretches(runs: Runs, pixels: int) -> Int[np.ndarray, " stretches"]:
+    """Pixels of background, foreground, ... and background; some are negative unless runs are ascending and apart."""
+    edges = np.zeros(2 * len(runs) + 2, np.int64)
+    edges[1:-1:2] = runs[:, 0]
+    edges[2:-1:2] = runs[:, 0] + runs[:, 1]
+    edges[-1] = pixels
+    return edges[1:] - edges[:-1]
 
 
 def to_text(runs: Runs) -> str:

@@ -134,8 +134,7 @@ def _checked_weights(weights: Sequence[float] | None, runs: int, average: Averag
 
 def _bundle(run: Run) -> Bundle:
     run.recipe()  # tells of a folder that is no run
-    if not run.bundle.exists():
-        raise RunError(f"{run.folder}: its training is not finished; the same train command continues it")
+    run.check_trained()
     return Bundle.read(run.bundle)
 
 

@@ -67,8 +67,7 @@ def decide(
     opened = Run(run)
     recipe = opened.recipe()
     chips = opened.chips()
-    if not opened.bundle.exists():
-        raise RunError(f"{run}: its training is not finished; the same train command continues it")
+    opened.check_trained()
     metric = metric or recipe.decide.metric
     of_objects = metric == "f2_objects" and not miss_rate
     if separate not in (None, "none") and not of_objects:
@@ -87,6 +86,14 @@ def decide(
         write_text(opened.folder / "decision.json", json.dumps(asdict(decision), indent=2))
         write_text(opened.folder / "calibration.json", json.dumps(calibration.plain(), indent=2))
     return decision
+
+
+def decided_bundle(run: Run) -> Bundle:
+    """The bundle of a run that is trained to its end. Raises RunError where it is not decided yet."""
+    bundle = Bundle.read(run.bundle)
+    if bundle.decision.metric is None:
+        raise RunError(f"{run.folder}: not decided yet; first: segsmith decide {run.folder}")
+    return bundle
 
 
 def areas_to_try(hw: HW) -> list[int]:

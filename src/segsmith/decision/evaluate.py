@@ -10,13 +10,13 @@ from jaxtyping import Bool, Int
 
 from segsmith.data import rle
 from segsmith.data.chips import Chips
-from segsmith.decision.decide import true_objects, validation_part
+from segsmith.decision.decide import decided_bundle, true_objects, validation_part
 from segsmith.decision.masks import decided_by, label_runs
 from segsmith.decision.object_scores import f2_of_image
 from segsmith.decision.separation import objects_by
 from segsmith.errors import RunError
 from segsmith.files import write_text
-from segsmith.modeling.bundle import Bundle, Decision
+from segsmith.modeling.bundle import Decision
 from segsmith.modeling.metrics import FIGURES, Counts, Figure, image_scores, score
 from segsmith.modeling.run import Run
 from segsmith.prediction.out_of_fold import Part, predict_part
@@ -75,12 +75,9 @@ def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
     part: Part = on or ("validation" if recipe.folds.held_out is None else "held_out")
     if part == "held_out" and recipe.folds.held_out is None:
         raise RunError(f"{run}: has no held-out fold; train with folds.held_out=N, or evaluate on validation")
-    if not opened.bundle.exists():
-        raise RunError(f"{run}: its training is not finished; the same train command continues it")
+    opened.check_trained()
     with opened.locked():
-        bundle = Bundle.read(opened.bundle)
-        if bundle.decision.metric is None:
-            raise RunError(f"{run}: not decided yet; first: segsmith decide {run}")
+        bundle = decided_bundle(opened)
         indices, files = predict_part(opened, bundle, chips, part)
         cross_fitted = part == "validation" and len(bundle.decision.parts) > 1
         table = _score_images(chips, indices, files, bundle.decision, cross_fitted)

@@ -21,7 +21,7 @@ from segsmith.data.extra import extra_levels
 from segsmith.data.images import inspect_image, is_image, read_image
 from segsmith.decision.gates import gate_values
 from segsmith.decision.masks import decided_by
-from segsmith.errors import DataError, ModelError, RunError, WriteError, listed
+from segsmith.errors import DataError, ModelError, WriteError, listed
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import Levels, Predictor
@@ -72,8 +72,7 @@ def mine(
     that the dataset has already, ModelError for other bands, WriteError.
     """
     opened = Run(run)
-    if not opened.bundle.exists():
-        raise RunError(f"{run}: its training is not finished; the same train command continues it")
+    opened.check_trained()
     bundle, dataset = Bundle.read(opened.bundle), opened.dataset()
     if to.exists() and not (to / "mined.csv").is_file():
         raise WriteError(f"{to}: exists, and no earlier mining wrote it; choose a new folder")

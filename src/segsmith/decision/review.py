@@ -9,8 +9,9 @@ from jaxtyping import Float
 from segsmith.data import rle
 from segsmith.data.chips import Chips
 from segsmith.data.images import as_rgb
+from segsmith.decision.decide import decided_bundle
 from segsmith.decision.masks import decided_by
-from segsmith.eda.page import Judged, Section, judged_grid, legend, render_page
+from segsmith.eda.page import JUDGE, Judged, Section, judged_grid, legend, render_page
 from segsmith.eda.pictures import image_uri, panels
 from segsmith.errors import RunError
 from segsmith.files import write_text
@@ -22,7 +23,7 @@ from segsmith.types import ClassMask
 
 TEMPERATURE = 0.2
 """On real steel with a sixth of the masks emptied, swapped, mirrored or cut, 16.8 of 24 stand among the first 24; with
-the 0.1 of the paper 14.4, ranked by the mean probability of the label 13.2, by IoU 13.8 (benchmarks/README.md)."""
+the 0.1 of the paper 14.4, ranked by the mean probability of the label 13.2, by IoU 13.8."""
 
 
 def review(run: Path, *, top: int = 60) -> pd.DataFrame:
@@ -40,12 +41,9 @@ def review(run: Path, *, top: int = 60) -> pd.DataFrame:
         )
     if recipe.data.fit == "chip":
         raise RunError(f"{run}: its chips are parts of images; labels are corrected by image, so look at its report")
-    if not opened.bundle.exists():
-        raise RunError(f"{run}: its training is not finished; the same train command continues it")
+    opened.check_trained()
     with opened.locked():
-        bundle = Bundle.read(opened.bundle)
-        if bundle.decision.metric is None:
-            raise RunError(f"{run}: not decided yet; first: segsmith decide {run}")
+        bundle = decided_bundle(opened)
         validation, files = predict_part(opened, bundle, chips, "validation")
         indices = sorted({*validation, *predict_part(opened, bundle, chips, "held_out")[0]})
         table = _ranked(chips, indices, files)
@@ -92,11 +90,12 @@ def _page(run: Run, chips: Chips, bundle: Bundle, files: ProbabilityFiles, shown
         "Labels of images that the networks were not trained on, those they find least likely first. Each picture: "
         "image, label outlined, prediction in red, and where they differ. A label that differs is not wrong for that: "
         "look, and say what is right. What is said stays in this browser; 'Save corrections' writes corrections.csv, "
-        "and `segsmith correct DATASET corrections.csv` puts it beside the dataset."
+        "and 'segsmith correct DATASET corrections.csv' puts it beside the dataset."
     )
     return render_page(
         f"Labels to review: {run.recipe().name}",
         f"{len(shown):,} of {chips.dataset.raw.name}",
         [],
         [Section("Least likely labels", [how, legend(), judged_grid(items, run.facts()["fingerprint"])])],
+        further_scripts=[JUDGE],
     )

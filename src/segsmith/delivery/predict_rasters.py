@@ -35,13 +35,14 @@ from segsmith.data.rasters import (
     has_place,
     inspect_raster,
     is_raster,
+    local_files,
     read_valid,
     read_window,
 )
 from segsmith.data.windows import Window
 from segsmith.decision.calibration import calibrated_levels
 from segsmith.delivery.cluster import Client, opened_cluster, spread
-from segsmith.delivery.objects_in_strips import ObjectsInStrips
+from segsmith.delivery.objects_in_strips import HolesInStrips, ObjectsInStrips
 from segsmith.delivery.polygons import ClassPolygons, simplified, squared
 from segsmith.delivery.predict import numbers_of
 from segsmith.delivery.strip_files import AS_THEY_ARE, StripFiles
@@ -152,10 +153,10 @@ def predict_rasters(
     """
     file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
     opened = Bundle.read(file)
-    if opened.decision.fill_holes or any(cell.gate for cell in opened.decision.cells):
+    if any(cell.gate for cell in opened.decision.cells):
         raise ModelError(
-            f"{file}: was decided with holes filled or with a gate for empty images, which rasters do not know; decide "
-            "again with decide.fill_holes=false and decide.gate=none in the recipe"
+            f"{file}: was decided with a gate for empty images, which rasters do not know; decide again with "
+            "decide.gate=none in the recipe"
         )
     if any(cell.depth for cell in opened.decision.cells):
         raise ModelError(
@@ -346,10 +347,13 @@ def decided_strips(
     opened: Bundle, probabilities: StripFiles, seams: SeamMeter, scale: float
 ) -> Iterator[tuple[int, Mask, ClassMask, UInt8[np.ndarray, "classes _rows _width"]]]:
     """The number of each strip, its mask by the bundle's decision, which pixels are usable, and the probabilities, in
-    two passes over a raster that is enlarged `scale` times for the networks.
+    two passes over a raster that is enlarged `scale` times for the networks; in three if holes are filled.
 
-    The mask is what `masks.decided` makes of the whole raster: an object is as large as in all strips together.
+    The mask is what `masks.decided` makes of the whole raster: an object is as large as in all strips together, a hole
+    does not reach the raster's border. Pixels that are not usable are background, also within a hole that is filled.
     """
+    numbers = probabilities.numbers
+    holes = [HolesInStrips(len(numbers)) for _ in opened.classes] if opened.decision.fill_holes else []
     objects = [ObjectsInStrips() for _ in opened.classes]
     cells = opened.decision.cells_of(len(opened.classes))
     thresholds = np.array([cell.level for cell in cells])[:, None, None]
@@ -361,14 +365,25 @@ def decided_strips(
         chosen = most_probable(levels) if opened.recipe.data.exclusive else levels
         return levels, (chosen >= thresholds) & valid, valid
 
-    for number in probabilities.numbers:
+    def filled(place: int, mask: Mask, valid: ClassMask) -> Mask:
+        if not holes:
+            return mask
+        return np.asarray(np.stack([of.filled(place, plane) for of, plane in zip(holes, mask, strict=True)]) & valid)
+
+    if holes:
+        for number in numbers:
+            _, mask, _ = over_threshold(number)
+            for of_holes, plane in zip(holes, mask, strict=True):
+                of_holes.add(plane)
+    for place, number in enumerate(numbers):
         levels, mask, valid = over_threshold(number)
         seams.add(probabilities.edges[number], levels, valid)
-        for of_class, plane in zip(objects, mask, strict=True):
+        for of_class, plane in zip(objects, filled(place, mask, valid), strict=True):
             of_class.add(plane)
-    for place, number in enumerate(probabilities.numbers):
+    for place, number in enumerate(numbers):
         levels, mask, valid = over_threshold(number)
-        kept = [of.without_small(place, *of_class) for of, *of_class in zip(objects, mask, smallest, strict=True)]
+        planes = filled(place, mask, valid)
+        kept = [of.without_small(place, *of_class) for of, *of_class in zip(objects, planes, smallest, strict=True)]
         yield number, np.stack(kept), valid, levels
 
 
@@ -380,10 +395,10 @@ def _smallest_area(opened: Bundle, cell: Cell, scale: float) -> int:
 
 def _told(job: _Job) -> dict[str, object]:
     """What of a raster its prediction depends on."""
-    state = None if str(job.path).startswith(REMOTE) else Path(job.path).stat()
+    states = [file.stat() for file in local_files(job.path)]
     return {
-        "raster": str(job.path) if state is None else str(Path(job.path).resolve()),
-        "changed": state and [state.st_size, state.st_mtime_ns],
+        "raster": str(job.path) if str(job.path).startswith(REMOTE) else str(Path(job.path).resolve()),
+        "changed": [[state.st_size, state.st_mtime_ns] for state in states],
         "place": [job.facts.hw, job.facts.dtype, job.facts.crs, job.facts.transform],
         "scale": job.scale,
         "levels": job.levels,

@@ -19,6 +19,7 @@ from segsmith.eda.svg import Html
 
 VERDICTS = (("keep", "is right"), ("empty", "is empty"), ("replace", "take the prediction"), ("leave out", "leave out"))
 """What may be said of a label, as corrections.csv has it, and in words."""
+JUDGE = "judge.js"
 ERROR_COLOURS: Sequence[tuple[Rgb, str]] = ((HIT, "hit"), (FALSE_ALARM, "false alarm"), (MISSED, "missed"))
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -43,11 +44,17 @@ class Section:
             raise TypeError(f"the parts of a section are a list. Received: the text {self.parts[:40]!r}")
 
 
-def render_page(title: str, subtitle: str, facts: Sequence[tuple[str, str]], sections: Sequence[Section]) -> str:
-    """A whole HTML page: title, `facts` (name, value) as key figures, then the sections with a list of contents."""
-    judged = any(isinstance(part, Markup) and '<form class="judged"' in part for s in sections for part in s.parts)
-    files = ["page.js", "judge.js"] if judged else ["page.js"]
-    scripts = [Markup((_TEMPLATES / file).read_text("utf-8")) for file in files]
+def render_page(
+    title: str,
+    subtitle: str,
+    facts: Sequence[tuple[str, str]],
+    sections: Sequence[Section],
+    *,
+    further_scripts: Sequence[str] = (),
+) -> str:
+    """A whole HTML page: title, `facts` (name, value) as key figures, then the sections with a list of contents.
+    `further_scripts` name files of templates/ that the page runs beside the one of every page."""
+    scripts = [Markup((_TEMPLATES / file).read_text("utf-8")) for file in ("page.js", *further_scripts)]
     page = _ENVIRONMENT.get_template("page.html").render(
         title=title,
         subtitle=subtitle,
@@ -103,7 +110,7 @@ class Judged(NamedTuple):
 
 def judged_grid(items: Sequence[Judged], key: str) -> Markup:
     """Pictures of labels, each with the verdicts that corrections.csv knows, and a button that saves that file. What is
-    said is kept by the browser under `key`. One for each page."""
+    said is kept by the browser under `key`. One for each page, which needs the script JUDGE."""
     return _part("judged_grid", items=items, key=key, verdicts=VERDICTS)
 
 

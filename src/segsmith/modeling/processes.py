@@ -37,7 +37,10 @@ class Processes:
         return self.rank == 0
 
     def part(self, batch: Sequence[Value], passes: int) -> list[Value]:
-        """This one's of a batch that is gone through in so many passes: of each pass as much as the others have."""
+        """This one's of a batch that is gone through in so many passes: of each pass as much as the others have; all of
+        it where there are no others, whether it divides by the passes or not."""
+        if self.count == 1:
+            return list(batch)
         size = len(batch) // (passes * self.count)
         starts = [(number * self.count + self.rank) * size for number in range(passes)]
         return [one for start in starts for one in batch[start : start + size]]

@@ -131,6 +131,11 @@ class Run:
         fold_of = dict(zip(table["chip"], table["fold"].tolist(), strict=True))
         return {chip: fold_of[chips.id(chip)] for chip in range(len(chips)) if fold_of.get(chips.id(chip), -1) >= 0}
 
+    def check_trained(self) -> None:
+        """Raise RunError if the training of the run is not finished."""
+        if not self.bundle.exists():
+            raise RunError(f"{self.folder}: its training is not finished; the same train command continues it")
+
     def check_free(self) -> None:
         """Raise RunError if the folder holds something other than a run, or the beginning of one."""
         if self.folder.is_dir() and not (self.folder / "recipe.yaml").exists():

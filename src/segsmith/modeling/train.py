@@ -21,9 +21,7 @@ from segsmith.modeling.networks import (
     build_network,
     check_input_hw,
 )
-from segsmith.modeling.optim import (
-    encoder_of,
-)
+from segsmith.modeling.optim import encoder_of
 from segsmith.modeling.processes import Processes, joined
 from segsmith.modeling.run import Run
 from segsmith.modeling.training import Step, Training
@@ -70,11 +68,12 @@ def _train(
             "precision": training.hardware.precision,
             "versions": {name: version(name) for name in ("segsmith", "torch", "segmentation-models-pytorch", "timm")},
         }
-        parts = split(chips, recipe.folds, recipe.seed)
+        in_turn = recipe.folds.validation == "all"
+        parts = split(chips, recipe.folds, recipe.seed) if in_turn else training.split
         processes.same(lambda: run.begin(dataset, chips, parts, recipe, facts))
         if processes.same(run.bundle.exists):
             return
-        if recipe.folds.validation != "all":
+        if not in_turn:
             with memory_told(recipe, training.workers):
                 training.go()
             return

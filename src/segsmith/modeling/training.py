@@ -42,10 +42,7 @@ from segsmith.modeling.hardware import choose_hardware
 from segsmith.modeling.logbook import Logbook, Row, write_rows
 from segsmith.modeling.losses import check_losses, image_losses, pixel_weight
 from segsmith.modeling.mlflow_run import open_mlflow
-from segsmith.modeling.networks import (
-    Outputs,
-    build_network,
-)
+from segsmith.modeling.networks import Outputs, build_network
 from segsmith.modeling.normalisation import mean_image, normalisation
 from segsmith.modeling.objective import class_probabilities, objective
 from segsmith.modeling.optim import (

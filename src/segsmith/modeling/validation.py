@@ -14,9 +14,7 @@ from segsmith.data.samples import unfit_probabilities
 from segsmith.modeling.hardware import Hardware
 from segsmith.modeling.logbook import Row
 from segsmith.modeling.metrics import Counts, Figure, LevelScores, level_counts
-from segsmith.modeling.networks import (
-    Outputs,
-)
+from segsmith.modeling.networks import Outputs
 from segsmith.modeling.objective import class_probabilities, most_probable, quantised
 from segsmith.modeling.processes import Processes
 from segsmith.modeling.targets import Scalar

@@ -57,6 +57,7 @@ def write_layer(path: Path, footprints: list[Footprint]) -> None:
 
     polygons = [shapely.Polygon(footprint[0], footprint[1:]) for footprint in footprints]
     # Both formats note when they were written; the same call is to write the same bytes.
+    before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": DATE})
     try:
         pyogrio.raw.write(
@@ -70,4 +71,4 @@ def write_layer(path: Path, footprints: list[Footprint]) -> None:
             layer_options={"DBF_DATE_LAST_UPDATE": DATE[:10]} if path.suffix == ".shp" else {},
         )
     finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
