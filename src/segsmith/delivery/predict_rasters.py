@@ -13,21 +13,19 @@ instant, goes on behind the last strip when called again, and ends with the same
 import hashlib
 import json
 import shutil
-import socket
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from affine import Affine
 from jaxtyping import UInt8
 
+from segsmith.cluster import opened_cluster, spread
 from segsmith.data.rasters import (
     REMOTE,
     Levels,
@@ -41,7 +39,6 @@ from segsmith.data.rasters import (
 )
 from segsmith.data.windows import Window
 from segsmith.decision.calibration import calibrated_levels
-from segsmith.delivery.cluster import Client, opened_cluster, spread
 from segsmith.delivery.objects_in_strips import HolesInStrips, ObjectsInStrips
 from segsmith.delivery.polygons import ClassPolygons, simplified, squared
 from segsmith.delivery.predict import numbers_of
@@ -103,6 +100,14 @@ class _Job:
     def name(self) -> str:
         return Path(self.path).stem
 
+    @property
+    def seen_pixels(self) -> float:
+        return self.facts.hw[0] * self.facts.hw[1] * self.scale**2
+
+    def anywhere(self) -> "_Job":
+        """The same for a process that stands in another folder."""
+        return self if str(self.path).startswith(REMOTE) else replace(self, path=Path(self.path).absolute())
+
 
 @dataclass(frozen=True)
 class _Plan:
@@ -152,38 +157,20 @@ def predict_rasters(
     another process predicts into the same folder, or the cluster is not to be had.
     """
     file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
-    opened = Bundle.read(file)
-    if any(cell.gate for cell in opened.decision.cells):
-        raise ModelError(
-            f"{file}: was decided with a gate for empty images, which rasters do not know; decide again with "
-            "decide.gate=none in the recipe"
-        )
-    if any(cell.depth for cell in opened.decision.cells):
-        raise ModelError(
-            f"{file}: was decided with touching objects taken apart, which is not known for rasters, whose objects are "
-            "found strip by strip; decide again with --separate none"
-        )
     _check_free(out)
-    paths = find_rasters(rasters)
-    if not paths:
-        raise DataError(f"{rasters}: no such raster, nor a folder with GeoTIFFs that say where they lie (a CRS)")
-    jobs = _look(opened, paths, scale, numbers)
+    jobs = _look(file, rasters, scale, numbers)
     folder = out.resolve()
     told = {"segsmith": version("segsmith"), "bundle": _digest(file), "vectors": list(vectors), "square": square}
     plan = _Plan(file.resolve(), told, folder.with_name(f".{folder.name}.progress"), vectors, square)
     progress, result = plan.progress, plan.result
-    names = {job.name for job in jobs}
-    with (
-        opened_cluster(cluster, workers) if cluster else nullcontext() as client,
-        held(progress, "place for the progress of a prediction"),
-    ):
-        _forget_others(plan, names)
-        if client is None:
-            predictor = Predictor(opened)
-            found = [_go_on(plan, opened, predictor, job) for job in jobs]
-        else:
-            found = _predict_on(client, plan, jobs)
-            _forget_others(plan, names)  # what lost workers left half written
+    largest_first = sorted((job.anywhere() for job in jobs), key=lambda job: job.seen_pixels, reverse=True)
+    with opened_cluster(cluster, workers) as client, held(progress, "place for the progress of a prediction"):
+        names = {job.name for job in jobs}
+        _forget(plan, lambda name: name not in names)
+        needs = [progress, plan.bundle, *([] if str(rasters).startswith(REMOTE) else [Path(rasters)])]
+        done = spread(client, partial(_doing, plan), largest_first, "rasters", needs=needs)
+        by_name = {job.name: of for job, of in done}
+        found = [replace(by_name[job.name], raster=str(job.path)) for job in jobs]
         if not any(of.chips for of in found):
             shutil.rmtree(progress, ignore_errors=True)
             raise DataError(f"{rasters}: holds no usable pixel: all are nodata, masked, of alpha 0 or not finite")
@@ -217,8 +204,22 @@ def find_rasters(given: Path | str) -> list[Path | str]:
     return list(placed)
 
 
-def _look(opened: Bundle, paths: Sequence[Path | str], scale: float | None, numbers: Path | None) -> list[_Job]:
+def _look(file: Path, rasters: Path | str, scale: float | None, numbers: Path | None) -> list[_Job]:
     """What each raster is and how it is to be seen, before any is predicted. Raises like `predict_rasters`."""
+    opened = Bundle.read(file)
+    if any(cell.gate for cell in opened.decision.cells):
+        raise ModelError(
+            f"{file}: was decided with a gate for empty images, which rasters do not know; decide again with "
+            "decide.gate=none in the recipe"
+        )
+    if any(cell.depth for cell in opened.decision.cells):
+        raise ModelError(
+            f"{file}: was decided with touching objects taken apart, which is not known for rasters, whose objects are "
+            "found strip by strip; decide again with --separate none"
+        )
+    paths = find_rasters(rasters)
+    if not paths:
+        raise DataError(f"{rasters}: no such raster, nor a folder with GeoTIFFs that say where they lie (a CRS)")
     bands = len(opened.mean) - len(opened.extra)
     extra = numbers_of(opened, numbers, [opened.layout.image_id(Path(path)) for path in paths])
     jobs = []
@@ -231,53 +232,29 @@ def _look(opened: Bundle, paths: Sequence[Path | str], scale: float | None, numb
     return jobs
 
 
-def _predict_on(client: Client, plan: _Plan, jobs: Sequence[_Job]) -> list[RasterPrediction]:
-    """Predict rasters by the workers of a cluster, the largest first, so that none is left alone with a large one."""
-    seen = [job if str(job.path).startswith(REMOTE) else replace(job, path=Path(job.path).resolve()) for job in jobs]
-    seen.sort(key=lambda job: job.facts.hw[0] * job.facts.hw[1] * job.scale**2, reverse=True)
-    for _ in track(spread(client, partial(_on_worker, plan), seen), "rasters", len(seen)):
-        pass
-    return [replace(_read_back(plan.work(job) / "done.json"), raster=str(job.path)) for job in jobs]
-
-
-def _on_worker(plan: _Plan, job: _Job) -> None:
-    """Predict one raster in a process that may be of another machine. Raises DataError where it does not see a file."""
-    local = [] if str(job.path).startswith(REMOTE) else [Path(job.path)]
-    for path in (plan.progress, plan.bundle, *local):
-        if not path.exists():
-            raise DataError(
-                f"{path}: is not there for the worker on {socket.gethostname()}; bundle, rasters and the folder to "
-                "write have to lie on disks that all machines of the cluster have at the same place"
-            )
-    _go_on(plan, *_loaded(plan.bundle, str(plan.told["bundle"])), job)
-
-
-@lru_cache(maxsize=1)
-def _loaded(bundle: Path, digest: str) -> tuple[Bundle, Predictor]:
-    """Once for all rasters that a worker predicts."""
-    if _digest(bundle) != digest:
-        raise ModelError(f"{bundle}: changed while rasters were predicted with it; run the same command again")
-    opened = Bundle.read(bundle)
-    return opened, Predictor(opened)
-
-
-def _go_on(plan: _Plan, opened: Bundle, predictor: Predictor, job: _Job) -> RasterPrediction:
-    """Predict one raster, as far as that was not done in the same way; wait where another process is at it."""
-    work = plan.work(job)
+def _doing(plan: _Plan) -> Callable[[_Job], RasterPrediction]:
+    """In whichever process: what predicts one raster, as far as that was not done in the same way; it waits where
+    another process is at it. Raises ModelError for a bundle that changed."""
+    if _digest(plan.bundle) != plan.told["bundle"]:
+        raise ModelError(f"{plan.bundle}: changed while rasters were predicted with it; run the same command again")
+    opened = Bundle.read(plan.bundle)
+    predictor = Predictor(opened)
     device = {"device": predictor.hardware.name, "precision": predictor.hardware.precision}
-    told = json.dumps({**plan.told, **device, **_told(job)})
-    with held(work, "place for the progress of a raster", wait=True):
-        if _text(work / "told.json") != told:
-            _forget(plan, job)
-            write_text(work / "told.json", told)
-        return _predict(opened, predictor, job, work, plan.result, plan.vectors, plan.square)
+
+    def do(job: _Job) -> RasterPrediction:
+        told, file = json.dumps({**plan.told, **device, **_told(job)}), plan.work(job) / "told.json"
+        with held(plan.progress / "locks" / job.name, "place for the progress of a raster", wait=True):
+            if not file.is_file() or file.read_text() != told:
+                _forget(plan, job.name.__eq__)
+                write_text(file, told)
+            return _predict(opened, predictor, plan, job)
+
+    return do
 
 
-def _predict(
-    opened: Bundle, predictor: Predictor, job: _Job, work: Path, result: Path,
-    vectors: Sequence[VectorFormat], square: bool,
-) -> RasterPrediction:  # fmt: skip
-    """Predict one raster, as far as that is not done yet, into the folder `result`."""
+def _predict(opened: Bundle, predictor: Predictor, plan: _Plan, job: _Job) -> RasterPrediction:
+    """Predict one raster, as far as that is not done yet, into the folder of results."""
+    work, result = plan.work(job), plan.result
     done = work / "done.json"
     if done.exists():
         return _read_back(done)
@@ -308,19 +285,19 @@ def _predict(
     usable, foreground = 0, np.zeros(len(opened.classes), np.int64)
     temperature = opened.decision.temperature
     written = AS_THEY_ARE if temperature is None else calibrated_levels(temperature)
-    outlines = ClassPolygons(opened.classes, squared if square else simplified)
+    outlines = ClassPolygons(opened.classes, squared if plan.square else simplified)
     for number, mask, valid, levels in decided_strips(opened, probabilities, seams, job.scale):
         masks.write(number, np.where(valid, mask.view(np.uint8), np.uint8(NODATA)))
         usable += int(valid.sum())
         foreground += mask.sum(axis=(1, 2))
-        if vectors and job.facts.crs:
+        if plan.vectors and job.facts.crs:
             outlines.add(mask, written[levels])
 
     probabilities.write_cog(result / "probabilities" / f"{job.name}.tif", opened.classes, levels=written)
     masks.write_cog(result / "masks" / f"{job.name}.tif", opened.classes, nodata=NODATA, resampling="nearest")
     objects = outlines.finish()
     if job.facts.crs:
-        for suffix in vectors:
+        for suffix in plan.vectors:
             file = result / "objects" / f"{job.name}.{suffix}"
             write_vectors(file, objects, Affine(*job.facts.transform), job.facts.crs)
     found = RasterPrediction(
@@ -406,27 +383,12 @@ def _told(job: _Job) -> dict[str, object]:
     }
 
 
-def _forget_others(plan: _Plan, names: Collection[str]) -> None:
-    """Remove what lies there of rasters that are not to be predicted now, and what is half written."""
+def _forget(plan: _Plan, whose: Callable[[str], bool]) -> None:
+    """Remove what was done to some rasters, by their names: to be predicted no more, or not in the same way."""
     for folder in (plan.progress / "work", *(plan.result / name for name in ("probabilities", "masks", "objects"))):
         for path in folder.iterdir() if folder.is_dir() else ():
-            if (path.name if folder.name == "work" else path.stem) not in names:
+            if whose(path.name if folder.name == "work" else path.stem):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _forget(plan: _Plan, job: _Job) -> None:
-    """Remove what lies there of a raster that was predicted in another way."""
-    work = plan.work(job)
-    for name in ("probabilities", "masks"):
-        shutil.rmtree(work / name, ignore_errors=True)
-        (plan.result / name / f"{job.name}.tif").unlink(missing_ok=True)
-    for suffix in get_args(VectorFormat):
-        (plan.result / "objects" / f"{job.name}.{suffix}").unlink(missing_ok=True)
-    (work / "done.json").unlink(missing_ok=True)
-
-
-def _text(file: Path) -> str | None:
-    return file.read_text() if file.is_file() else None
 
 
 def _read_back(done: Path) -> RasterPrediction:
