@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-from segsmith.errors import DataError, RunError
+from segsmith.errors import DataError, RunError, SegsmithError
 from segsmith.progress import track
 
 LOCAL = "local"
@@ -163,32 +163,38 @@ _ready: dict[str, Callable[[Any], Any]] = {}
 
 
 def _do(work: _Work[Job, Result], job: Job) -> Result:
-    """On a worker: do a job with the threads that are its share of the machine."""
+    """On a worker."""
+    try:
+        return _made(work)(job)
+    except SegsmithError as error:
+        error.__cause__ = error.__context__ = None  # errors of libraries, some of which cannot be sent
+        raise
+
+
+def _made(work: _Work[Job, Result]) -> Callable[[Job], Result]:
+    """What does the jobs in this process, with the threads that are its share of the machine."""
     import cv2
     import torch
     from distributed import get_worker
 
-    threads = get_worker().state.nthreads
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    do = _ready.get(work.key)
+    do: Callable[[Job], Result] | None = _ready.get(work.key)
     if do is None:
         here = f"the worker on {socket.gethostname()}"
         if version("segsmith") != work.version:
-            raise RunError(
-                f"{here} has segsmith {version('segsmith')}, not {work.version}; install the same everywhere"
-            )
+            raise RunError(f"{here} has segsmith {version('segsmith')}, not {work.version}; install the same there")
         for path in work.needs:
             if not path.exists():
                 raise DataError(
                     f"{path}: is not there for {here}; what is read and written has to lie on disks that all machines "
                     "of the cluster have at the same place"
                 )
+        threads = get_worker().state.nthreads
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
         do = work.make()
         _ready.clear()
         _ready[work.key] = do
-    result: Result = do(job)
-    return result
+    return do
 
 
 def _workers(client: Client) -> list[str]:

@@ -56,21 +56,22 @@ def write_chips(
         raise WriteError(f"{folder}: is not empty; choose a new folder")
     opened = Dataset.open(dataset)
     with replacing_folder(folder) as new, opened_cluster(cluster, workers) as client:
-        jobs = _jobs(opened, JOB_PIXELS if client else math.inf)
+        jobs = _jobs(opened, JOB_PIXELS if client else None)
         doing = partial(_writing, dataset.resolve(), options, new, file_format)
         done = list(spread(client, doing, jobs, "groups of images", needs=[dataset, opened.raw, new]))
         shutil.rmtree(new / NOTES, ignore_errors=True)
     return sum(count for _, (count, _) in done), sum(count for _, (_, count) in done)
 
 
-def _jobs(dataset: Dataset, at_once: float) -> list[list[int]]:
-    """Labelled images one after the other, so many pixels at a time or one image that has more, the largest first."""
+def _jobs(dataset: Dataset, at_once: int | None) -> list[list[int]]:
+    """Labelled images one after the other, so many pixels at a time or one image that has more, the largest first; all
+    at once without a number."""
     jobs: list[tuple[int, list[int]]] = []
     pixels, images = 0, []
     for image in dataset.labelled.tolist():
         images.append(image)
         pixels += math.prod(dataset.hw(image))
-        if pixels >= at_once:
+        if at_once and pixels >= at_once:
             jobs.append((pixels, images))
             pixels, images = 0, []
     return [job for _, job in sorted([*jobs, (pixels, images)], reverse=True) if job]
