@@ -375,10 +375,10 @@ def other_version(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (None, "no such bundle; train writes bundle.safetensors into its run folder"),
+        (None, "no such file; train writes bundle.safetensors into its run folder"),
         (text, "does not read as a bundle"),
         (nothing, "does not read as a bundle"),
-        (empty_folder, "no such bundle"),
+        (empty_folder, "no such file"),
         (other_safetensors, "safetensors, but no segsmith bundle"),
         (other_version, "written by another version of segsmith"),
     ],
