@@ -68,7 +68,7 @@ def opened_cluster(address: str | None, workers: int | None = None) -> Iterator[
             n_workers=count,
             threads_per_worker=max(1, cores // count),
             memory_limit=None,  # jobs lie on the disk, not in Dask, which would end a worker for what a network needs
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any that is free; without one Dask takes 8787, and says so if it is taken
             silence_logs="CRITICAL",
         ) as cluster,
         Client(cluster) as client,
@@ -126,7 +126,7 @@ def _spread(client: Client, work: _Work[Job, Result], jobs: Sequence[Job]) -> It
             workers = _workers(client)
             for future, (worker, number) in list(running.items()):
                 if future.status == "error":
-                    raise _what_went_wrong(future.exception(), worker)
+                    raise _what_went_wrong(future.exception())
                 if future.status == "finished":
                     try:
                         result = future.result(timeout=LOOK_AGAIN_S)
@@ -217,7 +217,12 @@ def _wait(running: Sequence[Any]) -> None:
         return
 
 
-def _what_went_wrong(error: BaseException, worker: str) -> BaseException:
-    if isinstance(error, ImportError):
-        return RunError(f"worker {worker}: {error}; install the same segsmith there, with what it needs")
+def _what_went_wrong(error: BaseException) -> BaseException:
+    """What to raise for what a job raised; the scheduler, which reads it as well, says so by a cause."""
+    for missing in (error, error.__cause__):
+        if isinstance(missing, ImportError):
+            return RunError(
+                f"the cluster has no segsmith, or another one ({missing}); install the same wherever its scheduler and "
+                "workers run, with what it needs"
+            )
     return error
