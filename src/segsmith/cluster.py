@@ -68,7 +68,7 @@ def opened_cluster(address: str | None, workers: int | None = None) -> Iterator[
             n_workers=count,
             threads_per_worker=max(1, cores // count),
             memory_limit=None,  # jobs lie on the disk, not in Dask, which would end a worker for what a network needs
-            dashboard_address="127.0.0.1:0",  # any that is free; without one Dask takes 8787, and says so if it is taken
+            dashboard_address="127.0.0.1:0",  # any that is free; without one Dask takes 8787, or warns
             silence_logs="CRITICAL",
         ) as cluster,
         Client(cluster) as client,
