@@ -1,12 +1,13 @@
 """Jobs -> each done once, by this process or by the workers of a Dask cluster; those of lost workers done again."""
 
+import logging
 import os
 import socket
 import sys
 import time
-from asyncio import CancelledError
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -48,6 +49,7 @@ def opened_cluster(address: str | None, workers: int | None = None) -> Iterator[
     if find_spec("distributed") is None:
         raise RunError(f"--cluster {address} needs Dask, which is not installed: pip install 'segsmith[cluster]'")
     from distributed import Client, LocalCluster
+    from distributed.utils import silence_logging_cmgr
 
     if address != LOCAL:
         try:
@@ -58,7 +60,7 @@ def opened_cluster(address: str | None, workers: int | None = None) -> Iterator[
                 f"--cluster {address}: no Dask scheduler answers there ({reason}); give {LOCAL}, or the address that "
                 "`dask scheduler` prints, such as tcp://HOST:8786"
             ) from error
-        with client:
+        with silence_logging_cmgr(logging.CRITICAL), client:  # what a lost scheduler means is said below, in one line
             yield client
         return
     cores = os.cpu_count() or 1
