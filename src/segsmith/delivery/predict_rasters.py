@@ -217,6 +217,11 @@ def _look(file: Path, rasters: Path | str, scale: float | None, numbers: Path | 
             f"{file}: was decided with touching objects taken apart, which is not known for rasters, whose objects are "
             "found strip by strip; decide again with --separate none"
         )
+    if opened.recipe.predict.crf is not None:
+        raise ModelError(
+            f"{file}: refines images as a whole (predict.crf), which rasters, predicted strip by strip, do not know; "
+            "train with predict.crf=null"
+        )
     paths = find_rasters(rasters)
     if not paths:
         raise DataError(f"{rasters}: no such raster, nor a folder with GeoTIFFs that say where they lie (a CRS)")
