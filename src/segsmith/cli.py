@@ -55,6 +55,11 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that 
 SHOWN_KEYS = 6
 """Of the keys by which a run's recipe differs, shown at the most."""
 METRIC_HELP = "Metric to tune for, in place of the recipe's."
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="local|ADDRESS", help="Spread over Dask workers: here, or of the scheduler at an address."),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes of --cluster local.")]
 
 
 @app.command()
@@ -194,19 +199,19 @@ def chips(
         float, typer.Option(min=0, max=1, help="Share of unusable pixels above which an empty chip is left out.")
     ] = 0.5,
     file_format: Annotated[Literal["tif", "jpg"], typer.Option("--format", help="Of the images.")] = "tif",
+    cluster: Cluster = None,
+    workers: Workers = None,
 ) -> None:
     """Write labelled images as chips with masks, to train with something else."""
     from segsmith.data.chip_files import write_chips
-    from segsmith.data.chips import cut
-    from segsmith.data.dataset import Dataset
     from segsmith.recipe import Recipe
     from segsmith.recipe_files import override
 
     options = {"input_hw": [size, size], "stride": stride, "scales": scale or [1.0], "gsd_m": gsd_m}
     said = [f"data.{name}={json.dumps(value)}" for name, value in (options | {"blank_most": blank_most}).items()]
-    found = cut(Dataset.open(dataset), override(Recipe(), ["data.fit=chip", *said]).data)
-    count = write_chips(found, to, file_format=file_format)
-    out.print(f"{count:,} chips, {int((found.foreground > 0).sum()):,} with foreground: {to}")
+    chosen = override(Recipe(), ["data.fit=chip", *said]).data
+    count, with_foreground = write_chips(dataset, chosen, to, file_format=file_format, cluster=cluster, workers=workers)
+    out.print(f"{count:,} chips, {with_foreground:,} with foreground: {to}")
 
 
 @app.command()
@@ -579,12 +584,14 @@ def mine(
         float, typer.Option(min=0, max=1, help="Value up to which an image of unknown truth is taken for empty.")
     ] = 0.05,
     most: Annotated[int | None, typer.Option(min=1, help="Images kept of each kind; all if unset.")] = None,
+    cluster: Cluster = None,
+    workers: Workers = None,
 ) -> None:
     """Find images that a run sees foreground in and that have none; add them to its dataset."""
     from segsmith.decision.mine import BELIEVED, KNOWN
     from segsmith.decision.mine import mine as run_mining
 
-    found = run_mining(run, images, to, known_empty=known_empty, sure=sure, most=most)
+    found = run_mining(run, images, to, known_empty=known_empty, sure=sure, most=most, cluster=cluster, workers=workers)
     alarms, empties = (int((found.kept["kind"] == kind).sum()) for kind in ("false alarm", "empty"))
     out.print(
         f"{found.looked_at:,} images looked at: {alarms:,} false alarms, {empties:,} taken for empty", style="bold"
@@ -631,18 +638,25 @@ def predict(
         typer.Option(metavar="FORMAT", help="Rasters: gpkg (if unset), geojson, parquet or none; may be repeated."),
     ] = None,
     square: Annotated[bool, typer.Option(help="Rasters: give polygons right angles, as buildings have.")] = False,
+    cluster: Cluster = None,
+    workers: Workers = None,
 ) -> None:
     """Predict a folder of images, or rasters of any size; write what is handed in."""
     from segsmith.delivery.predict import predict as run_prediction
     from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
     from segsmith.delivery.vectors import vector_formats
+    from segsmith.errors import RunError
 
     if sample_submission is None and find_rasters(images):
-        formats = vector_formats(vectors or ["gpkg"])
-        for raster in predict_rasters(bundle, images, to, scale=scale, numbers=numbers, vectors=formats, square=square):
+        for raster in predict_rasters(
+            bundle, images, to, scale=scale, numbers=numbers, vectors=vector_formats(vectors or ["gpkg"]),
+            square=square, cluster=cluster, workers=workers,
+        ):  # fmt: skip
             _print_raster(raster)
         out.print(f"probabilities, masks and objects: {to}")
         return
+    if cluster or workers:
+        raise RunError(f"--cluster is for rasters; {images} is a folder of images, which one process predicts")
     done = run_prediction(
         bundle,
         Path(images),
