@@ -303,9 +303,10 @@ def _within(dataset: Path, recipe: "Recipe", run: Path, budget: str) -> "Recipe"
         return with_lengths_of(recipe, Run(run).recipe())
     found = fit_to(dataset, recipe, seconds)
     for number, stage in enumerate(found.stages, start=1):
+        epochs = f"{stage.epochs} epochs" if stage.epochs > 1 else "1 epoch"
         images = f" of {stage.images_per_epoch:,} images" if stage.images_per_epoch else ""
         out.print(
-            f"stage {number}: {stage.epochs} epochs{images}, {stage.images_per_second:.1f} images/s here, "
+            f"stage {number}: {epochs}{images}, {stage.images_per_second:.1f} images/s here, "
             f"{stage.epoch_seconds:.0f} s a whole epoch"
         )
     out.print(f"about {found.seconds / 60:.0f} minutes in all")

@@ -67,19 +67,20 @@ def fit_to(dataset: Path, recipe: Recipe, seconds: float) -> Budget:
     timer = _Timer(chips, override(recipe, [f"folds.validation={folds[0]}"]))
     with memory_told(recipe, timer.workers):
         rates = [timer.rate(number) for number in range(len(recipe.train.stages))]
-    validated = len(timer.split.validation)
-    costs = [(plan.images + validated / VALIDATES) / rate for plan, rate in zip(timer.plans, rates, strict=True)]
+    validated = len(timer.split.validation) / VALIDATES
+    costs = [(plan.images + validated) / rate for plan, rate in zip(timer.plans, rates, strict=True)]
     share = PLANNED * seconds / len(folds)
     epochs = shared_out([stage.epochs for stage in recipe.train.stages], costs, share)
     times, lengths = [], []
     for plan, rate, cost, count in zip(timer.plans, rates, costs, epochs, strict=True):
         images = None
         if count < 1:
-            images = int(count * plan.images) // plan.batch_size * plan.batch_size
+            images = int(count * cost * rate - validated) // plan.batch_size * plan.batch_size
             if images < 2 * plan.batch_size:
                 raise RecipeError(
-                    f"{seconds:g} seconds are too few: a stage would get {images} images, at {rate:.3g} images/s; give "
-                    "it more time, or lower data.input_hw"
+                    f"{seconds:g} seconds are too few: at {rate:.3g} images/s a stage gets {max(0, images)} images "
+                    f"beside its validation, which takes {validated / rate:.0f} seconds; give it more time, or lower "
+                    "data.input_hw"
                 )
         times.append(StageTime(rate, cost, max(1, int(count)), images))
         lengths.append((max(1, int(count)), images))
