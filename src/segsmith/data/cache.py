@@ -325,8 +325,9 @@ def _make_room(folder: Path, file: Path, size: int) -> None:
 
 def _look(file: Path) -> Kept | None:
     try:
-        state, facts = file.stat(), json.loads(file.open("rb").read(_HEADER_BYTES))
-        hw = tuple(facts["hw"])
+        with file.open("rb") as content:
+            facts = json.loads(content.read(_HEADER_BYTES))
+        state, hw = file.stat(), tuple(facts["hw"])
         days = max(0.0, time.time() - state.st_mtime) / 86400
         return Kept(file, hw, facts["samples"], state.st_size, state.st_blocks * 512, days)
     except (OSError, ValueError):  # removed meanwhile, or none of ours
