@@ -30,7 +30,7 @@ class Journey(typer.core.TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
-        judging = ["combine", "decide", "evaluate", "compare", "runs", "review", "correct", "mine"]
+        judging = ["combine", "decide", "evaluate", "compare", "runs", "review", "correct", "mine", "label", "teach"]
         return [*making, *judging, "predict", "check"]
 
 
@@ -53,6 +53,8 @@ Overrides = Annotated[
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that train wrote.", show_default=False)]
 SHOWN_KEYS = 6
 """Of the keys by which a run's recipe differs, shown at the most."""
+SURE, AGREE = 0.8, 0.8
+"""From what confidence and agreement on the soft labels of an image are kept."""
 METRIC_HELP = "Metric to tune for, in place of the recipe's."
 
 
@@ -571,6 +573,35 @@ def mine(
         out.print(f"dataset {to}; next: segsmith train {to} RUN --recipe RECIPE {mix}")
     else:
         out.print(f"dataset {to}, as it was: nothing was mined")
+
+
+@app.command()
+def label(
+    run: RunFolder,
+    images: Annotated[
+        Path, typer.Argument(help="Folder of unlabelled images, or dataset folder with some.", show_default=False)
+    ],
+    to: Annotated[Path, typer.Option(help="Dataset folder to write: the run's, and what was labelled.")],
+    sure: Annotated[
+        float, typer.Option(min=0, max=1, help="Dice, to be expected of its mask, from which an image is kept.")
+    ] = SURE,
+    agree: Annotated[
+        float, typer.Option(min=0, max=1, help="Mean Dice of each network's and view's mask and that of all, likewise.")
+    ] = AGREE,
+) -> None:
+    """Label images with a run's probabilities where it is sure; add them to its dataset, to teach a student."""
+    from segsmith.decision.label import TAUGHT
+    from segsmith.decision.label import label as run_labelling
+
+    found = run_labelling(run, images, to, sure=sure, agree=agree)
+    kept = found.table[found.table["kept"]]
+    empty = int((kept["objects"] == 0).sum())
+    out.print(f"{len(found.table):,} images looked at, {found.kept:,} kept, {empty:,} of them empty", style="bold")
+    if len(kept):
+        mix = f"'train.stages.0.mix={{\"source:{TAUGHT}\": 1, rest: 1}}'"
+        out.print(f"dataset {to}; next: segsmith train {to} STUDENT --recipe RECIPE {mix} train.stages.0.loss.kl=1")
+    else:
+        out.print(f"dataset {to}, as it was: set --sure or --agree lower ({to / 'taught.csv'} tells of each image)")
 
 
 @app.command()

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from segsmith.types import HW, ClassMask, Image, Mask
+from segsmith.types import HW, ClassMask, Image, Mask, Probabilities
 
 Matrix = Float[np.ndarray, "3 3"]
+_BORDERS = {"zero": cv2.BORDER_CONSTANT}
 NODE_PX = 8
 """Largest distance of two nodes of the coarse grid, pixels."""
 
@@ -54,9 +55,7 @@ class Warp:
         Masks take the nearest pixel: that keeps the area of thin objects in the mean, where a blend and a threshold
         would lose all that is thinner than half a pixel. A pixel that is blended from an unusable one is not usable.
         """
-        hw = (image.shape[0], image.shape[1])
-        border = cv2.BORDER_CONSTANT if padding == "zero" else cv2.BORDER_REFLECT_101
-        where = self._map(hw) if self.elastic or self.cells is not None or self.lens else None
+        where, border = self._where((image.shape[0], image.shape[1])), _BORDERS.get(padding, cv2.BORDER_REFLECT_101)
         planes = np.ascontiguousarray(mask.transpose(1, 2, 0)).view(np.uint8)
         if valid is not None:
             unusable = (~valid).view(np.uint8)[:, :, None] * np.uint8(255)
@@ -64,6 +63,16 @@ class Warp:
         image = self._moved(image, where, cv2.INTER_LINEAR, border)
         mask = self._moved(planes, where, cv2.INTER_NEAREST, border).transpose(2, 0, 1).view(bool)
         return image, mask, valid
+
+    def levels(self, levels: Probabilities, padding: str) -> Probabilities:
+        """Soft labels, moved as masks are, but blended, as they may: linear."""
+        planes = np.ascontiguousarray(levels.transpose(1, 2, 0))
+        where, border = self._where((planes.shape[0], planes.shape[1])), _BORDERS.get(padding, cv2.BORDER_REFLECT_101)
+        return self._moved(planes, where, cv2.INTER_LINEAR, border).transpose(2, 0, 1)
+
+    def _where(self, hw: HW) -> Float32[np.ndarray, "h w 2"] | None:
+        """The map, where a matrix alone does not tell it."""
+        return self._map(hw) if self.elastic or self.cells is not None or self.lens else None
 
     def _moved(
         self, pixels: UInt8[np.ndarray, "h w c"], where: Float32[np.ndarray, "h w 2"] | None, how: int, border: int

@@ -6,27 +6,21 @@ kept apart from the rest. Where the model sees something in an image that nobody
 images are listed for a person to look at.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from os import walk
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
 
 from segsmith.data.dataset import Dataset
-from segsmith.data.extra import extra_levels
-from segsmith.data.images import inspect_image, is_image, read_image
+from segsmith.decision.candidates import Candidate, of_dataset, of_folder, read, with_images
 from segsmith.decision.gates import gate_values
 from segsmith.decision.masks import decided_by
-from segsmith.errors import DataError, ModelError, WriteError, listed
+from segsmith.errors import DataError, WriteError
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.run import Run
-from segsmith.prediction.probabilities import Levels, Predictor
+from segsmith.prediction.probabilities import Predictor
 from segsmith.progress import track
-from segsmith.types import Image
 
 KNOWN, BELIEVED = "mined", "mined-believed"
 """Sources of mined images: known to be empty, and taken for empty by the model."""
@@ -42,16 +36,6 @@ class Mined:
     """False alarms, the most confident first, then empties, the surest first."""
     unknown: pd.DataFrame
     """Images of unknown truth in which the model sees something, the most confident first."""
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    image_id: str
-    path: Path
-    known_by: str
-    """'labels' or 'person', who say that it is empty; 'model' where nobody does."""
-    row: int | None
-    """In the run's own dataset."""
 
 
 def mine(
@@ -79,12 +63,9 @@ def mine(
     given = Dataset.open(images) if (images / "dataset.json").is_file() else None
     if given is not None and known_empty:
         raise DataError(f"{images}: is a dataset, whose labels say what is empty; leave out --known-empty")
-    candidates = _of_folder(images, dataset, known_empty) if given is None else _of_dataset(given, dataset)
-    if bundle.recipe.data.extra and any(candidate.row is None for candidate in candidates):
-        raise DataError(f"{run}: was trained with numbers of each image (data.extra), which these do not have")
+    candidates = of_folder(images, dataset, known_empty=known_empty) if given is None else _of_dataset(given, dataset)
     rows = []
-    predictor = Predictor(bundle)
-    stream = predictor.stream(_read(candidates, dataset, bundle, predictor.bands))
+    stream = Predictor(bundle).stream(read(candidates, dataset, bundle))
     for candidate, _, (planes, presence) in track(stream, "images", len(candidates)):
         levels = planes[: len(bundle.classes)]
         mask = decided_by(bundle.decision, levels, exclusive=bundle.recipe.data.exclusive, presence=presence)
@@ -110,118 +91,35 @@ def mine(
     unknown = _first(table[table["kind"] == "unknown"], None, ascending=False)
     kept = pd.concat([alarms, empties], ignore_index=True)
     found = Mined(to, len(candidates), kept, unknown)
-    own = {candidate.image_id: candidate.row for candidate in candidates}
     before = Path(opened.facts()["dataset"]) / "mined.csv"
     noted = pd.concat([pd.read_csv(before, dtype={"image_id": str}), kept]) if before.is_file() else kept
-    mined = _with(dataset, kept, own, f"mined with {run.resolve().name}: {len(alarms)} false alarms, "
+    mined = _with(dataset, candidates, kept, f"mined with {run.resolve().name}: {len(alarms)} false alarms, "
                   f"{len(empties)} images taken for empty")  # fmt: skip
     mined.write(to, {"mined.csv": noted.to_csv(index=False), "unknown.csv": unknown.to_csv(index=False)})
     return found
 
 
-def _of_folder(folder: Path, dataset: Dataset, known_empty: bool) -> list[_Candidate]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder of images")
-    paths = sorted(
-        Path(top, name).resolve() for top, _, names in walk(folder) for name in names if is_image(Path(name))
-    )
-    if not paths:
-        raise DataError(f"{folder}: no image files")
-    known_by = "person" if known_empty else "model"
-    found = [_Candidate(dataset.layout.image_id(path), path, known_by, None) for path in paths]
-    _check_new([candidate.image_id for candidate in found], dataset, folder)
-    return found
-
-
-def _of_dataset(given: Dataset, dataset: Dataset) -> list[_Candidate]:
+def _of_dataset(given: Dataset, dataset: Dataset) -> list[Candidate]:
     """The images of a dataset that are empty or unlabelled."""
-    own = given.fingerprint == dataset.fingerprint
     table = given.images
-    wanted = np.flatnonzero(~table["labelled"].to_numpy(bool) | (table["foreground"].to_numpy() == 0)).tolist()
-    if any(given.is_raster(row) for row in wanted):
-        raise DataError(
-            f"{given.raw}: holds rasters, and mining takes whole images; cut them first: segsmith chips, then mine the "
-            "folder of chips"
-        )
-    found = [
-        _Candidate(
-            str(table["image_id"].iloc[row]),
-            given.path(row).resolve(),
-            "labels" if table["labelled"].iloc[row] else "model",
-            row if own else None,
-        )
-        for row in wanted
-        if not given.mined[row]
-    ]
-    if not own:
-        _check_new([candidate.image_id for candidate in found], dataset, given.raw)
-    return found
-
-
-def _check_new(ids: list[str], dataset: Dataset, where: Path) -> None:
-    there = set(dataset.images["image_id"])
-    twice = sorted({image_id for image_id in ids if image_id in there or ids.count(image_id) > 1})
-    if twice:
-        raise DataError(
-            f"{where}: {len(twice)} ids are there twice, or in the run's dataset already:\n{listed(twice)}\n"
-            "to mine that dataset itself, give its dataset folder"
-        )
-
-
-def _read(
-    candidates: list[_Candidate], dataset: Dataset, bundle: Bundle, bands: int
-) -> Iterator[tuple[_Candidate, Image, Levels]]:
-    columns = bundle.recipe.data.extra
-    extra = extra_levels(dataset.images, columns, bundle.extra) if columns else None
-    for candidate in candidates:
-        image = read_image(candidate.path)
-        if image.shape[2] != bands:
-            raise ModelError(f"{candidate.path}: number of bands is {image.shape[2]}, the model was trained on {bands}")
-        yield candidate, image, np.empty(0, np.uint8) if extra is None else extra[candidate.row]
+    wanted = ~table["labelled"].to_numpy(bool) | (table["foreground"].to_numpy() == 0)
+    return of_dataset(given, dataset, np.flatnonzero(wanted & ~given.mined).tolist(), "mining")
 
 
 def _first(table: pd.DataFrame, most: int | None, *, ascending: bool) -> pd.DataFrame:
     return table.sort_values(["value", "image_id"], ascending=[ascending, True])[:most]
 
 
-def _with(dataset: Dataset, kept: pd.DataFrame, own: dict[str, int | None], note: str) -> Dataset:
+def _with(dataset: Dataset, candidates: list[Candidate], kept: pd.DataFrame, note: str) -> Dataset:
     """The dataset with what was mined: rows of its own get another source, others are added behind them."""
-    table = dataset.images.copy()
-    table["mined"] = dataset.mined
-    new: list[dict[str, Any]] = []
+    chosen = set(kept["image_id"])
+    changed = with_images(dataset, [candidate for candidate in candidates if candidate.image_id in chosen])
+    table = changed.images.copy()
+    table["mined"] = changed.mined
+    place = {image_id: row for row, image_id in enumerate(table["image_id"])}
     for row in kept.itertuples():
-        source = BELIEVED if row.known_by == "model" else KNOWN
-        place = own[str(row.image_id)]
-        if place is not None:
-            table.loc[place, "source"] = source
-            if row.known_by == "model":  # its truth is the model's word: it may be trained on, and judges nothing
-                table.loc[place, ["labelled", "mined"]] = True
-            continue
-        facts = inspect_image(Path(str(row.path)))
-        new.append(
-            {
-                "image_id": row.image_id,
-                "path": row.path,
-                "labelled": True,
-                "source": source,
-                "group": int(table["group"].max()) + 1 + len(new),
-                "height": facts.hw[0],
-                "width": facts.hw[1],
-                "bands": facts.bands,
-                "file_bytes": facts.file_bytes,
-                "objects": 0,
-                "foreground": 0,
-                "band_mean": list(facts.band_mean),
-                "band_std": list(facts.band_std),
-                "gsd_m": facts.gsd_m,
-                "band_low": [],
-                "band_high": [],
-                "ignored_runs": [],
-                "mined": True,
-            }
-        )
-    if new:
-        added = pd.DataFrame(new).reindex(columns=table.columns)
-        numbers = {name: table.dtypes[name] for name in new[0] if name in table and is_numeric_dtype(table[name])}
-        table = pd.concat([table, added], ignore_index=True).astype(numbers)
-    return replace(dataset, images=table, notes=(*dataset.notes, note))
+        at = place[str(row.image_id)]
+        table.loc[at, "source"] = BELIEVED if row.known_by == "model" else KNOWN
+        if row.known_by == "model" or at >= len(dataset):  # what others say of it may be trained on, and judges nothing
+            table.loc[at, ["labelled", "mined"]] = True
+    return replace(changed, images=table, notes=(*dataset.notes, note))
