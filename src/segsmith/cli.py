@@ -605,6 +605,43 @@ def label(
 
 
 @app.command()
+def teach(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run that teaches first, evaluated.", show_default=False)],
+    images: Annotated[
+        Path, typer.Argument(help="Folder of unlabelled images, or dataset folder with some.", show_default=False)
+    ],
+    to: Annotated[Path, typer.Option(help="Folder of the students; one that exists is continued.", show_default=False)],
+    overrides: Overrides = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", "-r", help="Of the students; the teacher's, made noisier, if unset.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Students at the most, each taught by the one before.")] = 3,
+    sure: Annotated[float, typer.Option(min=0, max=1, help="As in label.")] = SURE,
+    agree: Annotated[float, typer.Option(min=0, max=1, help="As in label.")] = AGREE,
+) -> None:
+    """Teach students by soft labels of unlabelled images, round by round, while that surely helps."""
+    from segsmith.modeling.run import Run
+    from segsmith.recipe_files import load_recipe, override
+
+    loaded = None if recipe is None else load_recipe(recipe, overrides or [])
+    from segsmith.decision.teach import student_recipe
+    from segsmith.decision.teach import teach as run_teaching
+
+    if loaded is None:
+        loaded = override(student_recipe(Run(run).recipe()), overrides or [])
+    found = run_teaching(
+        run, images, to, recipe=loaded, rounds=rounds, sure=sure, agree=agree, watch=TrainingLine(), say=_say
+    )
+    for row in found.rounds:
+        out.print(
+            f"round {row.round}: {row.kept:,} of {row.looked_at:,} images labelled; {row.teacher_score:.4f} to "
+            f"{row.student_score:.4f} on {row.images:,} held-out images, gain {row.gain:+.4f} "
+            f"({row.gain_low:+.4f} to {row.gain_high:+.4f}){'' if row.surely_better else ', not surely one: the last'}"
+        )
+    out.print(f"ledger {to / 'ledger.csv'}; best: {found.best}")
+
+
+@app.command()
 def predict(
     bundle: Annotated[Path, typer.Argument(help="Bundle file, or run folder.", show_default=False)],
     images: Annotated[

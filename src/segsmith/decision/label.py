@@ -82,7 +82,7 @@ def label(run: Path, images: Path, to: Path, *, sure: float = 0.8, agree: float 
     opened = Run(run)
     opened.check_trained()
     bundle, dataset = Bundle.read(opened.bundle), opened.dataset()
-    _check_teacher(run, bundle)
+    check_teacher(run, bundle)
     if to.exists() and (not (to / FILE).is_file() or to.resolve() == Path(opened.facts()["dataset"])):
         raise WriteError(f"{to}: exists, and is the run's own dataset or nothing that label wrote; choose a new folder")
     candidates = _candidates(images, dataset)
@@ -165,9 +165,10 @@ def soft_labels(voices: Sequence[Voice], images: list[Image], extra: list[Levels
     return found
 
 
-def _check_teacher(run: Path, bundle: Bundle) -> None:
+def check_teacher(run: Path, bundle: Bundle) -> None:
+    """Raise RunError or DataError for a run of which it cannot be told what would judge a student fairly."""
     for part in bundle.parts:
-        _check_teacher(run, part.bundle)
+        check_teacher(run, part.bundle)
     recipe = bundle.recipe
     if recipe.folds.validation == "all":
         raise RunError(
