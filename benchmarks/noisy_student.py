@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, help="where runs are written; a second call goes on there")
     parser.add_argument("--seeds", type=int, default=3, choices=sorted(T_95))
     parser.add_argument("--labelled", type=int, default=400, help="patches whose labels are known")
-    parser.add_argument("--images", type=int, default=6000, help="that the teacher is trained on, repeats counted")
+    parser.add_argument("--images", type=int, default=4500, help="that the teacher is trained on, repeats counted")
     parser.add_argument("--unlabelled", type=int, help="patches without labels, at the most")
     args = parser.parse_args()
     print(f"{'':8s}{'supervised':>12s}{'teacher':>12s}{'student':>12s}{'gain':>10s}  95 %", flush=True)

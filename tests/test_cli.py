@@ -20,7 +20,8 @@ from segsmith.cli import TrainingLine
 from segsmith.recipe_files import load_recipe, recipe_names
 
 COMMANDS = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
-COMMANDS += ["combine", "decide", "evaluate", "compare", "runs", "review", "correct", "mine", "predict", "check"]
+COMMANDS += ["combine", "decide", "evaluate", "compare", "runs", "review", "correct", "mine"]
+COMMANDS += ["label", "teach", "predict", "check"]
 JOBS = ["buildings", "houses", "salt", "ships", "steel"]
 RECIPES = sorted([*JOBS, *(f"{job}-best" for job in JOBS), "ships-demo"])
 HW = (16, 20)

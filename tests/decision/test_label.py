@@ -205,6 +205,27 @@ def test_unlabelled_images_of_the_own_dataset_are_labelled_in_their_place(comman
     assert list(taught.images["image_id"][taught.taught]) == ["i00.png", "i05.png"]
 
 
+def test_chips_of_an_image_hold_their_part_of_its_soft_labels(command, make_run, others, tmp_path):
+    cut_up = ("data.fit=chip", "data.input_hw=[32,32]", "data.scales=[1,0.5]", "folds.count=2", "folds.split=images")
+    run = make_run([TRUTH, EMPTY] * 3, [np.zeros((SIZE, SIZE), np.uint8)] * 6, *cut_up)
+    to = tmp_path / "taught"
+    done = command("label", run.folder, others, "--to", to, "--sure", 0, "--agree", 0)
+    assert done.code == 0, done.err
+    dataset = Dataset.open(to)
+    chips = cut(dataset, Run(run.folder).recipe().data)
+    taught = [chip for chip in range(len(chips)) if dataset.taught[chips.image[chip]]]
+    assert len(taught) == 6 * (4 + 1)
+    for chip in taught:
+        whole = dataset.soft(int(chips.image[chip]))
+        top, left = chips.top[chip], chips.left[chip]
+        halves = whole.reshape(1, 32, 2, 32, 2).mean(axis=(2, 4))
+        expected = whole[:, top : top + 32, left : left + 32] if chips.scale[chip] == 1 else halves
+        assert np.abs(read_sample(chips, chip).soft - expected.astype(float)).max() <= 0.5
+    blocks = make_run([TRUTH, EMPTY] * 3, [np.zeros((SIZE, SIZE), np.uint8)] * 6, *cut_up[:-1], "folds.block=1")
+    refused = command("label", blocks.folder, others, "--to", tmp_path / "blocks")
+    assert "folds.split=images" in refused.err
+
+
 def test_what_is_refused(command, teacher, others, all_kept, tmp_path):
     labelled = command("label", teacher.folder, teacher.dataset, "--to", tmp_path / "x")
     assert "all images of this dataset are labelled" in labelled.err

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from segsmith.data.dataset import TRAINED_ON, TUNED_ON
 from segsmith.decision import teach as module
@@ -112,8 +113,10 @@ def test_what_was_killed_goes_on_to_the_same(command, teacher, others, student, 
     places = ["teacher", "student"]
     found, expected = (pd.read_csv(of / "ledger.csv").drop(columns=places) for of in (to, folder))
     pd.testing.assert_frame_equal(found, expected[:1])
-    bundles = [(of / "1" / "run" / "bundle.safetensors").read_bytes() for of in (to, folder)]
-    assert bundles[0] == bundles[1]
+    ours, theirs = (Bundle.read(Run(of / "1" / "run").bundle) for of in (to, folder))
+    assert ours.decision == theirs.decision
+    for name, weights in theirs.members[0].items():
+        assert torch.equal(ours.members[0][name], weights), name
 
 
 def test_rounds_that_were_ended_are_not_done_again(command, teacher, others, student, taught):
