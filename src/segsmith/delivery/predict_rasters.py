@@ -134,6 +134,11 @@ def predict_rasters(
             f"{file}: was decided with touching objects taken apart, which is not known for rasters, whose objects are "
             "found strip by strip; decide again with --separate none"
         )
+    if opened.recipe.predict.crf is not None:
+        raise ModelError(
+            f"{file}: refines images as a whole (predict.crf), which rasters, predicted strip by strip, do not know; "
+            "train with predict.crf=null"
+        )
     _check_free(out)
     paths = find_rasters(rasters)
     if not paths:
