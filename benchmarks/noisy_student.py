@@ -12,6 +12,7 @@ image. Intervals of a seed are over images, in pairs (bootstrap); that of all se
 """
 
 import argparse
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +57,13 @@ train:
       augment: {hflip: 0.5, affine: 0.5, shift: 0.06, scale: 0.1, rotate: 8, colour: 0.5}
 decide: {metric: mean_iou_map}
 """
+SOFT = ['train.stages.0.mix={"source:taught": 1, rest: 1}', "train.stages.0.loss={kl: 1, dice: 1}"]
+"""What the student differs in from the supervised model: half of what it sees has soft labels."""
 NOISIER = [
-    'train.stages.0.mix={"source:taught": 1, rest: 1}',
-    "train.stages.0.loss={kl: 1, dice: 1}",
     "train.stages.0.augment={hflip: 0.5, affine: 0.8, shift: 0.1, scale: 0.2, rotate: 12, colour: 0.8, "
     "brightness: 0.2, contrast: 0.2, cutout: 0.5, cutout_size: 0.3}",
 ]
-"""What the student differs in: half of what it sees has soft labels, and all of it is changed more."""
+"""What both differ in from the teacher: images are changed more."""
 SURE, AGREE = 0.8, 0.8
 OF_LABELLING = 1 / 3
 """What a view that labelling looks at costs, in training images: a pass forward, and none back."""
@@ -106,11 +107,12 @@ def _trained(runs: Path, seed: int, data: "_Data", images: int) -> tuple[Run, Ru
     if not taught.exists():
         found = label(teacher.folder, data.dataset, taught, sure=SURE, agree=AGREE)
         print(f"  {found.kept} of {len(found.table)} kept")
-    noisier = load_recipe(runs / "recipe.yaml", [f"seed={seed}", _epochs(of_student), *NOISIER])
-    student = train(taught, noisier, runs / f"student-{seed}")
+    softly = load_recipe(runs / "recipe.yaml", [f"seed={seed}", _epochs(of_student), *NOISIER, *SOFT])
+    student = train(taught, softly, runs / f"student-{seed}")
     decide(student.folder)
     looked_at = len(pd.read_csv(taught / "taught.csv")) * 2 * OF_LABELLING
-    longer = load_recipe(runs / "recipe.yaml", [f"seed={seed}", _epochs(images + of_student + round(looked_at))])
+    as_many = _epochs(images + of_student + round(looked_at))
+    longer = load_recipe(runs / "recipe.yaml", [f"seed={seed}", as_many, *NOISIER])
     supervised = train(data.dataset, longer, runs / f"supervised-{seed}")
     decide(supervised.folder)
     return teacher, student, supervised
@@ -152,6 +154,7 @@ class _Data:
     @staticmethod
     def _link(to: Path, folder: Path, everything: Dataset, labelled: list[int], unlabelled: list[int]) -> None:
         """A raw folder in the contest's form, of links."""
+        shutil.rmtree(to, ignore_errors=True)
         labels = pd.read_csv(folder / "train.csv")
         for rows, place in ((labelled, to / "train" / "images"), (unlabelled, to / "test" / "images")):
             place.mkdir(parents=True)

@@ -134,13 +134,13 @@ def known_by(teacher: Run) -> Int[np.ndarray, " images"]:
 
 
 def voices_of(bundle: Bundle) -> list[Voice]:
-    """Every network of a bundle in every view of its recipe; their weights sum to 1."""
+    """Every network of a bundle in every view of its recipe, and what it says itself (no CRF); weights sum to 1."""
     if bundle.parts:
         return [
             voice._replace(weight=voice.weight * weight) for weight, part in bundle.parts for voice in voices_of(part)
         ]
     views = VIEWS[bundle.recipe.predict.flips]
-    predict = bundle.recipe.predict.model_copy(update={"flips": "none"})
+    predict = bundle.recipe.predict.model_copy(update={"flips": "none", "crf": None})
     recipe = bundle.recipe.model_copy(update={"predict": predict})
     networks = [Predictor(replace(bundle, members=(weights,), recipe=recipe)) for weights in bundle.members]
     weight = 1 / (len(networks) * len(views))

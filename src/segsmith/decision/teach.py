@@ -24,7 +24,7 @@ from segsmith.decision.label import FILE, TAUGHT, check_teacher, label
 from segsmith.errors import ModelError, RunError, listed
 from segsmith.files import held, write_text
 from segsmith.modeling.bundle import Bundle
-from segsmith.modeling.run import FREE, Run, flat_options
+from segsmith.modeling.run import Run, differing_options, flat_options
 from segsmith.modeling.train import check_recipe, train
 from segsmith.modeling.training import Step
 from segsmith.recipe import Augment, Loss, Recipe, Stage
@@ -239,12 +239,7 @@ def _begin(folder: Path, asked: dict[str, object], recipe: Recipe) -> None:
         return
     was = {**json.loads(file.read_text()), **flat_options(load_recipe(of_student).model_dump(mode="json"))}
     now = {**asked, **flat_options(recipe.model_dump(mode="json"))}
-    differing = [
-        f"{key}: {was.get(key, 'absent')} there, {now.get(key, 'absent')} now"
-        for key in dict.fromkeys([*was, *now])
-        if key not in FREE and was.get(key) != now.get(key)
-    ]
-    if differing:
+    if differing := differing_options(was, now):
         raise RunError(
             f"{folder}: holds students of something else:\n{listed(differing)}\nchoose another folder, or say the same"
         )
