@@ -6,7 +6,8 @@ each seed other patches are labelled, other weights begun with; a fifth of the c
 the same ones for all seeds, and stands in no folder that anything is trained, tuned or labelled from. The score is the
 contest's, with the decision that each run tuned on its own validation fold, a fifth of the labelled patches. To be
 equal in compute, the supervised model also gets the images that labelling looks at, a view as a third of a training
-image, and to be equal in noise, its images are changed as the student's are. Intervals of a seed are over images, in pairs (bootstrap); that of all seeds is of their mean (Student's t).
+image; to be equal in noise, its images are changed as the student's are. Intervals of a seed are over images, in pairs
+(bootstrap); that of all seeds is of their mean (Student's t).
 
     python benchmarks/noisy_student.py FOLDER RUNS
 """
