@@ -13,7 +13,7 @@ from segsmith.data.dataset import TRAINED_ON, TUNED_ON, Dataset
 from segsmith.data.images import read_image
 from segsmith.data.samples import read_sample
 from segsmith.data.split import split
-from segsmith.decision.label import Voice, soft_labels
+from segsmith.decision.label import Voice, soft_labels, voices_of
 from segsmith.errors import DataError
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.run import Run
@@ -187,6 +187,32 @@ def test_training_learns_the_levels_and_not_the_mask(command, teacher, all_kept,
     # a network that has learnt nothing says nearly what its teacher, which has not either, and is far from sure
     assert losses["as they are"] < 0.2
     assert losses["as masks"] > 0.4
+
+
+def test_a_combined_run_teaches_what_all_of_its_networks_say(command, teacher, others, all_kept, tmp_path):
+    assert command("combine", teacher.folder, teacher.folder, "--to", tmp_path / "both").code == 0
+    assert len(voices_of(Bundle.read(Run(tmp_path / "both").bundle))) == 4
+    done = command("label", tmp_path / "both", others, "--to", tmp_path / "taught", "--sure", 0, "--agree", 0)
+    assert done.code == 0, done.err
+    one, both = Dataset.open(all_kept), Dataset.open(tmp_path / "taught")
+    assert np.array_equal(one.known, both.known)
+    assert np.array_equal(one.soft(len(one) - 1), both.soft(len(both) - 1))
+
+
+def test_borders_are_taught_by_a_teacher_that_knows_them_alone(command, make_run, others, all_kept, tmp_path):
+    head = "network.heads={touching: {kind: border}}"
+    run = make_run([TRUTH, EMPTY] * 8, [np.zeros((2, SIZE, SIZE), np.uint8)] * 16, *SMALL, head)
+    done = command("label", run.folder, others, "--to", tmp_path / "taught", "--sure", 0, "--agree", 0)
+    assert done.code == 0, done.err
+    recipe = override(Run(run.folder).recipe(), [*ONE_EPOCH, 'train.stages.0.mix={"source:taught": 1}'])
+    chips = replace(cut(Dataset.open(tmp_path / "taught"), recipe.data), border_px=1)
+    taught = read_sample(chips, len(chips) - 1)
+    assert taught.soft.shape == (2, SIZE, SIZE)
+    assert np.array_equal(taught.mask, taught.soft >= 128)
+    (tmp_path / "student.yaml").write_text(to_yaml(recipe))
+    assert command("train", tmp_path / "taught", tmp_path / "run", "--recipe", tmp_path / "student.yaml").code == 0
+    refused = command("train", all_kept, tmp_path / "none", "--recipe", tmp_path / "student.yaml")
+    assert "their teacher has no such head" in refused.err
 
 
 def test_unlabelled_images_of_the_own_dataset_are_labelled_in_their_place(command, teacher, tmp_path):

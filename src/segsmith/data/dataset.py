@@ -157,8 +157,8 @@ class Dataset:
 
     @cached_property
     def known(self) -> Int[np.ndarray, " images"]:
-        """Of each image 0, TUNED_ON or TRAINED_ON, whichever was done the most with its labels by a run that soft
-        labels come from, or by one that taught it."""
+        """The most that the teacher of the soft labels, or a teacher before it, did with the labels of each image: 0,
+        TUNED_ON, TRAINED_ON."""
         return self.images["known"].to_numpy(np.int8) if "known" in self.images else np.zeros(len(self), np.int8)
 
     @cached_property

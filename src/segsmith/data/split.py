@@ -47,8 +47,8 @@ def split(chips: Chips, options: recipe.Folds, seed: int) -> Split:
 
     Chips of a source that is not fully trusted, and mined ones, train where they may and are never judged. Raises
     DataError where there are too few images, or too few blocks, for the folds, or nothing is left to train or validate
-    on; and where a teacher knows what is to judge its student: no image that its labels, or those of its own teachers,
-    were learnt from may validate, nor any that it was tuned on be held out.
+    on. Of a dataset with soft labels, also where their teacher knows what is to judge the student: no image that it, or
+    a teacher before it, was trained on may validate, none that one was trained or tuned on may be held out.
     """
     judged = chips.judged & (trust(chips) >= 1)
     if options.by_heart:
@@ -78,7 +78,7 @@ def _check_unknown(
     held_out: Bool[np.ndarray, " chips"],
     fold: Int[np.ndarray, " chips"],
 ) -> None:
-    """Raise DataError where what a teacher knows of the dataset's soft labels would come back as a score."""
+    """Raise DataError where a student would be judged on what it was told."""
     known = chips.dataset.known[chips.image]
     if not chips.whole and options.split == "blocks":
         raise DataError(

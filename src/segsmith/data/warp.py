@@ -13,7 +13,6 @@ from jaxtyping import Float, Float32, UInt8
 from segsmith.types import HW, ClassMask, Image, Mask, Probabilities
 
 Matrix = Float[np.ndarray, "3 3"]
-_BORDERS = {"zero": cv2.BORDER_CONSTANT}
 NODE_PX = 8
 """Largest distance of two nodes of the coarse grid, pixels."""
 
@@ -55,7 +54,7 @@ class Warp:
         Masks take the nearest pixel: that keeps the area of thin objects in the mean, where a blend and a threshold
         would lose all that is thinner than half a pixel. A pixel that is blended from an unusable one is not usable.
         """
-        where, border = self._where((image.shape[0], image.shape[1])), _BORDERS.get(padding, cv2.BORDER_REFLECT_101)
+        where, border = self._where(image, padding)
         planes = np.ascontiguousarray(mask.transpose(1, 2, 0)).view(np.uint8)
         if valid is not None:
             unusable = (~valid).view(np.uint8)[:, :, None] * np.uint8(255)
@@ -67,12 +66,16 @@ class Warp:
     def levels(self, levels: Probabilities, padding: str) -> Probabilities:
         """Soft labels, moved as masks are, but blended, as they may: linear."""
         planes = np.ascontiguousarray(levels.transpose(1, 2, 0))
-        where, border = self._where((planes.shape[0], planes.shape[1])), _BORDERS.get(padding, cv2.BORDER_REFLECT_101)
+        where, border = self._where(planes, padding)
         return self._moved(planes, where, cv2.INTER_LINEAR, border).transpose(2, 0, 1)
 
-    def _where(self, hw: HW) -> Float32[np.ndarray, "h w 2"] | None:
-        """The map, where a matrix alone does not tell it."""
-        return self._map(hw) if self.elastic or self.cells is not None or self.lens else None
+    def _where(
+        self, pixels: UInt8[np.ndarray, "h w c"], padding: str
+    ) -> tuple[Float32[np.ndarray, "h w 2"] | None, int]:
+        """The map, where the matrix alone does not tell it, and what OpenCV calls that which stands outside."""
+        border = cv2.BORDER_CONSTANT if padding == "zero" else cv2.BORDER_REFLECT_101
+        distorts = self.elastic or self.cells is not None or self.lens
+        return self._map((pixels.shape[0], pixels.shape[1])) if distorts else None, border
 
     def _moved(
         self, pixels: UInt8[np.ndarray, "h w c"], where: Float32[np.ndarray, "h w 2"] | None, how: int, border: int
