@@ -19,6 +19,7 @@ import pytest
 
 from segsmith.data.dataset import Dataset
 from segsmith.errors import RecipeError
+from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.processes import Processes, joined
 from segsmith.modeling.run import Run, load_state
 from segsmith.modeling.train import train
@@ -96,6 +97,19 @@ def test_two_processes_learn_soft_labels_as_one(squares, tiny, together, tmp_pat
     expected = column(alone, "losses.csv", "loss")
     assert len(expected) == 3
     assert column(Run(tmp_path / "two"), "losses.csv", "loss") == pytest.approx(expected, abs=1e-4)
+
+
+def test_two_processes_train_every_fold_as_one(squares, tiny, together, tmp_path):
+    recipe = override(tiny, [*CALM, "folds.held_out=null", "folds.count=2", "folds.validation=all"])
+    alone = train(squares, recipe, tmp_path / "alone")
+    process = together(recipe, tmp_path / "two")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    two = Run(tmp_path / "two")
+    for fold in (0, 1):
+        expected = column(alone.of_fold(fold), "metrics.csv", "validation_loss")
+        assert column(two.of_fold(fold), "metrics.csv", "validation_loss") == pytest.approx(expected, abs=1e-4)
+    assert len(Bundle.read(two.bundle).members) == len(Bundle.read(alone.bundle).members)
 
 
 def test_one_that_is_killed_ends_the_run_and_the_same_command_goes_on(tiny, together, tmp_path):
