@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from segsmith.decision.evaluate import Evaluation, Score
     from segsmith.delivery.predict_rasters import RasterPrediction
     from segsmith.modeling.training import Step
+    from segsmith.recipe import Recipe
     from segsmith.types import HW
 
 
@@ -56,6 +57,11 @@ SHOWN_KEYS = 6
 SURE, AGREE = 0.8, 0.8
 """From what confidence and agreement on the soft labels of an image are kept."""
 METRIC_HELP = "Metric to tune for, in place of the recipe's."
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="local|ADDRESS", help="Spread over Dask workers: here, or of the scheduler at an address."),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes of --cluster local.")]
 
 
 @app.command()
@@ -195,19 +201,19 @@ def chips(
         float, typer.Option(min=0, max=1, help="Share of unusable pixels above which an empty chip is left out.")
     ] = 0.5,
     file_format: Annotated[Literal["tif", "jpg"], typer.Option("--format", help="Of the images.")] = "tif",
+    cluster: Cluster = None,
+    workers: Workers = None,
 ) -> None:
     """Write labelled images as chips with masks, to train with something else."""
     from segsmith.data.chip_files import write_chips
-    from segsmith.data.chips import cut
-    from segsmith.data.dataset import Dataset
     from segsmith.recipe import Recipe
     from segsmith.recipe_files import override
 
     options = {"input_hw": [size, size], "stride": stride, "scales": scale or [1.0], "gsd_m": gsd_m}
     said = [f"data.{name}={json.dumps(value)}" for name, value in (options | {"blank_most": blank_most}).items()]
-    found = cut(Dataset.open(dataset), override(Recipe(), ["data.fit=chip", *said]).data)
-    count = write_chips(found, to, file_format=file_format)
-    out.print(f"{count:,} chips, {int((found.foreground > 0).sum()):,} with foreground: {to}")
+    chosen = override(Recipe(), ["data.fit=chip", *said]).data
+    count, with_foreground = write_chips(dataset, chosen, to, file_format=file_format, cluster=cluster, workers=workers)
+    out.print(f"{count:,} chips, {with_foreground:,} with foreground: {to}")
 
 
 @app.command()
@@ -289,6 +295,26 @@ def find_batch(
     out.print(f"train.batch_size={found.batch} train.accumulate=1", style="bold")
 
 
+def _within(dataset: Path, recipe: "Recipe", run: Path, budget: str) -> "Recipe":
+    """The recipe with the epochs that fit into a budget; of a run that has begun, with those that it has."""
+    from segsmith.modeling.budget import fit_to, seconds_of, with_lengths_of
+    from segsmith.modeling.run import Run
+
+    seconds = seconds_of(budget)
+    if (run / "recipe.yaml").exists():
+        return with_lengths_of(recipe, Run(run).recipe())
+    found = fit_to(dataset, recipe, seconds)
+    for number, stage in enumerate(found.stages, start=1):
+        epochs = f"{stage.epochs} epochs" if stage.epochs > 1 else "1 epoch"
+        images = f" of {stage.images_per_epoch:,} images" if stage.images_per_epoch else ""
+        out.print(
+            f"stage {number}: {epochs}{images}, {stage.images_per_second:.1f} images/s here, "
+            f"{stage.epoch_seconds:.0f} s a whole epoch"
+        )
+    out.print(f"about {found.seconds / 60:.0f} minutes in all")
+    return found.recipe
+
+
 @app.command()
 def train(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
@@ -302,11 +328,19 @@ def train(
     processes: Annotated[
         int, typer.Option(min=1, help="Processes that share each batch: one for each GPU; torchrun starts them too.")
     ] = 1,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="How long it may take here, such as 20m: as many epochs as fit, measured."),
+    ] = None,
 ) -> None:
     """Train, or go on training where a run was stopped."""
     from segsmith.recipe_files import load_recipe
 
     loaded = load_recipe(recipe, [*(overrides or []), *(["folds.validation=all"] if folds else [])])
+    if budget is not None:
+        if processes > 1 or "RANK" in os.environ:
+            raise SegsmithError("--budget measures one process; leave out --processes, or set epochs yourself")
+        loaded = _within(dataset, loaded, run, budget)
     if processes > 1 and "RANK" not in os.environ:
         from segsmith.modeling.launch import launch
 
@@ -553,12 +587,14 @@ def mine(
         float, typer.Option(min=0, max=1, help="Value up to which an image of unknown truth is taken for empty.")
     ] = 0.05,
     most: Annotated[int | None, typer.Option(min=1, help="Images kept of each kind; all if unset.")] = None,
+    cluster: Cluster = None,
+    workers: Workers = None,
 ) -> None:
     """Find images that a run sees foreground in and that have none; add them to its dataset."""
     from segsmith.decision.mine import BELIEVED, KNOWN
     from segsmith.decision.mine import mine as run_mining
 
-    found = run_mining(run, images, to, known_empty=known_empty, sure=sure, most=most)
+    found = run_mining(run, images, to, known_empty=known_empty, sure=sure, most=most, cluster=cluster, workers=workers)
     alarms, empties = (int((found.kept["kind"] == kind).sum()) for kind in ("false alarm", "empty"))
     out.print(
         f"{found.looked_at:,} images looked at: {alarms:,} false alarms, {empties:,} taken for empty", style="bold"
@@ -671,18 +707,25 @@ def predict(
         typer.Option(metavar="FORMAT", help="Rasters: gpkg (if unset), geojson, parquet or none; may be repeated."),
     ] = None,
     square: Annotated[bool, typer.Option(help="Rasters: give polygons right angles, as buildings have.")] = False,
+    cluster: Cluster = None,
+    workers: Workers = None,
 ) -> None:
     """Predict a folder of images, or rasters of any size; write what is handed in."""
     from segsmith.delivery.predict import predict as run_prediction
     from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
     from segsmith.delivery.vectors import vector_formats
+    from segsmith.errors import RunError
 
     if sample_submission is None and find_rasters(images):
-        formats = vector_formats(vectors or ["gpkg"])
-        for raster in predict_rasters(bundle, images, to, scale=scale, numbers=numbers, vectors=formats, square=square):
+        for raster in predict_rasters(
+            bundle, images, to, scale=scale, numbers=numbers, vectors=vector_formats(vectors or ["gpkg"]),
+            square=square, cluster=cluster, workers=workers,
+        ):  # fmt: skip
             _print_raster(raster)
         out.print(f"probabilities, masks and objects: {to}")
         return
+    if cluster or workers:
+        raise RunError(f"--cluster is for rasters; {images} is a folder of images, which one process predicts")
     done = run_prediction(
         bundle,
         Path(images),

@@ -144,17 +144,17 @@ class Chips:
         return np.asarray(found.mask & found.valid)
 
 
-def cut(dataset: Dataset, options: recipe.Data) -> Chips:
+def cut(dataset: Dataset, options: recipe.Data, images: Sequence[int] | None = None) -> Chips:
     """The chips of a dataset: every image, or with `fit: chip` windows of `input_hw` at each of the recipe's scales.
 
-    Windows of the labelled images alone; those more than `blank_most` blank are left out unless they hold foreground.
-    Every window is read once, to count what it holds. Raises DataError for images without the ground sampling
-    distance that `gsd_m` asks for.
+    Windows of the labelled images alone, or of `images`, which are; those more than `blank_most` blank are left out
+    unless they hold foreground. Every window is read once, to count what it holds. Raises DataError for images without
+    the ground sampling distance that `gsd_m` asks for.
     """
     if options.fit != "chip":
         return _whole_images(dataset, options)
     rows: list[tuple[int, Window, float, bool]] = []
-    for image in dataset.labelled.tolist():
+    for image in dataset.labelled.tolist() if images is None else images:
         base = base_scale(dataset, image, options)
         counts = not dataset.mined[image]
         for number, factor in enumerate(options.scales):

@@ -31,6 +31,10 @@ class Candidate:
     """In the run's own dataset."""
 
 
+Seen = list[tuple[Candidate, Levels]]
+"""Images, and what a network is to know of each beside its pixels."""
+
+
 def of_folder(folder: Path, dataset: Dataset, *, known_empty: bool = False) -> list[Candidate]:
     """The images below a folder, in the order of their paths. Raises DataError where there are none, and for ids that
     are there twice or in the run's dataset already."""
@@ -68,21 +72,23 @@ def of_dataset(given: Dataset, dataset: Dataset, rows: Sequence[int], what: str)
     return found
 
 
-def read(
-    candidates: Sequence[Candidate], dataset: Dataset, bundle: Bundle
-) -> Iterator[tuple[Candidate, Image, Levels]]:
-    """Pixels of each, and the levels of its further channels. Raises DataError for a file that broke, and for further
-    channels of images that are not of the run's dataset; ModelError for another number of bands."""
+def seen_with(candidates: Sequence[Candidate], dataset: Dataset, bundle: Bundle) -> Seen:
+    """Each with the levels of its further channels. Raises DataError for such channels of images that are not of the
+    run's dataset."""
     columns = bundle.recipe.data.extra
     if columns and any(candidate.row is None for candidate in candidates):
         raise DataError("the run was trained with numbers of each image (data.extra), which these images do not have")
     extra = extra_levels(dataset.images, columns, bundle.extra) if columns else None
-    bands = len(bundle.mean) - len(bundle.extra)
-    for candidate in candidates:
+    return [(of, np.empty(0, np.uint8) if extra is None else extra[of.row]) for of in candidates]
+
+
+def read(images: Seen, bands: int) -> Iterator[tuple[Candidate, Image, Levels]]:
+    """The pixels of each as well. Raises DataError for a file that broke, ModelError for another number of bands."""
+    for candidate, levels in images:
         image = read_image(candidate.path)
         if image.shape[2] != bands:
             raise ModelError(f"{candidate.path}: number of bands is {image.shape[2]}, the model was trained on {bands}")
-        yield candidate, image, np.empty(0, np.uint8) if extra is None else extra[candidate.row]
+        yield candidate, image, levels
 
 
 def with_images(dataset: Dataset, candidates: Sequence[Candidate]) -> Dataset:

@@ -19,7 +19,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from segsmith.data.dataset import TRAINED_ON, TUNED_ON, Dataset, soft_planes
-from segsmith.decision.candidates import Candidate, of_dataset, of_folder, read, with_images
+from segsmith.decision.candidates import Candidate, of_dataset, of_folder, read, seen_with, with_images
 from segsmith.decision.gates import top_k_mean
 from segsmith.errors import DataError, RunError, WriteError
 from segsmith.files import replacing_folder
@@ -91,7 +91,8 @@ def label(run: Path, images: Path, to: Path, *, sure: float = 0.8, agree: float 
     with replacing_folder(to) as folder:
         files = ProbabilityFiles(folder / "soft", planes)
         files.folder.mkdir()
-        looked_at = track(read(candidates, dataset, bundle), "images", len(candidates))
+        bands = len(bundle.mean) - len(bundle.extra)
+        looked_at = track(read(seen_with(candidates, dataset, bundle), bands), "images", len(candidates))
         while batch := list(islice(looked_at, bundle.recipe.predict.batch_size)):
             found = soft_labels(voices, [image for _, image, _ in batch], [extra for _, _, extra in batch], bundle)
             for (candidate, _, _), soft in zip(batch, found, strict=True):
