@@ -286,8 +286,9 @@ def _form(chips: Chips, options: recipe.Data) -> _Form:
 
 
 def _labelled(chips: Chips) -> np.ndarray:
-    """Numbers of the chips of labelled images: others are neither trained nor validated on."""
-    is_labelled = chips.dataset.images["labelled"].to_numpy(bool)
+    """Numbers of the chips of labelled images: others are neither trained nor validated on. But for taught ones, since
+    a row has bits for labels, and no room for soft ones."""
+    is_labelled = chips.dataset.images["labelled"].to_numpy(bool) & ~chips.dataset.taught
     return np.flatnonzero(is_labelled[chips.image])
 
 
