@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from os import walk
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from segsmith.data.extra import extra_levels
 from segsmith.data.images import as_rgb, is_image, read_image, read_mask
 from segsmith.data.index import read_csv
 from segsmith.decision.calibration import calibrated_levels
-from segsmith.decision.masks import decided_by
+from segsmith.decision.masks import Labels, decided_by
 from segsmith.decision.separation import objects_by
 from segsmith.delivery.object_table import HEADER, ObjectRow, object_rows
 from segsmith.delivery.strip_files import AS_THEY_ARE
@@ -33,7 +34,7 @@ from segsmith.eda.pictures import Picture, Rgb
 from segsmith.errors import DataError, ModelError, WriteError, listed
 from segsmith.files import replacing_folder
 from segsmith.modeling.bundle import Bundle
-from segsmith.prediction.probabilities import Levels, Predictor, png
+from segsmith.prediction.probabilities import Levels, Predicted, Predictor, png
 from segsmith.progress import track
 from segsmith.types import HW, ClassMask, Image, Mask
 
@@ -52,6 +53,13 @@ class Prediction:
     images: int
     with_foreground: int
     rows: int
+
+
+class Masked(NamedTuple):
+    """An image's mask, and the objects of each class in it."""
+
+    mask: Mask
+    objects: list[Labels]
 
 
 def predict(
@@ -103,10 +111,8 @@ def predict(
             folder.mkdir(parents=True, exist_ok=True)
         predictor = Predictor(opened)
         stream = predictor.stream(_read(files, image_ids, predictor.bands, extra))
-        for image_id, image, (planes, presence) in track(stream, "images", len(image_ids)):
-            levels = planes[: len(opened.classes)]
-            mask = decided_by(opened.decision, levels, exclusive=opened.recipe.data.exclusive, presence=presence)
-            objects = objects_by(opened.decision, mask, planes)
+        for image_id, image, predicted in track(stream, "images", len(image_ids)):
+            mask, objects = masked(opened, predicted)
             sizes[image_id] = (mask.shape[1], mask.shape[2])
             with_foreground += bool(mask.any())
             stem = files[image_id].stem
@@ -114,11 +120,11 @@ def predict(
                 key = Key(image_id, class_id)
                 rows[key] = mask_rows(plane, opened.layout, objects[class_id])
                 name = opened.classes[class_id]
-                table += object_rows(image_id, name, objects[class_id], written[levels[class_id]])
+                table += object_rows(image_id, name, objects[class_id], written[predicted.levels[class_id]])
                 proofs.note(key, plane)
                 if masks:
                     file = of_class[class_id] / f"{stem}.png"
-                    _write_mask(file, plane)
+                    file.write_bytes(mask_png(plane))
                     if not proofs.same(key, read_mask(file)):
                         raise WriteError(
                             f"{out / file.relative_to(new)}: does not read back as written; is the disk sound?"
@@ -156,6 +162,19 @@ def find_images(folder: Path, layout: Layout) -> dict[str, Path]:
     return {layout.image_id(path): path for path in paths}
 
 
+def masked(bundle: Bundle, predicted: Predicted) -> Masked:
+    """What the bundle's decision makes of the probabilities of an image."""
+    levels = predicted.levels[: len(bundle.classes)]
+    exclusive = bundle.recipe.data.exclusive
+    mask = decided_by(bundle.decision, levels, exclusive=exclusive, presence=predicted.presence)
+    return Masked(mask, objects_by(bundle.decision, mask, predicted.levels))
+
+
+def mask_png(mask: ClassMask) -> bytes:
+    """0 and 255, of the image's own size."""
+    return png(mask.view(np.uint8) * np.uint8(255))
+
+
 def overlay(image: Image, mask: Mask) -> Picture:
     """The image as RGB, the foreground of each class tinted and outlined in its colour; later classes lie on top."""
     drawn = as_rgb(image).copy()
@@ -191,10 +210,6 @@ def _read(
                 f"{files[image_id]}: number of bands is {image.shape[2]}, the model was trained on {bands}"
             )
         yield image_id, image, levels
-
-
-def _write_mask(path: Path, mask: ClassMask) -> None:
-    path.write_bytes(png(mask.view(np.uint8) * np.uint8(255)))
 
 
 def _jpeg(image: Image) -> bytes:

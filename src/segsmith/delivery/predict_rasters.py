@@ -14,12 +14,13 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from affine import Affine
@@ -55,9 +56,18 @@ from segsmith.prediction.sweep import LevelStrip
 from segsmith.progress import track
 from segsmith.types import ClassMask, Mask
 
+Item = TypeVar("Item")
+
 WRITTEN = frozenset({"probabilities", "masks", "objects", "prediction.json"})
 NODATA = 255
 """Of masks."""
+
+
+@runtime_checkable
+class Watch(Protocol):
+    """The strips, with a word on how far they are."""
+
+    def __call__(self, items: Iterable[Item], what: str, total: int, /) -> Iterator[Item]: ...
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,7 @@ class RasterPrediction:
 
 
 @dataclass(frozen=True)
-class _Job:
+class RasterJob:
     """One raster, looked at and not yet predicted."""
 
     path: Path | str
@@ -124,16 +134,7 @@ def predict_rasters(
     """
     file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
     opened = Bundle.read(file)
-    if any(cell.gate for cell in opened.decision.cells):
-        raise ModelError(
-            f"{file}: was decided with a gate for empty images, which rasters do not know; decide again with "
-            "decide.gate=none in the recipe"
-        )
-    if any(cell.depth for cell in opened.decision.cells):
-        raise ModelError(
-            f"{file}: was decided with touching objects taken apart, which is not known for rasters, whose objects are "
-            "found strip by strip; decide again with --separate none"
-        )
+    check_decision(opened, file)
     _check_free(out)
     paths = find_rasters(rasters)
     if not paths:
@@ -152,7 +153,8 @@ def predict_rasters(
         result = progress / "result"
         _forget_others(progress, result, {job.name: json.dumps({**told, **_told(job)}) for job in jobs})
         found = [
-            _predict(opened, predictor, job, progress / "work" / job.name, result, vectors, square) for job in jobs
+            predict_raster(opened, predictor, job, progress / "work" / job.name, result, vectors, square)
+            for job in jobs
         ]
         if not any(of.chips for of in found):
             shutil.rmtree(progress, ignore_errors=True)
@@ -187,25 +189,43 @@ def find_rasters(given: Path | str) -> list[Path | str]:
     return list(placed)
 
 
-def _look(opened: Bundle, paths: Sequence[Path | str], scale: float | None, numbers: Path | None) -> list[_Job]:
+def _look(opened: Bundle, paths: Sequence[Path | str], scale: float | None, numbers: Path | None) -> list[RasterJob]:
     """What each raster is and how it is to be seen, before any is predicted. Raises like `predict_rasters`."""
-    bands = len(opened.mean) - len(opened.extra)
     extra = numbers_of(opened, numbers, [opened.layout.image_id(Path(path)) for path in paths])
-    jobs = []
-    for path, levels in zip(paths, extra, strict=True):
-        facts = inspect_raster(path)
-        if facts.bands != bands:
-            raise ModelError(f"{path}: number of bands is {facts.bands}, the model was trained on {bands}")
-        seen = scale or opened.sight.scale(str(path), facts.gsd_m, opened.recipe.data)
-        jobs.append(_Job(path, facts, seen, opened.sight.levels_for(facts), levels))
-    return jobs
+    return [raster_job(opened, path, scale, levels) for path, levels in zip(paths, extra, strict=True)]
 
 
-def _predict(
-    opened: Bundle, predictor: Predictor, job: _Job, work: Path, result: Path,
-    vectors: Sequence[VectorFormat], square: bool,
+def raster_job(opened: Bundle, path: Path | str, scale: float | None, extra: UInt8[np.ndarray, " extra"]) -> RasterJob:
+    """What a raster is and how it is to be seen: enlarged `scale` times, or as its metres a pixel ask for. Raises
+    ModelError and DataError like `predict_rasters`."""
+    facts = inspect_raster(path)
+    bands = len(opened.mean) - len(opened.extra)
+    if facts.bands != bands:
+        raise ModelError(f"{path}: number of bands is {facts.bands}, the model was trained on {bands}")
+    seen = scale or opened.sight.scale(str(path), facts.gsd_m, opened.recipe.data)
+    return RasterJob(path, facts, seen, opened.sight.levels_for(facts), extra)
+
+
+def check_decision(opened: Bundle, name: Path) -> None:
+    """Raise ModelError for a decision that rasters, of which strips are seen, cannot follow."""
+    if any(cell.gate for cell in opened.decision.cells):
+        raise ModelError(
+            f"{name}: was decided with a gate for empty images, which rasters do not know; decide again with "
+            "decide.gate=none in the recipe"
+        )
+    if any(cell.depth for cell in opened.decision.cells):
+        raise ModelError(
+            f"{name}: was decided with touching objects taken apart, which is not known for rasters, whose objects are "
+            "found strip by strip; decide again with --separate none"
+        )
+
+
+def predict_raster(
+    opened: Bundle, predictor: Predictor, job: RasterJob, work: Path, result: Path,
+    vectors: Sequence[VectorFormat], square: bool, watch: Watch = track,
 ) -> RasterPrediction:  # fmt: skip
-    """Predict one raster, as far as that is not done yet, into the folder `result`."""
+    """Predict one raster, as far as that is not done yet, into the folder `result`; strips pass through `watch`, which
+    may end it by raising. Progress is kept in `work`. Raises like `predict_rasters`, but of no usable pixel."""
     done = work / "done.json"
     if done.exists():
         return _read_back(done)
@@ -228,7 +248,7 @@ def _predict(
     if first < len(sweep.rows.tops):
         strips = sweep.values(first)
         with behind(write) as writer:
-            for strip in track(strips, job.name, len(sweep.rows.tops) - first):
+            for strip in watch(strips, job.name, len(sweep.rows.tops) - first):
                 writer(strip.levelled())
 
     seams = SeamMeter(sweep.rows, job.facts.hw)
@@ -321,7 +341,7 @@ def _smallest_area(opened: Bundle, cell: Cell, scale: float) -> int:
     return ceil(cell.smallest_area / (scale / tuned_at) ** 2 - 1e-9)
 
 
-def _told(job: _Job) -> dict[str, object]:
+def _told(job: RasterJob) -> dict[str, object]:
     """What of a raster its prediction depends on."""
     states = [file.stat() for file in local_files(job.path)]
     return {
