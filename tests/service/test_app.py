@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from service.conftest import OPTIONS, encoded, geotiff, noise
+from posted import OPTIONS, encoded, geotiff, noise
 
 from segsmith.delivery.predict import predict
 from segsmith.delivery.predict_rasters import predict_rasters
@@ -17,19 +17,14 @@ from segsmith.modeling.bundle import Bundle, Cell, Decision
 SIZES = ((48, 48), (40, 64), (33, 31), (64, 64), (48, 48), (90, 20))
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory) -> dict[str, bytes]:
-    folder = tmp_path_factory.mktemp("images")
-    for number, hw in enumerate(SIZES):
-        (folder / f"i{number}{'.jpg' if number % 2 else '.png'}").write_bytes(
-            encoded(noise(*hw, seed=number), ".jpg" if number % 2 else ".png")
-        )
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())} | {"": str(folder).encode()}
-
-
-def test_images_are_answered_as_predict_writes_them_however_they_come_together(tmp_path, client, bundle, images):
-    images = dict(images)
-    predict(bundle, __import__("pathlib").Path(images.pop("").decode()), tmp_path / "out", overlays=False)
+def test_images_are_answered_as_predict_writes_them_however_they_come_together(tmp_path, client, bundle):
+    suffixes = (".png", ".jpg", ".png", ".bmp", ".tif", ".webp")
+    images = {f"i{number}{suffix}": b"" for number, suffix in enumerate(suffixes)}
+    (tmp_path / "images").mkdir()
+    for number, (name, hw) in enumerate(zip(images, SIZES, strict=True)):
+        images[name] = encoded(noise(*hw, seed=number), suffixes[number])
+        (tmp_path / "images" / name).write_bytes(images[name])
+    predict(bundle, tmp_path / "images", tmp_path / "out", overlays=False)
     rows = pd.read_csv(tmp_path / "out" / "submission.csv", keep_default_na=False)
     expected = {str(name): [text for text in of if text] for name, of in rows.groupby("ImageId")["EncodedPixels"]}
     masks = {name: (tmp_path / "out" / "masks" / name).with_suffix(".png").read_bytes() for name in images}

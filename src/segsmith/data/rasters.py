@@ -215,14 +215,10 @@ def has_place(path: Path) -> bool:
 
 
 def check_place(path: Path) -> None:
-    """Raise DataError for a raster whose place is not finite, or whose CRS names files of its own (shift grids), which
-    would be looked for on this machine."""
+    """Raise DataError for a raster whose place is not finite."""
     with _reading(path) as file:
         if not all(map(isfinite, tuple(file.transform)[:6])):
             raise DataError(f"{path}: lies at no finite place ({tuple(file.transform)[:6]})")
-        crs = file.crs.to_wkt() if file.crs else ""
-        if named := next((word for word in ("EXTENSION[", "PARAMETERFILE[", "grids=") if word in crs), None):
-            raise DataError(f"{path}: its CRS names files ({named.rstrip('[=')}); give it a plain one (EPSG:...)")
 
 
 def local_files(path: Path | str) -> list[Path]:

@@ -23,7 +23,7 @@ from segsmith.service.limits import Limits, Place
 from segsmith.service.metrics import Metrics
 from segsmith.service.rasters import RasterQuestion, needed, predict_upload
 from segsmith.service.scratch import scratch
-from segsmith.service.uploads import check_one_file
+from segsmith.service.uploads import check_crs, check_one_file
 from segsmith.types import HW
 
 Made = TypeVar("Made")
@@ -89,7 +89,8 @@ class Predictions:
         async with self._one_raster:
             own_thread = ThreadPoolExecutor(1, "raster")  # GDAL's open files belong to it, and go with it
             try:
-                check_one_file(content)
+                await self.in_thread(lambda: check_one_file(content))
+                await self.in_thread(lambda: check_crs(content))
                 return await asyncio.get_running_loop().run_in_executor(
                     own_thread, predict_upload, self.bundle, self._predictor, content, question, extra, self.limits,
                     place, self._scratch, stop,

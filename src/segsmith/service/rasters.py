@@ -78,8 +78,6 @@ def _predicted(
     check_place(file)
     job = raster_job(bundle, file, question.scale, extra)
     seen_hw = scaled_hw(job.facts.hw, job.scale)
-    if not all(seen_hw):
-        raise RefusedError(422, f"the raster, enlarged {job.scale:.3g} times for the networks, has no pixel left")
     limits.check_pixels(seen_hw, f"the raster, enlarged {job.scale:.3g} times for the networks,")
     if question.answer == "geojson" and not job.facts.crs:
         raise RefusedError(422, "the raster does not say where it lies (a CRS), so its objects have no coordinates")

@@ -1,6 +1,7 @@
 """Body of a request -> bytes of an image or GeoTIFF, within limits; nothing in it is taken for a name of a file."""
 
 import asyncio
+import re
 import struct
 from collections.abc import AsyncIterator
 
@@ -11,6 +12,15 @@ PNG_ENDS = b"\0\0\0\0IEND\xaeB`\x82"
 ZIP_ENDS = b"PK\x05\x06"
 ZIP_ENTRY = b"PK\x01\x02"
 LONGEST_ZIP_END = 2**16 + 22
+CRS_TEXT = re.compile(rb"ESRI PE String([^\0]*)", re.IGNORECASE)
+"""As GDAL recognises it; what follows reaches to the end of all citations, whose borders are not to be relied on."""
+QUOTED = re.compile(rb'"[^"]*"')
+NODE = re.compile(rb"(\w+)\s*[\[(]")
+PLAIN_NODES = {
+    "PROJCS", "GEOGCS", "GEOCCS", "DATUM", "SPHEROID", "PRIMEM", "UNIT", "PROJECTION", "PARAMETER", "AUTHORITY", "AXIS",
+    "TOWGS84", "METADATA", "VERTCS", "VDATUM", "COMPD_CS", "VERT_CS", "VERT_DATUM", "LOCAL_CS", "LOCAL_DATUM",
+}  # fmt: skip
+"""Of WKT 1 as ESRI writes it."""
 
 
 async def read_body(
@@ -51,6 +61,17 @@ def check_one_file(content: bytes) -> None:
         (size,) = struct.unpack_from("<I", content, at + 12)
         if size == 0 or content.startswith(ZIP_ENTRY, max(0, at - size)):
             raise RefusedError(422, "is a ZIP archive as well as an image")
+
+
+def check_crs(content: bytes) -> None:
+    """Raise RefusedError for a GeoTIFF whose CRS may name files, such as grids of shifts: opening it, GDAL would make
+    PROJ open them, whatever they are. CRS are codes and numbers but where a citation holds one as text."""
+    for text in CRS_TEXT.findall(content):
+        nodes = {node.decode().upper() for node in NODE.findall(QUOTED.sub(b"", text))}
+        if strange := nodes - PLAIN_NODES:
+            raise RefusedError(
+                422, f"its CRS is a text with {min(strange)}, which may name files; give it an EPSG code"
+            )
 
 
 def _too_large(limits: Limits) -> RefusedError:
