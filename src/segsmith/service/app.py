@@ -21,7 +21,7 @@ from segsmith.service.limits import Limits, RefusedError, Room
 from segsmith.service.metrics import Metrics
 from segsmith.service.middleware import Draining, Measuring
 from segsmith.service.predictions import Predictions
-from segsmith.service.rasters import RasterAnswer, RasterQuestion
+from segsmith.service.rasters import LEAST_SCALE, RasterAnswer, RasterQuestion
 from segsmith.service.uploads import read_body
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/tiff", "image/bmp", "image/webp")
@@ -230,7 +230,9 @@ def _questions(bundle: Bundle) -> tuple[type[BaseModel], type[BaseModel]]:
         answer=(RasterAnswer, Field("geojson", description="Its form.")),
         scale=(
             float | None,
-            Field(None, gt=0, le=100, description="Enlargement, in place of what its metres a pixel ask for."),
+            Field(
+                None, ge=LEAST_SCALE, le=100, description="Enlargement, in place of what its metres a pixel ask for."
+            ),
         ),
         square=(bool, Field(False, description="Give polygons right angles, as buildings have.")),
         **fields,

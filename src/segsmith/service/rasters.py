@@ -27,6 +27,8 @@ Item = TypeVar("Item")
 NAME = "raster"
 """Of the file an upload becomes; its sender has no say in it."""
 THE_RASTER = Path("the raster")
+LEAST_SCALE = 0.001
+"""Enlargement below which a raster is none any more; also that of the command."""
 
 RasterAnswer = Literal["geojson", "geotiff", "runs", "png"]
 
@@ -77,6 +79,8 @@ def _predicted(
     limits.check_pixels((height, width), "the raster")
     check_place(file)
     job = raster_job(bundle, file, question.scale, extra)
+    if job.scale < LEAST_SCALE:
+        raise RefusedError(422, f"the raster would be enlarged {job.scale:.3g} times for the networks; nothing is left")
     seen_hw = scaled_hw(job.facts.hw, job.scale)
     limits.check_pixels(seen_hw, f"the raster, enlarged {job.scale:.3g} times for the networks,")
     if question.answer == "geojson" and not job.facts.crs:

@@ -5,6 +5,8 @@ import re
 import struct
 from collections.abc import AsyncIterator
 
+from starlette.requests import ClientDisconnect
+
 from segsmith.service.limits import Limits, Place, RefusedError
 
 PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
@@ -45,6 +47,8 @@ async def read_body(
                 content.append(chunk)
     except TimeoutError:
         raise RefusedError(408, f"the upload did not end within {limits.seconds:g} s") from None
+    except ClientDisconnect:
+        raise RefusedError(408, "the upload was broken off") from None
     if not size:
         raise RefusedError(422, "the body is empty; send an image as the body (curl --data-binary @FILE)")
     return b"".join(content)
