@@ -1,6 +1,8 @@
 """A bundle with something to find, and a service of it in this process."""
 
-from collections.abc import Callable, Iterator
+import socket
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from segsmith.prediction.probabilities import Predictor
 
 pytest.importorskip("fastapi", reason="the service is an extra: pip install 'segsmith[serve]'")
 
+import uvicorn
 from starlette.testclient import TestClient
 
 from segsmith.service.app import make_app
@@ -30,9 +33,6 @@ def bundle(tmp_path_factory, make_bundle) -> Path:
     made = make_bundle(*OPTIONS, level=level, smallest_area=6)
     replace(made, sight=Sight(gsd_m=(0.2, 0.2), levels=(Levels((100.0,) * 3, (1100.0,) * 3),))).write(path)
     return path
-
-
-Serving = Callable[..., "Iterator[TestClient]"]
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +52,21 @@ def serving(bundle):
 def client(serving) -> Iterator[TestClient]:
     with serving() as client:
         yield client
+
+
+@contextmanager
+def in_a_thread(of: Bundle, token: str | None = None) -> Iterator[int]:
+    """The port of a service of a bundle, that listens as the command does."""
+    server = uvicorn.Server(uvicorn.Config(make_app(of, Limits(), token), http="h11", log_level="critical"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join(30)
+    assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def listening():
+    return in_a_thread

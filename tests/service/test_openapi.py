@@ -1,16 +1,12 @@
 """Schemathesis, given the OpenAPI document of a running service, finds nothing that it does not say."""
 
 import os
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from segsmith.modeling.bundle import Bundle
 from segsmith.service.app import make_app
@@ -21,30 +17,21 @@ EXAMPLES = 20
 """Of each operation, beside those that the document's borders and slips of it ask for."""
 
 
-@pytest.fixture(scope="module")
-def listening(bundle) -> Iterator[int]:
-    """The port of a service with a token, in a thread."""
-    app = make_app(Bundle.read(bundle), Limits(), TOKEN)
-    server = uvicorn.Server(uvicorn.Config(app, http="h11", log_level="critical"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        yield listener.getsockname()[1]
-        server.should_exit = True
-        thread.join(30)
-    assert not thread.is_alive()
-
-
 @pytest.mark.skipif(find_spec("schemathesis") is None, reason="it is part of the group dev")
-def test_every_operation_does_what_it_says(listening, tmp_path):
+def test_every_operation_does_what_it_says(listening, bundle, tmp_path):
+    with listening(Bundle.read(bundle), TOKEN) as port:
+        done = run_schemathesis(port, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 selected / 6 total" in done.stdout
+
+
+def run_schemathesis(port: int, at: Path) -> "subprocess.CompletedProcess[str]":
     words = [
-        *(str(Path(sys.executable).parent / "schemathesis"), "run", f"http://127.0.0.1:{listening}/openapi.json"),
+        *(str(Path(sys.executable).parent / "schemathesis"), "run", f"http://127.0.0.1:{port}/openapi.json"),
         *("--header", f"Authorization: Bearer {TOKEN}", "--max-examples", str(EXAMPLES), "--seed", "1", "--no-color"),
     ]
     hooks = {"PYTHONPATH": str(Path(__file__).parent), "SCHEMATHESIS_HOOKS": "uploads_for_schemathesis"}
-    done = subprocess.run(words, env=os.environ | hooks, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "6 selected / 6 total" in done.stdout
+    return subprocess.run(words, env=os.environ | hooks, cwd=at, capture_output=True, text=True, timeout=300)
 
 
 def test_the_document_names_every_answer(bundle):

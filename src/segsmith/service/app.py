@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -12,7 +13,6 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from segsmith import __version__
 from segsmith.delivery.predict import Masked
 from segsmith.errors import DataError, ModelError
 from segsmith.modeling.bundle import Bundle
@@ -81,7 +81,7 @@ def make_app(bundle: Bundle, limits: Limits, token: str | None = None) -> FastAP
     guarded = [Depends(authorised)] if token else []
     app = FastAPI(
         title="segsmith",
-        version=__version__,
+        version=version("segsmith"),
         summary="Images and GeoTIFFs in, masks out.",
         lifespan=lifespan,
         docs_url=None,  # these pages load scripts from elsewhere
