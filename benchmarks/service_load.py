@@ -9,6 +9,9 @@ that what else the machine is busy with falls on both. It writes no masks and ov
 that what a first batch costs falls on neither. Images are made ships as PNG, the network is that of `ships-demo`
 with random weights, flipped once (4 MB of weights or 45 make no difference to what is compared here).
 
+On a machine that others use, images/s also tell how many threads either side can put in the queue for a processor; the
+processor time of an image does not, so that is told as well (without that of the clients).
+
 Memory is the resident set of the service: what it has grown to after the first turn, and after the last.
 """
 
@@ -98,6 +101,12 @@ def resident_mb(process: int) -> float:
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[1]) / 1024
 
 
+def processor_s(process: int) -> float:
+    """What a process has used of processors so far, all threads together."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=64)
@@ -120,16 +129,20 @@ def main() -> None:
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as service:
             port = int(re.search(r":(\d+) \(", service.stdout.readline())[1])
             alone, served, memory = [], [], []
+            work_alone, work_served = [], []
             predict(folder / "bundle", folder / "images", folder / "out", masks=False, overlays=False)
             rows = pd.read_csv(folder / "out" / "submission.csv", keep_default_na=False)
             print(f"{sum(rows.EncodedPixels != '') / len(images):.1f} objects an image")
             expected = {name: [text for text in of if text] for name, of in rows.groupby("ImageId")["EncodedPixels"]}
             load = Load(port, images, expected)
             for turn in range(options.turns):
-                began = time.perf_counter()
+                began, worked = time.perf_counter(), time.process_time()
                 predict(folder / "bundle", folder / "images", folder / "out", masks=False, overlays=False)
                 alone.append(len(images) / (time.perf_counter() - began))
+                work_alone.append((time.process_time() - worked) / len(images))
+                worked, answered = processor_s(service.pid), load.statuses["200"]
                 served.append(load.run(options.clients, options.seconds / options.turns))
+                work_served.append((processor_s(service.pid) - worked) / (load.statuses["200"] - answered))
                 memory.append(resident_mb(service.pid))
                 print(f"turn {turn + 1}: predict {alone[-1]:.2f}, service {served[-1]:.2f} images/s, "
                       f"{served[-1] / alone[-1]:.0%}; {memory[-1]:.0f} MB", flush=True)  # fmt: skip
@@ -138,6 +151,7 @@ def main() -> None:
         ratios = sorted(one / other for one, other in zip(served, alone, strict=True))
         print(f"{options.clients} clients, {options.seconds:g} s: {dict(load.statuses)}, ended with {code}")
         print(f"service / predict: median {ratios[len(ratios) // 2]:.0%} ({ratios[0]:.0%} to {ratios[-1]:.0%})")
+        print(f"processor time an image: predict {np.median(work_alone):.3f} s, service {np.median(work_served):.3f} s")
         print(f"answered within {np.median(load.waited):.2f} s (median), {np.quantile(load.waited, 0.99):.2f} s (99 %)")
         print(f"memory after each turn: {', '.join(f'{mb:.0f}' for mb in memory)} MB")
 

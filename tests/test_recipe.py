@@ -25,6 +25,7 @@ BUSY = [
     "train.stages=[{epochs: 2}, {start_from: last, optimizer: {lr: 1e-7}, mix: {single: 1}}]",
     "train.select_by=global_iou",
     "decide.areas=[0, 10, 100]",
+    "predict.crf={reach_px: 5}",
     "search={over: {seed: [1, 2], network.dropout: {low: 0, high: 0.5}}}",
 ]
 """Overrides that set something of every kind: texts, lists, nulls, sections in lists, small numbers."""

@@ -593,6 +593,9 @@ def predict(
         Path | None, typer.Option(help="CSV that fixes which images are predicted, and the order of rows.")
     ] = None,
     numbers: Annotated[Path | None, typer.Option(help="CSV of ids and the numbers named in data.extra.")] = None,
+    mosaics: Annotated[
+        bool, typer.Option("--mosaics", help="Images cut from one picture are made to agree where they meet.")
+    ] = False,
     masks: Annotated[bool, typer.Option(help="Write mask PNGs.")] = True,
     overlays: Annotated[bool, typer.Option(help="Write images with their outlines.")] = True,
     vectors: Annotated[
@@ -613,7 +616,14 @@ def predict(
         out.print(f"probabilities, masks and objects: {to}")
         return
     done = run_prediction(
-        bundle, Path(images), to, sample_submission=sample_submission, numbers=numbers, masks=masks, overlays=overlays
+        bundle,
+        Path(images),
+        to,
+        sample_submission=sample_submission,
+        numbers=numbers,
+        mosaics=mosaics,
+        masks=masks,
+        overlays=overlays,
     )
     out.print(f"{done.images:,} images, {done.with_foreground:,} with foreground, {done.rows:,} rows")
     out.print(f"read back and checked: {done.folder / 'submission.csv'}")

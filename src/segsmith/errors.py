@@ -12,6 +12,7 @@ Every message says what is wrong, the value, the file and row, and what to do.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class SegsmithError(Exception):
@@ -40,6 +41,16 @@ class RunError(SegsmithError):
 
 class WriteError(SegsmithError):
     """A file could not be written; nothing half-written was left behind."""
+
+
+def unreadable(path: Path, kind: str, error: Exception) -> str:
+    """What is wrong with a file that was to be read as `kind`, such as 'a bundle'."""
+    if isinstance(error, FileNotFoundError):
+        return f"{path}: no such file"
+    if isinstance(error, IsADirectoryError):
+        return f"{path}: is a folder, not {kind}"
+    reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
+    return f"{path}: does not read as {kind} ({reason or type(error).__name__})"
 
 
 def listed(problems: Sequence[str], shown: int = 10) -> str:

@@ -527,6 +527,18 @@ class Decide(Section):
     parts: int = Field(5, ge=2, description="Parts of the cross-fit that keeps the reported score honest.")
 
 
+class Crf(Section):
+    """A dense conditional random field over probabilities and image."""
+
+    alike: Amount = Field(0.5, description="How strongly pixels of like grey level are drawn to one label.")
+    reach_px: Annotated[float, Field(gt=0)] = Field(10.0, description="How far that reaches: deviation, pixels.")
+    levels: Annotated[float, Field(ge=4, le=128)] = Field(
+        20.0, description="How unlike such pixels may be: deviation, grey levels of 255."
+    )
+    near: Amount = Field(0.5, description="How strongly near pixels are, whatever they look like.")
+    near_px: Annotated[float, Field(gt=0)] = Field(2.0, description="How far that reaches: deviation, pixels.")
+
+
 class Predict(Section):
     flips: Literal["none", "horizontal", "both", "all"] = Field(
         "horizontal", description="Views averaged: 1, 2, 4 flips, or all 8 with transposes (square input)."
@@ -541,6 +553,10 @@ class Predict(Section):
         "mean",
         description="How probabilities of networks and flips, then of scales, become one: their mean, the geometric "
         "mean of their odds, or the median.",
+    )
+    crf: Crf | None = Field(
+        None,
+        description="Images: a dense conditional random field that moves masks to edges of the image; null for none.",
     )
     batch_size: Count = Field(16, description="Images of one forward pass.")
     overlap: Annotated[float, Field(ge=0, le=0.9)] = Field(

@@ -17,11 +17,13 @@ import torch
 from by_hand import files_in, in_child
 
 from segsmith.data.images import read_image
+from segsmith.data.mosaics import Joint
 from segsmith.decision.masks import decided_by
 from segsmith.decision.separation import objects_by
 from segsmith.delivery.predict import overlay, predict
 from segsmith.errors import DataError, ModelError, WriteError
 from segsmith.modeling.bundle import FORMAT, Bundle, Cell, Decision
+from segsmith.prediction.joints import agreed
 from segsmith.prediction.probabilities import Predictor
 
 SIZES = {"c": (20, 24), "a": (33, 17), "b": (40, 40), "e": (9, 9), "d": (24, 20)}
@@ -70,6 +72,34 @@ def submission(folder: Path) -> dict[str, list[str]]:
 
 
 # What is written
+
+
+def test_images_of_one_picture_agree_where_they_meet(tmp_path, bundle):
+    draw = np.random.default_rng(0)
+    picture = sum(cv2.GaussianBlur(draw.normal(size=(40, 120, 3)), (0, 0), sigma) * sigma for sigma in (1.5, 4))
+    picture = np.clip(128 + 60 * picture, 0, 255).astype(np.uint8)
+    pieces = {
+        "b.png": picture[:, :40],
+        "d.png": picture[:, 40:80] // 2,  # so that something else is predicted there
+        "a.png": picture[:, 80:],
+        "c.png": picture[::-1, 59:19:-1],
+    }
+    (tmp_path / "images").mkdir()
+    for name, piece in pieces.items():
+        save(tmp_path / "images" / name, piece)
+    plain = predict(bundle, tmp_path / "images", tmp_path / "plain").folder
+    done = predict(bundle, tmp_path / "images", tmp_path / "out", mosaics=True).folder
+    opened = Bundle.read(bundle)
+    levels = {name: Predictor(opened)([read_image(tmp_path / "images" / name)])[0] for name in pieces}
+    of_number = dict(enumerate(["b.png", "d.png", "a.png"]))
+    met = agreed({n: levels[name] for n, name in of_number.items()}, [Joint(0, 1, False, 1), Joint(1, 2, False, 1)])
+    for number, name in of_number.items():
+        # in other batches the last digit may be another, and then a pixel at the threshold
+        assert np.mean((read(done / "masks" / name) > 0) == decided_by(opened.decision, met[number])[0]) > 0.99
+    changed = [np.mean(read(done / "masks" / name) != read(plain / "masks" / name)) for name in of_number.values()]
+    assert max(changed) > 0.03
+    assert np.mean(read(done / "masks" / "c.png") == read(plain / "masks" / "c.png")) > 0.99
+    assert list(submission(done)) == sorted(pieces)
 
 
 def test_masks_submission_and_overlays_say_the_same(tmp_path, images, bundle):
@@ -375,10 +405,10 @@ def other_version(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (None, "no such bundle; train writes bundle.safetensors into its run folder"),
+        (None, "no such file; train writes bundle.safetensors into its run folder"),
         (text, "does not read as a bundle"),
         (nothing, "does not read as a bundle"),
-        (empty_folder, "no such bundle"),
+        (empty_folder, "no such file"),
         (other_safetensors, "safetensors, but no segsmith bundle"),
         (other_version, "written by another version of segsmith"),
     ],

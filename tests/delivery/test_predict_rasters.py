@@ -543,3 +543,6 @@ def test_touching_objects_of_a_raster_are_not_taken_apart(tmp_path, make_bundle)
     replace(learnt, decision=Decision((Cell(100, depth=20),), separate_by="border")).write(file)
     with pytest.raises(ModelError, match=r"touching objects taken apart.*decide again with --separate none"):
         predict_rasters(file, raster, tmp_path / "other")
+    make_bundle(*CHIPS, "predict.crf={}").write(file)
+    with pytest.raises(ModelError, match=r"refines images as a whole \(predict\.crf\)"):
+        predict_rasters(file, raster, tmp_path / "other")

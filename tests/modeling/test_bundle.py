@@ -129,7 +129,7 @@ def test_the_threshold_is_the_level_as_a_probability():
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(ModelError, match=r"gone: no such bundle; train writes bundle\.safetensors into its run folder"):
+    with pytest.raises(ModelError, match=r"gone: no such file; train writes bundle\.safetensors into its run folder"):
         Bundle.read(tmp_path / "gone")
 
 

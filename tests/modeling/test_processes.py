@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from segsmith.errors import RecipeError
+from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.processes import Processes, joined
 from segsmith.modeling.run import Run, load_state
 from segsmith.modeling.train import train
@@ -69,6 +70,19 @@ def test_two_processes_train_as_one(squares, tiny, together, tmp_path):
         assert column(two, file, name) == pytest.approx(expected, abs=1e-4)
     assert two.bundle.exists()
     assert said.count("bundle ") == 1, "only the first process talks"
+
+
+def test_two_processes_train_every_fold_as_one(squares, tiny, together, tmp_path):
+    recipe = override(tiny, [*CALM, "folds.held_out=null", "folds.count=2", "folds.validation=all"])
+    alone = train(squares, recipe, tmp_path / "alone")
+    process = together(recipe, tmp_path / "two")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    two = Run(tmp_path / "two")
+    for fold in (0, 1):
+        expected = column(alone.of_fold(fold), "metrics.csv", "validation_loss")
+        assert column(two.of_fold(fold), "metrics.csv", "validation_loss") == pytest.approx(expected, abs=1e-4)
+    assert len(Bundle.read(two.bundle).members) == len(Bundle.read(alone.bundle).members)
 
 
 def test_one_that_is_killed_ends_the_run_and_the_same_command_goes_on(tiny, together, tmp_path):

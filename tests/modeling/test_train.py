@@ -694,7 +694,7 @@ def test_what_the_recipe_alone_says_is_refused_before_any_data_is_read(tiny, tmp
         ("network.encoder=resnet19", "no encoder 'resnet19'; did you mean .*resnet18"),
         ("data.input_hw=[36, 32]", r"data\.input_hw: \[36, 32\] is not a multiple of 8"),
         ("train.stages.1.input_hw=[36, 32]", r"train\.stages\.1\.input_hw: \[36, 32\] is not a multiple of 8"),
-        ("network.encoder_weights=gone.pth", r"gone\.pth: no such weights file"),
+        ("network.encoder_weights=gone.pth", r"gone\.pth: no such file"),
     ):
         with pytest.raises(ModelError, match=said):
             train(tmp_path / "none", override(tiny, [change]), tmp_path / "run")
@@ -756,7 +756,7 @@ def test_data_that_cannot_be_trained_on_leaves_no_run(make_squares, tiny, tmp_pa
     [
         ("network.encoder=resnet19", "no encoder 'resnet19'; did you mean .*resnet18"),
         ("data.input_hw=[36, 32]", r"\[36, 32\] is not a multiple of 8"),
-        ("network.encoder_weights=gone.pth", r"gone\.pth: no such weights file"),
+        ("network.encoder_weights=gone.pth", r"gone\.pth: no such file"),
     ],
 )
 def test_a_network_that_cannot_be_built_leaves_no_run(squares, tiny, tmp_path, change, said):

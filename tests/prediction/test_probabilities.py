@@ -19,6 +19,7 @@ from segsmith.errors import DataError, ModelError
 from segsmith.modeling.bundle import Part
 from segsmith.modeling.networks import Outputs
 from segsmith.prediction.average import averaged_levels
+from segsmith.prediction.crf import refined
 from segsmith.prediction.probabilities import VIEWS, Predictor, ProbabilityFiles, predict_chips
 
 SQUARE = ("data.input_hw=[32,32]", "predict.batch_size=4")
@@ -93,6 +94,18 @@ def test_flips_are_averaged_as_by_hand(make_bundle, flips, transposes, verticals
     assert len(views) == len(VIEWS[flips])
     assert np.ptp(views, axis=0).max() > 10, "the network sees the views differently"
     assert np.abs(found[0] - np.mean(views, axis=0)).max() <= 1, "but for rounding"
+
+
+def test_averages_are_refined_where_the_recipe_says_so(make_bundle):
+    plain, crf = (
+        Predictor(make_bundle(*SQUARE, "predict.flips=horizontal", option))
+        for option in ("predict.crf=null", "predict.crf={alike: 3, reach_px: 4}")
+    )
+    image = np.random.default_rng(3).integers(0, 256, (*plain.recipe.data.input_hw, 3), np.uint8)
+    (before,), (after,) = plain([image]), crf([image])
+    expected = refined(before / np.float32(255), image, crf.recipe.predict.crf, exclusive=False)
+    assert np.abs(after - before.astype(int)).max() > 3, "or nothing was asked of it"
+    assert np.abs(after - 255 * expected).max() <= 3  # levels were rounded before
 
 
 def test_probabilities_are_averaged_and_not_logits(make_bundle):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segsmith.data.index import LabelledImage
-from segsmith.errors import DataError, listed
+from segsmith.errors import DataError, listed, unreadable
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _size(file: Path) -> int:
     try:
         return file.stat().st_size
     except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+        raise DataError(unreadable(file, "an image", error)) from None
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,6 @@ def read_exclusions(file: Path) -> dict[str, str]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: does not read as a list of image ids ({error})") from None
+        raise DataError(unreadable(file, "a list of image ids", error)) from None
     ids = (line.partition("#")[0].strip() for line in lines)
     return {image_id: f"listed in {file.name}" for image_id in ids if image_id}

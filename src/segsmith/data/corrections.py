@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from segsmith.data import rle
-from segsmith.errors import DataError, RunLengthError, listed
+from segsmith.errors import DataError, RunLengthError, listed, unreadable
 from segsmith.files import write_text
 from segsmith.types import ClassMask, Runs
 
@@ -74,7 +74,7 @@ def read_corrections(file: Path) -> list[Correction]:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             rows = list(csv.reader(lines))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file}: does not read as corrections ({error})") from None
+        raise DataError(unreadable(file, "corrections", error)) from None
     if not rows or tuple(rows[0]) != COLUMNS:
         raise DataError(
             f"{file}: its columns are {', '.join(rows[0]) if rows else 'none'}; wanted {', '.join(COLUMNS)}"

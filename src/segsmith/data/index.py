@@ -23,7 +23,7 @@ from segsmith.data.dataset import Dataset, Layout
 from segsmith.data.findings import BrokenFilesError, Finding
 from segsmith.data.footprints import foreground_pixels
 from segsmith.data.images import ImageFacts, inspect_image
-from segsmith.errors import DataError, listed
+from segsmith.errors import DataError, listed, unreadable
 from segsmith.progress import track
 from segsmith.types import Runs
 
@@ -162,7 +162,7 @@ def read_header(file: Path) -> list[str]:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             return next(csv.reader(lines), [])
     except (UnicodeDecodeError, OSError, csv.Error) as error:
-        raise DataError(f"{file}: does not read as CSV ({error})") from None
+        raise DataError(unreadable(file, "CSV", error)) from None
 
 
 def read_csv(file: Path, **options: Any) -> pd.DataFrame:
@@ -170,7 +170,7 @@ def read_csv(file: Path, **options: Any) -> pd.DataFrame:
     try:
         table: pd.DataFrame = pd.read_csv(file, encoding="utf-8-sig", **options)
     except (ValueError, OSError) as error:
-        raise DataError(f"{file}: does not read as CSV ({' '.join(str(error).split())})") from None
+        raise DataError(unreadable(file, "CSV", error)) from None
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes a field too many for the name of the row
         raise DataError(f"{file}, row 2: has more fields than the header")
     return table

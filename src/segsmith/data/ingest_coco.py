@@ -23,7 +23,7 @@ from segsmith.data.cleaning import Cleaning
 from segsmith.data.dataset import Dataset, Layout
 from segsmith.data.images import ImageFacts, is_image
 from segsmith.data.index import LabelledImage, LabelledObject, index, look_at_all
-from segsmith.errors import DataError, RunLengthError, listed
+from segsmith.errors import DataError, RunLengthError, listed, unreadable
 from segsmith.types import HW, Runs
 
 LOOKED_FOR = "a COCO JSON (keys images, annotations, categories), here or one folder below"
@@ -190,7 +190,7 @@ def _read(file: Path) -> dict[str, list[dict[str, Any]]]:
     try:
         told = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: does not read as JSON ({error})") from None
+        raise DataError(unreadable(file, "JSON", error)) from None
     wanted: dict[str, dict[str, tuple[type, ...]]] = {
         "images": {"id": (int, str), "file_name": (str,)},
         "categories": {"id": (int,), "name": (str,)},

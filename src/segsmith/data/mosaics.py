@@ -4,13 +4,13 @@ The last columns of one image are carried on by half a pixel, the first columns 
 should meet; likewise for rows. Precision comes before recall, since one false joint chains two mosaics into one group.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int, UInt8
 
 from segsmith.data.dataset import Dataset
 from segsmith.data.duplicates import nearest
@@ -75,14 +75,18 @@ def find_mosaics(dataset: Dataset) -> Mosaics:
     Each image is read once. Time besides: images² / 10⁹ minutes or so; memory: four edges an image. Raises DataError
     when an image cannot be read.
     """
-    shapes = dataset.images[["height", "width", "bands"]].to_numpy()
+    return mosaics_of(dataset.images[["height", "width", "bands"]].to_numpy(), dataset.image)
+
+
+def mosaics_of(shapes: Int[np.ndarray, "images 3"], read: Callable[[int], Image]) -> Mosaics:
+    """Likewise of images of these heights, widths and bands, which `read` gives by their numbers."""
     small = shapes[:, 0].astype(np.int64) * shapes[:, 1] <= LARGEST_PIXELS
     joints: list[Joint] = []
     for shape in np.unique(shapes[small], axis=0):
         members = np.flatnonzero(small & (shapes == shape).all(axis=1))
         if len(members) < 3 or min(shape[:2]) < 16:  # two images have no second best
             continue
-        looked = track(in_threads(lambda i: _edges(dataset.image(i)), members.tolist()), "edges", len(members))
+        looked = track(in_threads(lambda i: _edges(read(i)), members.tolist()), "edges", len(members))
         left, right, top, bottom = zip(*looked, strict=True)
         for ahead, behind, below in ((right, left, False), (bottom, top, True)):
             matched = match_edges(*(np.stack([edge.outside for edge in side]) for side in (ahead, behind)))

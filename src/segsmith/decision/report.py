@@ -9,6 +9,7 @@ from segsmith.data.chips import Chips
 from segsmith.data.images import as_rgb
 from segsmith.decision.decision_report import calibration_sections, decision_section
 from segsmith.decision.evaluate import Evaluation, Score
+from segsmith.decision.ground import ground_sections
 from segsmith.decision.learning_report import Learnt, learning_sections, learnt_by
 from segsmith.decision.masks import decided_by
 from segsmith.eda.charts import Interval, interval_chart
@@ -87,6 +88,7 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
             Section("Decision", decision_section(evaluation.decision, dataset.classes, METRIC_NAMES)),
             *calibration_sections(opened.folder / "calibration.json", evaluation.decision.temperature),
             *_pictures(opened, chips, evaluation),
+            *ground_sections(opened, chips),
             Section(
                 "What was trained on what",
                 [

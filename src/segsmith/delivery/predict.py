@@ -2,8 +2,9 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from os import walk
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from segsmith.data.dataset import Layout
 from segsmith.data.extra import extra_levels
 from segsmith.data.images import as_rgb, is_image, read_image, read_mask
 from segsmith.data.index import read_csv
+from segsmith.data.mosaics import mosaics_of
 from segsmith.decision.calibration import calibrated_levels
 from segsmith.decision.masks import Labels, decided_by
 from segsmith.decision.separation import objects_by
@@ -34,6 +36,7 @@ from segsmith.eda.pictures import Picture, Rgb
 from segsmith.errors import DataError, ModelError, WriteError, listed
 from segsmith.files import replacing_folder
 from segsmith.modeling.bundle import Bundle
+from segsmith.prediction.joints import agreed
 from segsmith.prediction.probabilities import Levels, Predicted, Predictor, png
 from segsmith.progress import track
 from segsmith.types import HW, ClassMask, Image, Mask
@@ -69,6 +72,7 @@ def predict(
     *,
     sample_submission: Path | None = None,
     numbers: Path | None = None,
+    mosaics: bool = False,
     masks: bool = True,
     overlays: bool = True,
 ) -> Prediction:
@@ -80,10 +84,11 @@ def predict(
         overlays/ID.jpg       the image with the outlines of its masks, a colour per class
 
     `bundle` is a bundle file or a run folder. `numbers` is a CSV of ids and the columns that the recipe names in
-    `data.extra`. With a sample submission exactly its images are predicted, and of them the classes it asks for are in
-    the rows. What was
-    written is read back and compared with the masks. A folder that an earlier prediction wrote is replaced. Raises
-    ModelError, DataError, WriteError; then nothing is there that was not there before.
+    `data.extra`. With `mosaics` images that were cut side by side from one picture are found by their edges, and made
+    to agree where they meet (joints.py); their levels are held in memory. With a sample submission exactly its images
+    are predicted, and of them the classes it asks for are in the rows. What was written is read back and compared with
+    the masks. A folder that an earlier prediction wrote is replaced. Raises ModelError, DataError, WriteError; then
+    nothing is there that was not there before.
     """
     opened = Bundle.read(bundle / "bundle.safetensors" if bundle.is_dir() else bundle)
     files = find_images(images, opened.layout)
@@ -110,7 +115,8 @@ def predict(
         for folder in (*(of_class if masks else ()), *([new / "overlays"] if overlays else ())):
             folder.mkdir(parents=True, exist_ok=True)
         predictor = Predictor(opened)
-        stream = predictor.stream(_read(files, image_ids, predictor.bands, extra))
+        read = partial(_read, files, image_ids, predictor.bands, extra)
+        stream = _agreeing(predictor, image_ids, read) if mosaics else predictor.stream(read())
         for image_id, image, predicted in track(stream, "images", len(image_ids)):
             mask, objects = masked(opened, predicted)
             sizes[image_id] = (mask.shape[1], mask.shape[2])
@@ -200,10 +206,36 @@ def numbers_of(bundle: Bundle, numbers: Path | None, order: list[str]) -> UInt8[
     return extra_levels(table.loc[order], columns, bundle.extra)
 
 
+def _agreeing(
+    predictor: Predictor, image_ids: list[str], read: Callable[..., Iterator[tuple[str, Image, Levels]]]
+) -> Iterator[tuple[str, Image, Predicted]]:
+    """The images in order, with what is said of them where those that meet agree; these are predicted first."""
+
+    def image(number: int) -> Image:
+        return next(read([number]))[1]
+
+    shapes = np.array([image(number).shape for number in range(len(image_ids))])
+    joints = mosaics_of(shapes, image).joints
+    meeting = sorted({number for joint in joints for number in joint[:2]})
+    found = {number: said for number, (_, _, said) in zip(meeting, predictor.stream(read(meeting)), strict=True)}
+    levels = agreed({number: said.levels for number, said in found.items()}, joints)
+    others = predictor.stream(read([number for number in range(len(image_ids)) if number not in found]))
+    for number, image_id in enumerate(image_ids):
+        if number in found:
+            yield image_id, image(number), found[number]._replace(levels=levels[number])
+        else:
+            yield next(others)
+
+
 def _read(
-    files: dict[str, Path], order: list[str], bands: int, extra: UInt8[np.ndarray, "images extra"]
+    files: dict[str, Path],
+    order: list[str],
+    bands: int,
+    extra: UInt8[np.ndarray, "images extra"],
+    only: Sequence[int] | None = None,
 ) -> Iterator[tuple[str, Image, Levels]]:
-    for image_id, levels in zip(order, extra, strict=True):
+    for number in range(len(order)) if only is None else only:
+        image_id, levels = order[number], extra[number]
         image = read_image(files[image_id])
         if image.shape[2] != bands:
             raise ModelError(

@@ -134,7 +134,7 @@ def predict_rasters(
     """
     file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
     opened = Bundle.read(file)
-    check_decision(opened, file)
+    check_bundle(opened, file)
     _check_free(out)
     paths = find_rasters(rasters)
     if not paths:
@@ -206,8 +206,8 @@ def raster_job(opened: Bundle, path: Path | str, scale: float | None, extra: UIn
     return RasterJob(path, facts, seen, opened.sight.levels_for(facts), extra)
 
 
-def check_decision(opened: Bundle, name: Path) -> None:
-    """Raise ModelError for a decision that rasters, of which strips are seen, cannot follow."""
+def check_bundle(opened: Bundle, name: Path) -> None:
+    """Raise ModelError for a bundle that does what rasters, of which strips are seen, do not know."""
     if any(cell.gate for cell in opened.decision.cells):
         raise ModelError(
             f"{name}: was decided with a gate for empty images, which rasters do not know; decide again with "
@@ -217,6 +217,11 @@ def check_decision(opened: Bundle, name: Path) -> None:
         raise ModelError(
             f"{name}: was decided with touching objects taken apart, which is not known for rasters, whose objects are "
             "found strip by strip; decide again with --separate none"
+        )
+    if opened.recipe.predict.crf is not None:
+        raise ModelError(
+            f"{name}: refines images as a whole (predict.crf), which rasters, predicted strip by strip, do not know; "
+            "train with predict.crf=null"
         )
 
 

@@ -14,7 +14,7 @@ from segsmith.data import rle
 from segsmith.data.dataset import Layout
 from segsmith.data.index import read_header
 from segsmith.decision.masks import Labels, label_runs, object_runs
-from segsmith.errors import DataError, RunLengthError, listed
+from segsmith.errors import DataError, RunLengthError, listed, unreadable
 from segsmith.files import write_text
 from segsmith.types import HW, ClassMask
 
@@ -73,8 +73,8 @@ def read_order(sample_submission: Path, layout: Layout) -> list[Key]:
                         f"{first_row[key]}; {each}"
                     )
                 first_row.setdefault(key, row)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{sample_submission}: does not read as CSV ({error})") from None
+    except (UnicodeDecodeError, OSError, csv.Error) as error:
+        raise DataError(unreadable(sample_submission, "CSV", error)) from None
     if not first_row:
         raise DataError(f"{sample_submission}: has no rows below its header")
     return list(first_row)
@@ -106,7 +106,7 @@ def read_rows(path: Path, layout: Layout) -> tuple[Rows, list[str]]:
                     continue
                 of_key.append(Row(number, fields[-1]))
     except (UnicodeDecodeError, OSError, csv.Error) as error:
-        raise DataError(f"{path}: does not read as CSV ({error})") from None
+        raise DataError(unreadable(path, "CSV", error)) from None
     return rows, problems
 
 

@@ -16,7 +16,7 @@ from segsmith.data.dataset import Layout
 from segsmith.data.extra import Ranges
 from segsmith.data.rasters import Levels
 from segsmith.data.sight import UNTOLD, Sight
-from segsmith.errors import ModelError
+from segsmith.errors import ModelError, unreadable
 from segsmith.files import write_bytes
 from segsmith.modeling.networks import Network, build_network
 from segsmith.recipe import DecideMetric, Gate, Recipe, Separate
@@ -180,9 +180,9 @@ class Bundle:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except FileNotFoundError:
-            raise ModelError(f"{path}: no such bundle; train writes bundle.safetensors into its run folder") from None
+            raise ModelError(f"{path}: no such file; train writes bundle.safetensors into its run folder") from None
         except (OSError, safetensors.SafetensorError) as error:
-            raise ModelError(f"{path}: does not read as a bundle ({error})") from None
+            raise ModelError(unreadable(path, "a bundle", error)) from None
         found = metadata.get("segsmith")
         if found is None:
             raise ModelError(f"{path}: safetensors, but no segsmith bundle")

@@ -108,8 +108,7 @@ def check_recipe(recipe: Recipe) -> None:
     if weights not in (None, "imagenet"):
         if not Path(str(weights)).exists():
             raise ModelError(
-                f"network.encoder_weights: {weights}: no such weights file; give a .safetensors or .pth file, imagenet "
-                "or null"
+                f"network.encoder_weights: {weights}: no such file; give a .safetensors or .pth file, imagenet or null"
             )
         read_weights(Path(str(weights)))
     classes = len(recipe.data.classes or ("object",))

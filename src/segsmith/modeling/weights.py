@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from segsmith.errors import ModelError
+from segsmith.errors import ModelError, unreadable
 
 ENCODER_PREFIXES = ("0.body.encoder.", "body.encoder.", "model.encoder.", "encoder.")
 """Before the names of an encoder's weights in the file of a whole network; of those of a bundle, the first counts."""
@@ -26,11 +26,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such weights file") from None
     except (OSError, RuntimeError, safetensors.SafetensorError, ValueError, EOFError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{path}: does not read as weights ({reason})") from None
+        raise ModelError(unreadable(path, "weights", error)) from None
     except Exception as error:  # the unpickler's own error, for a file that wants to run code
         raise ModelError(f"{path}: holds more than tensors, which is not loaded ({type(error).__name__})") from None
     if not isinstance(state, dict):

@@ -22,6 +22,7 @@ from segsmith.modeling.hardware import choose_hardware
 from segsmith.modeling.objective import plane_probabilities, presence_probabilities, quantised
 from segsmith.prediction.average import Average
 from segsmith.prediction.chip_rows import Read
+from segsmith.prediction.crf import refined
 from segsmith.prediction.sweep import Sweep
 from segsmith.prediction.sweeps import AveragedSweeps, Swept
 from segsmith.progress import track
@@ -87,6 +88,7 @@ class Predictor:
         self.bands = len(bundle.mean) - len(bundle.extra)
         self.planes = bundle.planes
         self.sight = bundle.sight
+        self.classes = len(bundle.classes)
         self.exclusive = len(bundle.classes) if bundle.recipe.data.exclusive else 0
         self.hardware = choose_hardware(bundle.recipe.train)
         self.networks = [network.to(self.hardware.device) for network in bundle.networks()]
@@ -110,9 +112,17 @@ class Predictor:
                 raise ModelError(f"the image has {image.shape[2]} bands, the model was trained on {self.bands}")
         found = self._found(images, [np.empty(0, np.uint8)] * len(images) if extra is None else extra)
         return [
-            Predicted(quantised(values), None if presence is None else quantised(presence))
-            for values, presence in found
+            Predicted(quantised(self._refined(values, image)), None if presence is None else quantised(presence))
+            for image, (values, presence) in zip(images, found, strict=True)
         ]
+
+    def _refined(self, values: Float[Tensor, "planes height width"], image: Image) -> Tensor:
+        options = self.recipe.predict.crf
+        if options is None:
+            return values
+        of_classes = values[: self.classes].float().numpy()
+        found = refined(of_classes, image, options, exclusive=self.recipe.data.exclusive)
+        return torch.cat([torch.from_numpy(found), values[self.classes :]])
 
     def stream(self, items: Iterable[tuple[Item, Image, Levels]]) -> Iterator[tuple[Item, Image, Predicted]]:
         """The items with what is said of them, batch by batch, in order."""

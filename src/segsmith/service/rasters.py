@@ -15,7 +15,7 @@ from segsmith.data.rasters import check_place, raster_shape
 from segsmith.data.windows import scaled_hw
 from segsmith.decision.masks import connected_objects
 from segsmith.delivery.predict import Masked
-from segsmith.delivery.predict_rasters import check_decision, predict_raster, raster_job
+from segsmith.delivery.predict_rasters import check_bundle, predict_raster, raster_job
 from segsmith.delivery.vectors import VectorFormat
 from segsmith.errors import DataError, ModelError
 from segsmith.modeling.bundle import Bundle
@@ -55,7 +55,7 @@ def predict_upload(
     GDAL is told to read it with its driver for GeoTIFF alone, whatever it is, so no file that names others is followed;
     beside it lies nothing. Raises RefusedError, DataError, ModelError, and StoppedError soon after `stop` is set.
     """
-    check_decision(bundle, THE_RASTER)
+    check_bundle(bundle, THE_RASTER)
     with TemporaryDirectory(dir=scratch) as folder:
         file = Path(folder, f"{NAME}.tif")
         file.write_bytes(content)
