@@ -125,7 +125,7 @@ def test_a_question_that_is_none_is_refused(client, question, says):
 
 
 @pytest.mark.parametrize("path", ["/predict/image", "/predict/raster", "/model", "/metrics"])
-def test_with_a_token_all_but_health_asks_for_it(serving, path):
+def test_with_a_token_all_that_predicts_or_tells_asks_for_it(serving, path):
     ask = "POST" if path.startswith("/predict") else "GET"
     with serving(token="secret") as client:
         for headers in ({}, {"Authorization": "Bearer secrets"}, {"Authorization": "Basic secret"}):

@@ -62,7 +62,8 @@ REFUSALS: dict[int, str] = {
 
 
 def make_app(bundle: Bundle, limits: Limits, token: str | None = None) -> FastAPI:
-    """The service as an ASGI application. With a token, all but `/health` and `/ready` ask for it."""
+    """The service as an ASGI application. With a token, all but `/health`, `/ready` and the OpenAPI document
+    ask for it."""
     metrics = Metrics()
     room = Room(limits)
     predictions = Predictions(bundle, limits, metrics)
