@@ -16,6 +16,7 @@ The commands of the journey are plain functions; each has the same options as it
     compare    evaluated runs -> which is better, and how sure that is
     runs       folders -> the runs in them, side by side
     mine       run folder + images -> its dataset with further negatives
+    export     run folder -> its networks for other runtimes, checked and timed
     predict    bundle + images -> submission.csv, masks, overlays
     check      any submission -> what is wrong with it, and its scores where the truth is known
     demo       all of it on made data
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from segsmith.decision.mine import mine
     from segsmith.decision.review import review
     from segsmith.delivery.check import check
+    from segsmith.delivery.export import export
     from segsmith.delivery.predict import predict
     from segsmith.delivery.predict_rasters import predict_rasters
     from segsmith.eda.inspect import inspect
@@ -52,9 +54,9 @@ if TYPE_CHECKING:
     from segsmith.recipe_files import load_recipe
 
 __all__ = [
-    "Dataset", "Recipe", "check", "combine", "compare", "correct", "decide", "demo", "evaluate", "find_batch",
-    "find_rate", "inspect", "load_recipe", "mine", "plan", "predict", "predict_rasters", "preview", "profile", "review",
-    "runs", "search", "train",
+    "Dataset", "Recipe", "check", "combine", "compare", "correct", "decide", "demo", "evaluate", "export",
+    "find_batch", "find_rate", "inspect", "load_recipe", "mine", "plan", "predict", "predict_rasters", "preview",
+    "profile", "review", "runs", "search", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
@@ -68,6 +70,7 @@ _HOMES = {
     "decide": "decision.decide",
     "demo": "journey",
     "evaluate": "decision.evaluate",
+    "export": "delivery.export",
     "find_batch": "modeling.find_batch",
     "find_rate": "modeling.find_rate",
     "inspect": "eda.inspect",

@@ -10,7 +10,6 @@ Until all is done the work lies beside that folder, in `.FOLDER.progress`. Whoev
 instant, goes on behind the last strip when called again, and ends with the same bytes.
 """
 
-import hashlib
 import json
 import shutil
 from collections import Counter
@@ -44,10 +43,11 @@ from segsmith.delivery.predict import numbers_of
 from segsmith.delivery.strip_files import AS_THEY_ARE, StripFiles
 from segsmith.delivery.vectors import VectorFormat, write_vectors
 from segsmith.errors import DataError, ModelError, WriteError, listed
-from segsmith.files import held, put_in_place, write_error, write_text
+from segsmith.files import digest, held, put_in_place, write_error, write_text
 from segsmith.modeling.bundle import Bundle, Cell
 from segsmith.modeling.objective import most_probable
 from segsmith.prediction.ahead import behind
+from segsmith.prediction.backends import Backend, choose_backend
 from segsmith.prediction.chip_rows import Read
 from segsmith.prediction.probabilities import Predictor
 from segsmith.prediction.seams import SeamMeter
@@ -81,6 +81,10 @@ class RasterPrediction:
     """By class, in the mask."""
     objects: dict[str, int]
     """Polygons by class; none where none were asked for, or the raster has no CRS."""
+    backend: str
+    """What ran the networks: torch, or one that was exported."""
+    why: str
+    """Why that."""
     seam: float | None
     """How much steeper probabilities are across the edges of chips than elsewhere (squared): 1 for no seams."""
 
@@ -109,14 +113,15 @@ def predict_rasters(
     numbers: Path | None = None,
     vectors: Sequence[VectorFormat] = ("gpkg",),
     square: bool = False,
+    backend: str = "auto",
 ) -> list[RasterPrediction]:
     """Predict a raster, or every GeoTIFF below a folder, in memory of its width, and write the folder `out`.
 
     `rasters` may be remote, `/vsi...` in the words of GDAL. A raster is brought to the resolution and the levels that
     the model was trained with; `scale` says what it is enlarged by, whatever its metres a pixel. Pixels that are
     nodata, masked, of alpha 0 or not finite are not predicted, nor chips without others. Objects are written in
-    each format of `vectors`, with right angles if `square`, else simplified. A folder that an earlier prediction wrote
-    is replaced.
+    each format of `vectors`, with right angles if `square`, else simplified. `backend` is what runs the networks
+    (backends.py). A folder that an earlier prediction wrote is replaced.
 
     Raises ModelError for other bands than the model was trained on, and for a resolution far from those (Sight.scale);
     DataError for a raster that does not read, or where no raster holds a usable pixel; WriteError; RunError where
@@ -144,20 +149,27 @@ def predict_rasters(
     if not paths:
         raise DataError(f"{rasters}: no such raster, nor a folder with GeoTIFFs that say where they lie (a CRS)")
     jobs = _look(opened, paths, scale, numbers)
-    predictor = Predictor(opened)
+    chosen = choose_backend(file, opened, backend)
+    predictor = Predictor(opened, chosen.calls)
     told: dict[str, object] = {
         "segsmith": version("segsmith"),
-        "bundle": _digest(file),
+        "bundle": digest(file),
         "device": predictor.hardware.name,
     }
-    told |= {"precision": predictor.hardware.precision, "vectors": list(vectors), "square": square}
+    told |= {
+        "backend": chosen.name,
+        "precision": predictor.hardware.precision,
+        "vectors": list(vectors),
+        "square": square,
+    }
     folder = out.resolve()
     progress = folder.with_name(f".{folder.name}.progress")
     with held(progress, "place for the progress of a prediction"):
         result = progress / "result"
         _forget_others(progress, result, {job.name: json.dumps({**told, **_told(job)}) for job in jobs})
         found = [
-            _predict(opened, predictor, job, progress / "work" / job.name, result, vectors, square) for job in jobs
+            _predict(opened, predictor, chosen, job, progress / "work" / job.name, result, vectors, square)
+            for job in jobs
         ]
         if not any(of.chips for of in found):
             shutil.rmtree(progress, ignore_errors=True)
@@ -207,7 +219,7 @@ def _look(opened: Bundle, paths: Sequence[Path | str], scale: float | None, numb
 
 
 def _predict(
-    opened: Bundle, predictor: Predictor, job: _Job, work: Path, result: Path,
+    opened: Bundle, predictor: Predictor, chosen: Backend, job: _Job, work: Path, result: Path,
     vectors: Sequence[VectorFormat], square: bool,
 ) -> RasterPrediction:  # fmt: skip
     """Predict one raster, as far as that is not done yet, into the folder `result`."""
@@ -268,6 +280,8 @@ def _predict(
         usable_pixels=usable,
         foreground_pixels=dict(zip(opened.classes, foreground.tolist(), strict=True)),
         objects=dict(Counter(of.class_name for of in objects)),
+        backend=chosen.name,
+        why=chosen.why,
         seam=seams.ratio(),
     )
     write_text(done, json.dumps(asdict(found)))
@@ -359,11 +373,6 @@ def _read_back(done: Path) -> RasterPrediction:
     facts["hw"] = tuple(facts["hw"])
     facts["levels"] = facts["levels"] and tuple(map(tuple, facts["levels"]))
     return RasterPrediction(**facts)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _check_free(out: Path) -> None:

@@ -19,10 +19,11 @@ from segsmith.errors import DataError, ModelError
 from segsmith.files import write_bytes
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import choose_hardware
-from segsmith.modeling.objective import plane_probabilities, presence_probabilities, quantised
+from segsmith.modeling.objective import quantised
 from segsmith.prediction.average import Average
 from segsmith.prediction.chip_rows import Read
 from segsmith.prediction.crf import refined
+from segsmith.prediction.network_calls import Calls, torch_calls
 from segsmith.prediction.sweep import Sweep
 from segsmith.prediction.sweeps import AveragedSweeps, Swept
 from segsmith.progress import track
@@ -64,10 +65,11 @@ class _Found(NamedTuple):
 
 
 class Predictor:
-    """A bundle's networks on this machine's hardware. Probabilities are averaged as the recipe says, over networks and
-    flips, then over scales; of a combined bundle, over its parts. What is rounded to levels is the average."""
+    """A bundle's networks on this machine's hardware, by PyTorch or by other calls of them. Probabilities are averaged
+    as the recipe says, over networks and flips, then over scales; of a combined bundle, over its parts. What is rounded
+    to levels is the average."""
 
-    def __init__(self, bundle: Bundle):
+    def __init__(self, bundle: Bundle, calls: Calls = torch_calls, place: str = ""):
         self.recipe = bundle.recipe
         self.bands = len(bundle.mean) - len(bundle.extra)
         self.planes = bundle.planes
@@ -75,9 +77,11 @@ class Predictor:
         self.classes = len(bundle.classes)
         self.exclusive = len(bundle.classes) if bundle.recipe.data.exclusive else 0
         self.hardware = choose_hardware(bundle.recipe.train)
-        self.networks = [network.to(self.hardware.device) for network in bundle.networks()]
+        self.networks = calls(bundle, place)
         self.stride = self.networks[0].stride if self.networks else 1
-        self.parts = [Predictor(part.bundle) for part in bundle.parts]
+        self.parts = [
+            Predictor(part.bundle, calls, f"{place}part-{number}.") for number, part in enumerate(bundle.parts)
+        ]
         self.weights = [part.weight for part in bundle.parts] or [1.0] * len(self.recipe.predict.scales)
 
     def __call__(self, images: Images, extra: Sequence[Levels] | None = None) -> ImageProbabilities:
@@ -198,14 +202,12 @@ class Predictor:
         planes = np.stack(extra)[:, None, None, :]
         planes = np.broadcast_to(planes, (*pixels.shape[:3], planes.shape[-1]))
         stacked = np.concatenate([pixels, planes], axis=3).transpose(0, 3, 1, 2)
-        batch = torch.from_numpy(np.ascontiguousarray(stacked)).to(self.hardware.device)
+        batch = torch.from_numpy(np.ascontiguousarray(stacked)).to(self.networks[0].device)
         how, presence = self.recipe.predict.average, None
         values, presences = Average(how, exclusive=self.exclusive), Average(how)
         for network, view in product(self.networks, VIEWS[self.recipe.predict.flips]):
-            with self.hardware.autocast():
-                outputs = network(_seen(batch, view))
-            values.add(_unseen(plane_probabilities(self.recipe, outputs), view))
-            presence = presence_probabilities(self.recipe, outputs)
+            found, presence = network(_seen(batch, view))
+            values.add(_unseen(found, view))
             if presence is not None:
                 presences.add(presence)
         return values.result().cpu(), None if presence is None else presences.result().cpu()
