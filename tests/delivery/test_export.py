@@ -2,11 +2,13 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 import cv2
+import jaxtyping
 import numpy as np
 import onnx
 import pytest
@@ -17,9 +19,8 @@ from segsmith.delivery.predict import predict
 from segsmith.errors import ModelError, RunError
 from segsmith.files import digest
 from segsmith.modeling.bundle import Bundle, Cell, Decision, Part
-from segsmith.modeling.onnx_files import write_int8
+from segsmith.modeling.onnx_files import write_int8, write_onnx
 from segsmith.prediction.backends import EXPORTED, Exported, choose_backend, export_folder, machine, runtime_calls
-from segsmith.prediction.network_calls import RUNTIMES
 from segsmith.prediction.probabilities import Predictor
 
 FLOAT = ("onnxruntime", "openvino")
@@ -35,6 +36,21 @@ def decided(folder: Path, level: int = 128) -> Path:
     file = folder / "bundle.safetensors"
     replace(Bundle.read(file), decision=Decision((Cell(level),), metric="mean_dice")).write(file)
     return file
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sizes_may_be_symbols() -> Iterator[None]:
+    """While PyTorch traces a network its sizes are no numbers, which the check of shapes does not know."""
+
+    def unchecked(*arguments: object) -> None:
+        jaxtyping.config.update("jaxtyping_disable", True)
+        try:
+            write_onnx(*arguments)
+        finally:
+            jaxtyping.config.update("jaxtyping_disable", False)
+
+    with patch("segsmith.delivery.export.write_onnx", unchecked):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -133,16 +149,18 @@ def test_sizes_flips_scales_and_chips_are_as_with_torch(exported, made, name):
             assert np.abs(one.astype(int) - beside).max() <= 1
 
 
-@pytest.mark.parametrize("heads", ["{seen: {kind: presence}, edge: {kind: border}}"])
-def test_networks_of_parts_and_all_heads_are_exported(make_run, make_bundle, heads):
+def test_networks_of_parts_and_all_heads_are_exported(make_run, make_bundle):
     truths = [np.random.default_rng(seed).random((32, 32)) > 0.5 for seed in range(4)]
     made = make_run(truths, [np.zeros((1, 32, 32), np.uint8)] * 4, *OPTIONS, "folds.count=2")
     file = made.folder / "bundle.safetensors"
     plain = Bundle.read(file)
-    headed = with_heads(make_bundle, heads)
-    members = (headed.members[0], {name: tensor * 1.1 if "decoder" in name and tensor.is_floating_point() else tensor
-                                   for name, tensor in headed.members[0].items()})  # fmt: skip
-    parts = (Part(1.0, replace(headed, members=members)), Part(2.0, headed))
+    headed = make_bundle(*OPTIONS, "network.heads={seen: {kind: presence}, edge: {kind: border}}")
+    (weights,) = headed.members
+    one, two, three = (
+        {name: tensor * factor if "bias" in name else tensor.clone() for name, tensor in weights.items()}
+        for factor in (1, -2, 3)
+    )
+    parts = (Part(1.0, replace(headed, members=(one, two))), Part(2.0, replace(headed, members=(three,))))
     decision = Decision((Cell(128),), metric="mean_dice")
     replace(plain, recipe=headed.recipe, members=(), parts=parts, decision=decision).write(file)
     done = export(made.folder, images=2)
@@ -152,25 +170,11 @@ def test_networks_of_parts_and_all_heads_are_exported(make_run, make_bundle, hea
     bundle = Bundle.read(file)
     for name in FLOAT:
         calls = runtime_calls(done.folder, name, done.exported.strides)
-        (by_torch,), (found,) = (
-            Predictor(bundle).predict([noise(32, 32)]),
-            Predictor(bundle, calls).predict([noise(32, 32)]),
-        )
+        (by_torch,) = Predictor(bundle).predict([noise(32, 32)])
+        (found,) = Predictor(bundle, calls).predict([noise(32, 32)])
         assert by_torch.levels.shape == found.levels.shape == (2, 32, 32), "ships, and their borders"
         assert np.abs(by_torch.levels.astype(int) - found.levels).max() <= 1
         assert np.abs(by_torch.presence.astype(int) - found.presence).max() <= 1
-
-
-def with_heads(make_bundle, heads: str) -> Bundle:
-    """A bundle whose network has further heads, of random weights."""
-    import torch
-
-    from segsmith.modeling.networks import build_network
-
-    made = make_bundle(*OPTIONS, f"network.heads={heads}")
-    torch.manual_seed(0)
-    network = build_network(made.recipe.network, 1, made.mean, made.std, weights=False)
-    return replace(made, members=(network.state_dict(),))
 
 
 # int8
@@ -203,7 +207,7 @@ def test_int8_that_changes_the_score_is_kept_out_with_its_figures(made, tmp_path
 
 
 def test_killed_half_way_leaves_nothing(make_run):
-    truths = [np.zeros((32, 32), bool)] * 4
+    truths = [np.eye(32, dtype=bool)] * 4
     made = make_run(truths, [np.zeros((1, 32, 32), np.uint8)] * 4, *OPTIONS, "folds.count=2")
     with pytest.raises(RunError, match="not decided yet"):
         export(made.folder)
@@ -308,7 +312,6 @@ def test_predict_goes_by_the_export(fresh, tmp_path, command):
         assert (one != beside).mean() < 0.01
 
 
-def test_openvino_does_not_report_to_its_makers():
-    pytest.importorskip("openvino")
-    assert RUNTIMES["openvino"].missing is None
-    assert sys.modules.get("openvino_telemetry") is None
+def test_openvino_does_not_report_to_its_makers(exported):
+    assert "openvino" in sys.modules, "or nothing was asked of it"
+    assert sys.modules["openvino_telemetry"] is None

@@ -24,7 +24,6 @@ from segsmith.modeling.run import Run
 from segsmith.prediction.out_of_fold import Part, predict_part
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import DecideMetric
-from segsmith.types import Probabilities
 
 RESAMPLES = 1000
 COUNTED = ["right_pixels", "predicted_pixels", "true_pixels", "usable_pixels"]
@@ -109,7 +108,7 @@ def _score_images(
 def image_rows(
     chips: Chips,
     index: int,
-    planes: Probabilities,
+    planes: UInt8[np.ndarray, "planes height width"],
     presence: UInt8[np.ndarray, " classes"] | None,
     decision: Decision,
     part: int | None = None,
