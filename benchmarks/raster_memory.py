@@ -25,7 +25,7 @@ from rasterio.windows import Window
 
 from segsmith.data.dataset import Layout
 from segsmith.data.sight import Sight
-from segsmith.modeling.bundle import Bundle, Decision
+from segsmith.modeling.bundle import Bundle, Cell, Decision
 from segsmith.modeling.networks import build_network
 from segsmith.recipe_files import load_recipe
 
@@ -63,7 +63,7 @@ def make_bundle(path, chip, overlap):
         layout=Layout("area-vectors", "ImageId", "EncodedPixels", one_row_per="object", id_has_suffix=False),
         fingerprint="0" * 16,
         sight=Sight(gsd_m=(GSD_M, GSD_M)),
-        decision=Decision(level=128, smallest_area=200),
+        decision=Decision((Cell(128, smallest_area=200),)),
     ).write(path)
 
 

@@ -3,7 +3,7 @@
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,16 @@ def command() -> Callable[..., Said]:
         return Said(code, out.getvalue(), err.getvalue())
 
     return run
+
+
+@pytest.fixture
+def two_workers() -> Iterator[str]:
+    """The address of a Dask cluster of two workers, which are threads of this process: that is quick."""
+    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'segsmith[cluster]'")
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,19 @@ from segsmith.cli import TrainingLine
 from segsmith.recipe_files import load_recipe, recipe_names
 
 COMMANDS = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
-COMMANDS += ["combine", "decide", "evaluate", "compare", "runs", "review", "correct", "mine", "predict", "check"]
+COMMANDS += [
+    "cache",
+    "combine",
+    "decide",
+    "evaluate",
+    "compare",
+    "runs",
+    "review",
+    "correct",
+    "mine",
+    "predict",
+    "check",
+]
 JOBS = ["buildings", "houses", "salt", "ships", "steel"]
 RECIPES = sorted([*JOBS, *(f"{job}-best" for job in JOBS), "ships-demo"])
 HW = (16, 20)
@@ -163,6 +175,22 @@ def test_going_on_with_a_finished_run_changes_nothing(journey, command, tiny):
     said = command("train", journey.dataset, journey.run, "-r", "ships-demo", *tiny("ships-demo"))
     assert said.code == 0
     assert (journey.run / "bundle.safetensors").read_bytes() == bundle
+
+
+def test_the_cache_is_told_and_removed_as_the_docs_say(journey, command, monkeypatch, tmp_path):
+    """And the training that filled it said nothing of it."""
+    assert journey.said["train"].err == ""
+    page = (Path(__file__).parents[1] / "docs" / "commands.md").read_text()
+    lines = [line.split()[1:] for line in page.splitlines() if line.startswith("segsmith cache")]
+    monkeypatch.chdir(tmp_path)
+    (folder,) = {line[1] for line in lines}
+    shutil.copytree(journey.dataset, folder)
+    told, removed = (command(*line) for line in lines)
+    assert re.search(r"cache/\w+\.samples: 50 samples of 64 x 64 pixels, [\d.]+ kB \(.* last used 0 days ago", told.out)
+    assert re.search(rf"^[\d.]+ kB removed from {folder}/cache$", removed.out, re.MULTILINE)
+    assert command("cache", folder).out == f"no decoded samples in {folder}/cache\n"
+    shutil.copytree(journey.dataset / "cache", tmp_path / "elsewhere")
+    assert "50 samples" in command("cache", "elsewhere").out, "a folder that train.cache names"
 
 
 def test_inspect_names_the_dataset_after_the_raw_folder(tmp_path, monkeypatch, command):
@@ -528,6 +556,8 @@ MISTAKES: dict[str, tuple[SetUp, str]] = {
     "sample without rows": (predicted(sample="ImageId,EncodedPixels\n"), "sample.csv: has no rows"),
     "empty sample": (predicted(sample=""), "sample.csv: columns none"),
     "prediction among others": (predicted(out="mine.txt"), "out: holds mine.txt, which no prediction wrote"),
+    # cache
+    "cache of nothing": (lambda at: ["cache", "nowhere"], "nowhere: no such folder"),
     # recipe
     "show no such recipe": (lambda at: ["recipe", "show", "sips"], "did you mean 'ships'?"),
 }

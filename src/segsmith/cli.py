@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from segsmith.decision.evaluate import Evaluation, Score
     from segsmith.delivery.predict_rasters import RasterPrediction
     from segsmith.modeling.training import Step
+    from segsmith.recipe import Recipe
     from segsmith.types import HW
 
 
@@ -29,7 +30,19 @@ class Journey(typer.core.TyperGroup):
     """Lists the commands in the order of the journey; groups of commands would stand last otherwise."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
+        making = [
+            "demo",
+            "recipe",
+            "inspect",
+            "plan",
+            "chips",
+            "preview",
+            "find-rate",
+            "find-batch",
+            "train",
+            "search",
+            "cache",
+        ]
         judging = ["combine", "decide", "evaluate", "compare", "runs", "review", "correct", "mine"]
         return [*making, *judging, "export", "predict", "check"]
 
@@ -54,6 +67,11 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that 
 SHOWN_KEYS = 6
 """Of the keys by which a run's recipe differs, shown at the most."""
 METRIC_HELP = "Metric to tune for, in place of the recipe's."
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="local|ADDRESS", help="Spread over Dask workers: here, or of the scheduler at an address."),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes of --cluster local.")]
 
 
 @app.command()
@@ -193,19 +211,19 @@ def chips(
         float, typer.Option(min=0, max=1, help="Share of unusable pixels above which an empty chip is left out.")
     ] = 0.5,
     file_format: Annotated[Literal["tif", "jpg"], typer.Option("--format", help="Of the images.")] = "tif",
+    cluster: Cluster = None,
+    workers: Workers = None,
 ) -> None:
     """Write labelled images as chips with masks, to train with something else."""
     from segsmith.data.chip_files import write_chips
-    from segsmith.data.chips import cut
-    from segsmith.data.dataset import Dataset
     from segsmith.recipe import Recipe
     from segsmith.recipe_files import override
 
     options = {"input_hw": [size, size], "stride": stride, "scales": scale or [1.0], "gsd_m": gsd_m}
     said = [f"data.{name}={json.dumps(value)}" for name, value in (options | {"blank_most": blank_most}).items()]
-    found = cut(Dataset.open(dataset), override(Recipe(), ["data.fit=chip", *said]).data)
-    count = write_chips(found, to, file_format=file_format)
-    out.print(f"{count:,} chips, {int((found.foreground > 0).sum()):,} with foreground: {to}")
+    chosen = override(Recipe(), ["data.fit=chip", *said]).data
+    count, with_foreground = write_chips(dataset, chosen, to, file_format=file_format, cluster=cluster, workers=workers)
+    out.print(f"{count:,} chips, {with_foreground:,} with foreground: {to}")
 
 
 @app.command()
@@ -287,6 +305,26 @@ def find_batch(
     out.print(f"train.batch_size={found.batch} train.accumulate=1", style="bold")
 
 
+def _within(dataset: Path, recipe: "Recipe", run: Path, budget: str) -> "Recipe":
+    """The recipe with the epochs that fit into a budget; of a run that has begun, with those that it has."""
+    from segsmith.modeling.budget import fit_to, seconds_of, with_lengths_of
+    from segsmith.modeling.run import Run
+
+    seconds = seconds_of(budget)
+    if (run / "recipe.yaml").exists():
+        return with_lengths_of(recipe, Run(run).recipe())
+    found = fit_to(dataset, recipe, seconds)
+    for number, stage in enumerate(found.stages, start=1):
+        epochs = f"{stage.epochs} epochs" if stage.epochs > 1 else "1 epoch"
+        images = f" of {stage.images_per_epoch:,} images" if stage.images_per_epoch else ""
+        out.print(
+            f"stage {number}: {epochs}{images}, {stage.images_per_second:.1f} images/s here, "
+            f"{stage.epoch_seconds:.0f} s a whole epoch"
+        )
+    out.print(f"about {found.seconds / 60:.0f} minutes in all")
+    return found.recipe
+
+
 @app.command()
 def train(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder that inspect wrote.", show_default=False)],
@@ -300,11 +338,19 @@ def train(
     processes: Annotated[
         int, typer.Option(min=1, help="Processes that share each batch: one for each GPU; torchrun starts them too.")
     ] = 1,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="How long it may take here, such as 20m: as many epochs as fit, measured."),
+    ] = None,
 ) -> None:
     """Train, or go on training where a run was stopped."""
     from segsmith.recipe_files import load_recipe
 
     loaded = load_recipe(recipe, [*(overrides or []), *(["folds.validation=all"] if folds else [])])
+    if budget is not None:
+        if processes > 1 or "RANK" in os.environ:
+            raise SegsmithError("--budget measures one process; leave out --processes, or set epochs yourself")
+        loaded = _within(dataset, loaded, run, budget)
     if processes > 1 and "RANK" not in os.environ:
         from segsmith.modeling.launch import launch
 
@@ -368,6 +414,31 @@ def search(
         out.print(f"  {share:4.0%} of what told good trials from others was {key}")
     out.print(f"best recipe {to / 'best.yaml'}, report {to / 'report.html'}; next: segsmith decide "
               f"{to / 'trials' / f'{found.best.number:04}'}")  # fmt: skip
+
+
+@app.command()
+def cache(
+    dataset: Annotated[
+        Path, typer.Argument(help="Dataset folder, or the folder that train.cache names.", show_default=False)
+    ],
+    remove: Annotated[bool, typer.Option("--remove", help="Remove them all; trainings that use one go on.")] = False,
+) -> None:
+    """Tell which decoded samples are kept for trainings, and how large they are."""
+    from segsmith.data.cache import FOLDER, kept_samples, remove_samples, told_bytes
+
+    if not dataset.is_dir():
+        raise SegsmithError(f"{dataset}: no such folder; name a dataset folder, or the one that train.cache names")
+    folder = dataset / FOLDER if (dataset / "dataset.json").is_file() else dataset
+    for kept in kept_samples(folder):
+        height, width = kept.hw
+        out.print(
+            f"{kept.file}: {kept.samples:,} samples of {height} x {width} pixels, {told_bytes(kept.bytes)} "
+            f"({told_bytes(kept.full_bytes)} once all were read), last used {kept.days_unused:.0f} days ago"
+        )
+    if remove:
+        out.print(f"{told_bytes(remove_samples(folder))} removed from {folder}")
+    elif not kept_samples(folder):
+        out.print(f"no decoded samples in {folder}")
 
 
 @app.command()
@@ -551,12 +622,14 @@ def mine(
         float, typer.Option(min=0, max=1, help="Value up to which an image of unknown truth is taken for empty.")
     ] = 0.05,
     most: Annotated[int | None, typer.Option(min=1, help="Images kept of each kind; all if unset.")] = None,
+    cluster: Cluster = None,
+    workers: Workers = None,
 ) -> None:
     """Find images that a run sees foreground in and that have none; add them to its dataset."""
     from segsmith.decision.mine import BELIEVED, KNOWN
     from segsmith.decision.mine import mine as run_mining
 
-    found = run_mining(run, images, to, known_empty=known_empty, sure=sure, most=most)
+    found = run_mining(run, images, to, known_empty=known_empty, sure=sure, most=most, cluster=cluster, workers=workers)
     alarms, empties = (int((found.kept["kind"] == kind).sum()) for kind in ("false alarm", "empty"))
     out.print(
         f"{found.looked_at:,} images looked at: {alarms:,} false alarms, {empties:,} taken for empty", style="bold"
@@ -576,7 +649,7 @@ def mine(
 @app.command()
 def export(
     run: RunFolder,
-    images: Annotated[int, typer.Option(min=1, help="Images that every export is checked on, at most.")] = 64,
+    images: Annotated[int, typer.Option(min=1, help="Images that every export is checked on, at most.")] = 128,
 ) -> None:
     """Write a decided run's networks as ONNX, in float32 and int8; check and time each on its images."""
     from rich.table import Table
@@ -644,22 +717,27 @@ def predict(
             "auto takes the fastest that export found to score as PyTorch does."
         ),
     ] = "auto",
+    cluster: Cluster = None,
+    workers: Workers = None,
 ) -> None:
     """Predict a folder of images, or rasters of any size; write what is handed in."""
     from segsmith.delivery.predict import predict as run_prediction
     from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
     from segsmith.delivery.vectors import vector_formats
+    from segsmith.errors import RunError
 
     if sample_submission is None and find_rasters(images):
-        formats = vector_formats(vectors or ["gpkg"])
         rasters = predict_rasters(
-            bundle, images, to, scale=scale, numbers=numbers, vectors=formats, square=square, backend=backend
-        )
+            bundle, images, to, scale=scale, numbers=numbers, vectors=vector_formats(vectors or ["gpkg"]),
+            square=square, backend=backend, cluster=cluster, workers=workers,
+        )  # fmt: skip
         for raster in rasters:
             _print_raster(raster)
         out.print(f"backend {rasters[0].backend}: {rasters[0].why}")
         out.print(f"probabilities, masks and objects: {to}")
         return
+    if cluster or workers:
+        raise RunError(f"--cluster is for rasters; {images} is a folder of images, which one process predicts")
     done = run_prediction(
         bundle,
         Path(images),

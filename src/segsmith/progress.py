@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from threading import current_thread, main_thread
 from typing import TypeVar
 
 from rich.console import Console
@@ -17,8 +18,9 @@ Item = TypeVar("Item")
 
 def track(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
     """The items; while they pass, standard error tells how far they are: by a bar if it is a terminal, else by a line
-    after QUIET_S seconds and then one a minute, so that logs stay short."""
-    if not sys.stderr.isatty():
+    after QUIET_S seconds and then one a minute, so that logs stay short. Only the main thread draws a bar: workers of a
+    cluster work in others, and several of them share a terminal."""
+    if not sys.stderr.isatty() or current_thread() is not main_thread():
         yield from _told(items, what, total)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

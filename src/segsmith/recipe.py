@@ -487,6 +487,11 @@ class Train(Section):
         "auto", description="auto takes bf16 where the hardware multiplies it."
     )
     workers: int | None = Field(None, ge=0, description="Processes that prepare images; null measures the machine.")
+    cache: bool | str = Field(
+        True,
+        description="Keep decoded samples on disk, so that each image is decoded once: true beside the dataset, or a "
+        "folder; false decodes in every epoch.",
+    )
     keep_every: int = Field(0, ge=0, description="Epochs between checkpoints that are kept for good; 0 keeps none.")
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
         10.0, description="Minutes between checkpoints within an epoch."

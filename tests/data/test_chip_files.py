@@ -6,9 +6,12 @@ import cv2
 import numpy as np
 import pytest
 import rasterio
+from by_hand import files_in
 
+from segsmith.data import chip_files
 from segsmith.data.chip_files import write_chips
 from segsmith.data.chips import cut
+from segsmith.data.dataset import Dataset
 from segsmith.data.ingest import ingest
 from segsmith.data.scenes import make_buildings, make_folder
 from segsmith.errors import WriteError
@@ -16,21 +19,22 @@ from segsmith.recipe import Data
 
 
 @pytest.fixture(scope="module")
-def raw(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("made") / "raw"
-    make_buildings(folder, hw=(200, 240), areas=1, noisy_areas=0, scenes=1)
-    return folder
+def dataset(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    make_buildings(folder / "raw", hw=(200, 240), areas=1, noisy_areas=0, scenes=1)
+    ingest(folder / "raw").write(folder / "dataset")
+    return folder / "dataset"
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0, 0.5])
-def test_a_chip_lies_where_it_was_cut(raw, tmp_path, scale):
-    dataset = ingest(raw)
-    chips = cut(dataset, Data(fit="chip", input_hw=(64, 64), scales=(scale,)))
-    assert write_chips(chips, tmp_path / "chips") == len(chips)
+def test_a_chip_lies_where_it_was_cut(dataset, tmp_path, scale):
+    options = Data(fit="chip", input_hw=(64, 64), scales=(scale,))
+    chips = cut(Dataset.open(dataset), options)
+    assert write_chips(dataset, options, tmp_path / "chips") == (len(chips), (chips.foreground > 0).sum())
     files = sorted(path.name for path in (tmp_path / "chips").iterdir())
     ids = [chips.id(n) for n in range(len(chips))]
     assert files == sorted([f"{i}.tif" for i in ids] + [f"{i}_mask.png" for i in ids])
-    with rasterio.open(dataset.path(0)) as scene:
+    with rasterio.open(chips.dataset.path(0)) as scene:
         for n in (0, len(chips) - 1):
             chip = chips.read(n)
             with rasterio.open(tmp_path / "chips" / f"{ids[n]}.tif") as file:
@@ -47,8 +51,10 @@ def test_a_chip_lies_where_it_was_cut(raw, tmp_path, scale):
 
 def test_pictures_have_no_place_and_several_classes_are_numbered(tmp_path):
     make_folder(tmp_path / "raw", images=4, hw=(64, 64), masks="index")
-    chips = cut(ingest(tmp_path / "raw"), Data(fit="chip", input_hw=(32, 32), blank_most=1))
-    write_chips(chips, tmp_path / "chips", file_format="jpg")
+    ingest(tmp_path / "raw").write(tmp_path / "dataset")
+    options = Data(fit="chip", input_hw=(32, 32), blank_most=1)
+    chips = cut(Dataset.open(tmp_path / "dataset"), options)
+    write_chips(tmp_path / "dataset", options, tmp_path / "chips", file_format="jpg")
     seen = set()
     for n in range(len(chips)):
         mask = cv2.imread(str(tmp_path / "chips" / f"{chips.id(n)}_mask.png"), cv2.IMREAD_UNCHANGED)
@@ -60,21 +66,33 @@ def test_pictures_have_no_place_and_several_classes_are_numbered(tmp_path):
     assert seen >= {0, 1, 2}
 
 
-def test_a_folder_that_holds_something_is_left_alone(raw, tmp_path):
+def test_a_folder_that_holds_something_is_left_alone(dataset, tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(WriteError, match="is not empty; choose a new folder"):
-        write_chips(cut(ingest(raw), Data(fit="chip", input_hw=(64, 64))), tmp_path)
+        write_chips(dataset, Data(fit="chip", input_hw=(64, 64)), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 
 
-def test_the_command(command, raw, tmp_path, capfd):
-    assert command("inspect", raw, "--to", tmp_path / "dataset", "--no-audit").code == 0
-    said = command("chips", tmp_path / "dataset", tmp_path / "chips", "--size", 64, "--scale", 1, "--scale", 0.5)
+def test_on_a_cluster_the_same_files(monkeypatch, tmp_path, command, two_workers):
+    make_folder(tmp_path / "raw", images=9, hw=(64, 64), masks="index")
+    ingest(tmp_path / "raw").write(tmp_path / "dataset")
+    monkeypatch.setattr(chip_files, "JOB_PIXELS", 2 * 64 * 64)
+    asked = ["chips", tmp_path / "dataset"]
+    alone = command(*asked, tmp_path / "alone", "--size", 32)
+    spread = command(*asked, tmp_path / "spread", "--size", 32, "--cluster", two_workers)
+    assert spread.code == 0, spread.err
+    assert spread.out.split(":")[0] == alone.out.split(":")[0]
+    assert files_in(tmp_path / "spread") == files_in(tmp_path / "alone")
+    assert len(files_in(tmp_path / "alone")) >= 2 * 4
+
+
+def test_the_command(command, dataset, tmp_path, capfd):
+    said = command("chips", dataset, tmp_path / "chips", "--size", 64, "--scale", 1, "--scale", 0.5)
     assert said.code == 0, said.err
     assert capfd.readouterr().err == "", "no library speaks on its own"
     tifs = list((tmp_path / "chips").glob("*.tif"))
     assert {path.stem.split("@")[1].split("-")[0] for path in tifs} == {"1", "0.5"}
     assert said.out.startswith(f"{len(tifs)} chips, ")
-    said = command("chips", tmp_path / "dataset", tmp_path / "more", "--size", 64, "--stride", 60)
+    said = command("chips", dataset, tmp_path / "more", "--size", 64, "--stride", 60)
     assert said.code == 2
     assert "stride=60 does not divide input_hw [64, 64]" in said.err

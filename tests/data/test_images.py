@@ -1,6 +1,7 @@
 """Image file -> pixels: what is read, and what is refused with its reason rather than read wrongly."""
 
 import io
+import sys
 from pathlib import Path
 
 import cv2
@@ -27,6 +28,40 @@ def read_or_none(path: Path) -> np.ndarray | None:
         return read_image(path)
     except DataError:
         return None
+
+
+@pytest.fixture(params=["Pillow", "torchvision"])
+def decoder(request, monkeypatch) -> None:
+    """JPEG are decoded by torchvision in a process that has loaded it, a training for one."""
+    if request.param == "Pillow":
+        monkeypatch.delitem(sys.modules, "torchvision.io", raising=False)
+    else:
+        import torchvision.io  # noqa: F401
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("RGB", {}),
+        ("RGB", {"progressive": True, "quality": 60}),
+        ("RGB", {"subsampling": 0, "optimize": True}),
+        ("RGB", {"exif": b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"}),
+        ("RGB", {"keep_rgb": True}),
+        ("L", {}),
+        ("CMYK", {}),
+    ],
+)
+def test_both_decoders_of_jpeg_say_the_same(tmp_path, monkeypatch, mode, options):
+    """Also of a turned camera, which neither turns back."""
+    import torchvision.io  # noqa: F401
+
+    path = tmp_path / "x.jpg"
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (37, 51, 3), np.uint8)).convert(mode).save(path, **options)
+    quickly = read_image(path)
+    monkeypatch.delitem(sys.modules, "torchvision.io")
+    assert quickly.shape == (37, 51, 1 if mode == "L" else 3)
+    assert np.array_equal(quickly, read_image(path))
 
 
 def test_colours_come_as_rgb_bands_last(tmp_path):
@@ -58,7 +93,7 @@ def test_every_mode_of_eight_bits_has_its_bands(tmp_path, mode, bands):
     ids=["jpeg", "progressive jpeg", "png", "tiff", "lzw tiff", "webp"],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_a_file_cut_short_is_never_a_half_grey_picture(tmp_path, suffix, content):
+def test_a_file_cut_short_is_never_a_half_grey_picture(decoder, tmp_path, suffix, content):
     path = tmp_path / f"x{suffix}"
     path.write_bytes(content)
     whole = read_image(path)
@@ -71,7 +106,7 @@ def test_a_file_cut_short_is_never_a_half_grey_picture(tmp_path, suffix, content
 
 
 @pytest.mark.parametrize(("suffix", "content"), [(".jpg", encoded("JPEG")), (".png", encoded("PNG"))])
-def test_a_file_cut_in_its_pixels_is_named(tmp_path, suffix, content):
+def test_a_file_cut_in_its_pixels_is_named(decoder, tmp_path, suffix, content):
     path = tmp_path / f"x{suffix}"
     path.write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(DataError, match=rf"x\{suffix}: does not decode as an image"):

@@ -100,6 +100,21 @@ def test_a_shrunk_mask_is_foreground_where_at_least_half_is(block):
     assert (small[0] == (share >= 0.5)).all()
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_small_thing_in_a_large_mask_shrinks_alike_wherever_it_lies(seed):
+    """Of one class; beside it one that is empty, and one that reaches all corners."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((3, 36, 60), bool)
+    (top, bottom), (left, right) = np.sort(rng.integers(0, 36, 2)), np.sort(rng.integers(0, 60, 2))
+    there = mask[0, top : bottom + 1, left : right + 1]
+    there[:] = rng.random(there.shape) < 0.7
+    mask[2, [0, 0, -1, -1], [0, -1, 0, -1]] = True
+    for block in ((3, 4), (1, 2), (1, 1)):
+        small = fit_mask(mask, recipe.Data(input_hw=(36 // block[0], 60 // block[1])))
+        share = mask.reshape(3, 36 // block[0], block[0], 60 // block[1], block[1]).mean(axis=(2, 4))
+        assert (small == (share >= 0.5)).all()
+
+
 def test_exactly_half_is_foreground_and_a_pixel_less_is_not():
     mask = np.zeros((1, 4, 8), bool)
     mask[0, :, :2] = True  # 8 of the left 16

@@ -6,11 +6,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from by_hand import files_in
 
 from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
 from segsmith.data.images import read_image
 from segsmith.data.split import split
+from segsmith.decision import mine as decision_mine
 from segsmith.modeling.bundle import Bundle, Cell, Decision
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import Predictor
@@ -26,7 +28,7 @@ def made(make_run, tmp_path_factory):
     """A run on eight images, four of them empty, and a folder of eight others; its decision lies between what its
     network says of the dark and of the bright ones."""
     truths = [TRUTH, EMPTY] * 4
-    small = ("folds.count=2", "data.input_hw=[64,64]", "decide.top_k=10", "train.batch_size=2")
+    small = ("folds.count=2", "data.input_hw=[64,64]", "decide.top_k=10", "train.batch_size=2", "predict.batch_size=3")
     run = make_run(truths, [np.zeros((SIZE, SIZE), np.uint8)] * 8, *small)
     folder = tmp_path_factory.mktemp("others")
     noise = np.random.default_rng(1)
@@ -146,6 +148,18 @@ def test_false_alarms_among_labelled_images_get_a_source_and_keep_their_fold(com
         assert np.array_equal(getattr(new, part), getattr(old, part))
     kept = pd.read_csv(tmp_path / "mined" / "mined.csv")
     assert set(kept["known_by"]) == {"labels"}
+
+
+def test_on_a_cluster_the_same_dataset(monkeypatch, command, made, tmp_path, two_workers):
+    run, others = made
+    monkeypatch.setattr(decision_mine, "JOB_BATCHES", 1)
+    found = {}
+    for name, more in (("alone", []), ("spread", ["--cluster", two_workers])):
+        done = command("mine", run.folder, others, "--to", tmp_path / name / "mined", "--sure", 1, *more)
+        assert done.code == 0, done.err
+        found[name] = files_in(tmp_path / name / "mined"), done.out.replace(name, "")
+    assert found["spread"] == found["alone"]
+    assert len(pd.read_csv(tmp_path / "spread" / "mined" / "mined.csv")) >= 2
 
 
 def test_what_is_refused(command, made, tmp_path):

@@ -1,9 +1,13 @@
 """A bundle and rasters -> probabilities and masks in their place on the ground, a folder that is whole or not there."""
 
 import json
+import multiprocessing
+import os
 import resource
 import shutil
 import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -546,3 +550,62 @@ def test_touching_objects_of_a_raster_are_not_taken_apart(tmp_path, make_bundle)
     make_bundle(*CHIPS, "predict.crf={}").write(file)
     with pytest.raises(ModelError, match=r"refines images as a whole \(predict\.crf\)"):
         predict_rasters(file, raster, tmp_path / "other")
+
+
+# On a cluster
+
+
+@pytest.fixture
+def mixed(tmp_path) -> Path:
+    """Rasters of mixed sizes, the largest of which is not the first by name."""
+    for number, hw in enumerate([(40, 50), (300, 130), (64, 64), (150, 130)]):
+        save(tmp_path / "in" / f"r{number}.tif", noise(*hw, seed=number))
+    return tmp_path / "in"
+
+
+def test_on_two_workers_one_of_which_is_killed_midway_the_same_bytes(tmp_path, bundle, mixed, command):
+    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'segsmith[cluster]'")
+    assert command("predict", bundle, mixed, "--to", tmp_path / "alone").code == 0
+    progress = tmp_path / ".out.progress"
+    killed = []
+
+    def kill_who_is_at_the_largest() -> None:
+        strips = progress / "work" / "r1" / "probabilities"
+        while not killed and progress.parent.exists() and not (tmp_path / "out").exists():
+            if len(list(strips.glob("*.tif"))) >= 2:
+                killed.append(max(child.pid or 0 for child in multiprocessing.active_children()))
+                os.kill(killed[0], signal.SIGKILL)
+            time.sleep(0.002)
+
+    killer = threading.Thread(target=kill_who_is_at_the_largest)
+    killer.start()
+    said = command("predict", bundle, mixed, "--to", tmp_path / "out", "--cluster", "local", "--workers", 2)
+    killer.join(1)
+    assert said.code == 0, said.err
+    assert killed
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "alone")
+    assert not progress.exists()
+
+
+def test_a_broken_raster_ends_a_cluster_with_a_message(tmp_path, bundle, mixed, command, two_workers):
+    broken = mixed / "r3.tif"
+    broken.write_bytes(broken.read_bytes()[:-20_000])
+    said = command("predict", bundle, mixed, "--to", tmp_path / "out", "--cluster", two_workers)
+    assert said.code == 2
+    assert said.err.startswith(f"segsmith: {broken}: ")
+    assert "Traceback" not in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_that_is_not_there_leaves_nothing(tmp_path, bundle, mixed, command):
+    said = command("predict", bundle, mixed, "--to", tmp_path / "out", "--cluster", "nonsense://x")
+    assert said.code == 2
+    assert "--cluster nonsense://x: " in said.err
+    assert {path.name for path in tmp_path.iterdir()} == {"in"}
+
+
+def test_images_without_place_are_not_spread(tmp_path, bundle, command):
+    save(tmp_path / "in" / "a.tif", np.zeros((40, 50, 3), np.uint8), crs=None, transform=None)
+    said = command("predict", bundle, tmp_path / "in", "--to", tmp_path / "out", "--cluster", "local")
+    assert said.code == 2
+    assert "--cluster is for rasters" in said.err

@@ -21,6 +21,7 @@ import torch
 from processes import Command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from segsmith.data.cache import SampleCache, kept_samples, remove_samples
 from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
 from segsmith.errors import DataError, ModelError, RecipeError, RunError
@@ -80,6 +81,43 @@ def test_the_same_recipe_gives_the_same_bits_whatever_the_number_of_workers(
     squares, tiny, undisturbed, tmp_path, workers
 ):
     assert same(train(squares, override(tiny, [f"train.workers={workers}"]), tmp_path / "run"), undisturbed[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_weights_are_the_same_with_and_without_decoded_samples(squares, tiny, undisturbed, tmp_path, workers):
+    """Never kept, kept while it trains, and all of them there already; sizes differ from stage to stage."""
+    recipe = override(tiny, [f"train.workers={workers}", "train.stages.1.input_hw=[48,40]"])
+    runs = []
+    for name, kept in (("never", "false"), ("first", str(tmp_path / "cache")), ("again", str(tmp_path / "cache"))):
+        runs.append(train(squares, override(recipe, [f"train.cache={kept}"]), tmp_path / name))
+        assert same(runs[-1], runs[0])
+    assert sorted(kept.hw for kept in kept_samples(tmp_path / "cache")) == [(32, 32), (48, 40)]
+    assert kept_samples(squares / "cache"), "beside the dataset, by default"
+    assert not list((tmp_path / "first").rglob("*.samples"))
+
+
+def test_a_training_sees_what_is_kept(squares, tiny, tmp_path):
+    """The test above would pass if nothing were read from the cache: one altered level must change the weights."""
+    small = override(tiny, [*ONE_EPOCH, f"train.cache={tmp_path / 'cache'}", "train.workers=1"])
+    expected = train(squares, small, tmp_path / "expected")
+    chips = expected.chips()
+    cache = SampleCache.open(chips, chips.options, tmp_path / "cache", pytest.fail)
+    for chip in range(len(chips)):
+        sample = cache(chip)
+        cache._keep(chip, replace(sample, image=sample.image ^ 1))
+    altered = train(squares, small, tmp_path / "altered")
+    assert not same_weights(altered, expected)
+    remove_samples(tmp_path / "cache")
+    assert same_weights(train(squares, small, tmp_path / "again"), expected)
+
+
+def test_two_trainings_that_begin_together_share_what_they_decode(tiny, undisturbed, start, tmp_path):
+    kept = f"train.cache={tmp_path / 'cache'}"
+    runs = [Run(tmp_path / name) for name in "ab"]
+    commands = [start(tiny, run.folder, kept, "train.workers=1") for run in runs]
+    assert [command.ended() for command in commands] == [0, 0]
+    assert all(same(run, undisturbed[0]) for run in runs)
+    assert len(kept_samples(tmp_path / "cache")) == 1
 
 
 def test_another_seed_gives_other_weights(squares, tiny, tmp_path):

@@ -52,7 +52,8 @@ class Change:
         if self.noise_sigma > 0:
             image = noisy(image, self.noise_sigma, self.noise_seed)
         if self.cutouts:
-            mean = image.mean(axis=(0, 1)).astype(np.uint8)
+            sums = cv2.reduce(image, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S).reshape(-1, image.shape[2]).sum(axis=0)
+            mean = (sums / (image.shape[0] * image.shape[1])).astype(np.uint8)
             image = image.copy()
             for top, left, side in self.cutouts:
                 image[top : top + side, left : left + side] = mean

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from segsmith import recipe
 from segsmith.data.chips import Chips
-from segsmith.data.samples import Sample, read_sample, with_extra
+from segsmith.data.samples import Reader, Sample, read_sample, with_extra
 from segsmith.data.sampling import EpochPlan
 from segsmith.data.stage_samples import Position, StageSamples
 from segsmith.errors import DataError
@@ -28,7 +28,8 @@ class Batch:
     """Images and truths (0 or 1) of the size the network sees, and the chip numbers they are of."""
 
     images: UInt8[Tensor, "images bands height width"]
-    """As many as there are samples, but of this process alone where several train (modeling/processes.py)."""
+    """As many as there are samples, but of this process alone where several train (modeling/processes.py). They lie in
+    memory with their bands last, as networks want them."""
     masks: UInt8[Tensor, "batch planes height width"]
     """Of each class; behind these, where chips have borders, the border in each class."""
     indices: Int64[Tensor, " batch"]
@@ -62,10 +63,11 @@ class TrainingBatches:
         plan: EpochPlan,
         workers: int,
         share: Callable[[list[Position]], list[Position]] = list,
+        read: Reader | None = None,
     ):
-        """`share` chooses of each batch what this process takes; everything by default."""
+        """`share` chooses of each batch what this process takes, everything by default; `read` as in StageSamples."""
         self.plan, self.share = plan, share
-        self.samples = StageSamples(chips, stage, plan)
+        self.samples = StageSamples(chips, stage, plan, read)
         self._order: list[list[Position]] = []
         self._loader = _loader(_Samples(chips, self.samples.sample), self._order, workers)
 
@@ -86,13 +88,16 @@ class TrainingBatches:
         ]
 
 
-def chip_batches(chips: Chips, indices: Sequence[int], batch_size: int, workers: int) -> Iterator[Batch]:
-    """Chips in the order of `indices`, without augmentation; the last batch may be smaller."""
+def chip_batches(
+    chips: Chips, indices: Sequence[int], batch_size: int, workers: int, read: Reader | None = None
+) -> Iterator[Batch]:
+    """Chips in the order of `indices`, without augmentation; the last batch may be smaller. `read` gives samples; from
+    the raw files by default."""
     order = [
         [(0, place, int(index)) for place, index in enumerate(indices[first : first + batch_size], start=first)]
         for first in range(0, len(indices), batch_size)
     ]
-    yield from _whole(_loader(_Samples(chips, partial(_plain, chips)), order, workers))
+    yield from _whole(_loader(_Samples(chips, partial(_plain, read or partial(read_sample, chips))), order, workers))
 
 
 def default_workers(on_cpu: bool) -> int:
@@ -101,8 +106,8 @@ def default_workers(on_cpu: bool) -> int:
     return min(8, processors // 2 if on_cpu else max(1, processors - 1))
 
 
-def _plain(chips: Chips, position: Position) -> Sample:
-    return read_sample(chips, position[2])
+def _plain(read: Reader, position: Position) -> Sample:
+    return read(position[2])
 
 
 def _loader(samples: _Samples, order: list[list[Position]], workers: int) -> "DataLoader[Any]":
@@ -130,14 +135,14 @@ def _collated(found: list[tuple[int, Sample | DataError]]) -> Batch | DataError:
         if isinstance(sample, DataError):
             return sample
         samples.append((index, sample))
-    images = np.stack([sample.image for _, sample in samples]).transpose(0, 3, 1, 2)
+    images = np.stack([sample.image for _, sample in samples])
     masks = np.stack([sample.mask for _, sample in samples]).view(np.uint8)
     valid = None
     if any(sample.valid is not None for _, sample in samples):
         every = [np.ones(masks.shape[2:], bool) if sample.valid is None else sample.valid for _, sample in samples]
         valid = torch.from_numpy(np.stack(every).view(np.uint8))
     return Batch(
-        images=torch.from_numpy(np.ascontiguousarray(images)),
+        images=torch.from_numpy(images).permute(0, 3, 1, 2),
         masks=torch.from_numpy(masks),
         indices=torch.tensor([index for index, _ in samples]),
         valid=valid,

@@ -23,7 +23,7 @@ from segsmith.data.strata import Strata
 from segsmith.data.windows import Window, cover, scaled_hw
 from segsmith.errors import DataError
 from segsmith.progress import track
-from segsmith.types import HW, Image, Mask
+from segsmith.types import HW, ClassMask, Image, Mask
 
 _COLUMNS = ("image", "top", "left", "scale", "objects", "foreground", "judged")
 
@@ -83,6 +83,14 @@ class Chips:
         window = Window(int(self.top[chip]), int(self.left[chip]), *self.options.input_hw)
         return self.dataset.read(image, window, float(self.scale[chip]))
 
+    def labels(self, chip: int) -> tuple[Mask, ClassMask]:
+        """Truth of a chip at its own size, and which pixels are usable, as `read` gives them; pictures that are chips
+        of themselves are not opened for it. Raises like `read`."""
+        if self.whole:
+            return self.dataset.labels(int(self.image[chip]))
+        found = self.read(chip)
+        return found.mask, found.valid
+
     def borders(self, chip: int) -> Mask:
         """Where two objects of a class touch, of each class, at the chip's own size. Raises DataError for labels that
         do not tell objects apart."""
@@ -129,21 +137,21 @@ class Chips:
 
     def truth(self, chip: int) -> Mask:
         """Truth where it is known: False where no pixel is usable."""
-        found = self.read(chip)
-        return np.asarray(found.mask & found.valid)
+        mask, valid = self.labels(chip)
+        return np.asarray(mask & valid)
 
 
-def cut(dataset: Dataset, options: recipe.Data) -> Chips:
+def cut(dataset: Dataset, options: recipe.Data, images: Sequence[int] | None = None) -> Chips:
     """The chips of a dataset: every image, or with `fit: chip` windows of `input_hw` at each of the recipe's scales.
 
-    Windows of the labelled images alone; those more than `blank_most` blank are left out unless they hold foreground.
-    Every window is read once, to count what it holds. Raises DataError for images without the ground sampling
-    distance that `gsd_m` asks for.
+    Windows of the labelled images alone, or of `images`, which are; those more than `blank_most` blank are left out
+    unless they hold foreground. Every window is read once, to count what it holds. Raises DataError for images without
+    the ground sampling distance that `gsd_m` asks for.
     """
     if options.fit != "chip":
         return _whole_images(dataset, options)
     rows: list[tuple[int, Window, float, bool]] = []
-    for image in dataset.labelled.tolist():
+    for image in dataset.labelled.tolist() if images is None else images:
         base = base_scale(dataset, image, options)
         counts = not dataset.mined[image]
         for number, factor in enumerate(options.scales):

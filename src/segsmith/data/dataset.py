@@ -250,17 +250,27 @@ class Dataset:
         wanted = window or whole(hw)
         if self._is_raster[index]:
             image, valid = self._raster_window(index, wanted, scale)
+        elif window is None:
+            image, valid = self._scaled_image(index, hw), np.ones(hw, bool)
         else:
-            picture = self._scaled_image(index, hw) if window is None else self._last_images(index, hw)
-            image = cut_out(picture, wanted)
-            valid = cut_out(np.ones(hw, bool), wanted)
+            image, valid = cut_out(self._last_images(index, hw), window), cut_out(np.ones(hw, bool), window)
         if self._shapes:
             return Chip(image, self._polygon_mask(index, wanted, scale), valid)
-        mask = self._scaled_mask(index, hw) if window is None else self._last_masks(index, hw)
         if self._ignored_runs:
             ignored = self._scaled_ignored(index, hw) if window is None else self._last_ignored(index, hw)
             valid = valid & ~cut_out(ignored, wanted)
-        return Chip(image, cut_out(mask.transpose(1, 2, 0), wanted).transpose(2, 0, 1), valid)
+        if window is None:
+            return Chip(image, self._scaled_mask(index, hw), valid)
+        mask = self._last_masks(index, hw)
+        return Chip(image, cut_out(mask.transpose(1, 2, 0), window).transpose(2, 0, 1), valid)
+
+    def labels(self, index: int) -> tuple[Mask, ClassMask]:
+        """Truth of a whole image and which pixels are usable, as `read` gives them; a picture is not opened for it.
+        Raises DataError like `read` for rasters alone."""
+        if self._is_raster[index]:
+            chip = self.read(index)
+            return chip.mask, chip.valid
+        return self.mask(index), ~self.ignored(index)
 
     def _scaled_image(self, index: int, hw: HW) -> Image:
         return resized_image(self.image(index), hw)

@@ -19,13 +19,13 @@ def noisy(image: Image, sigma: float, seed: int) -> Image:
     height, *rest = image.shape
     width = int(np.prod(rest))
     # rounding the noise is rounding the sum, since levels are whole
-    levels = cv2.multiply(_normals(), float(sigma), dtype=cv2.CV_16S)[:, 0]
-    levels = np.resize(levels, TABLE + width - 1)  # the table goes round
+    levels = cv2.multiply(_normals(width), float(sigma), dtype=cv2.CV_16S)[:, 0]
     places = np.random.default_rng(seed).integers(0, TABLE, height)
     rows = np.lib.stride_tricks.sliding_window_view(levels, width)[places]
     return np.asarray(cv2.add(image.reshape(height, width), rows, dtype=cv2.CV_8U).reshape(image.shape))
 
 
-@lru_cache(1)
-def _normals() -> Float32[np.ndarray, "table 1"]:
-    return np.random.default_rng(0).standard_normal((TABLE, 1), np.float32)
+@lru_cache(4)
+def _normals(width: int) -> Float32[np.ndarray, "table_and_width 1"]:
+    """The table, which goes round for rows of `width` values."""
+    return np.resize(np.random.default_rng(0).standard_normal((TABLE, 1), np.float32), (TABLE + width - 1, 1))

@@ -1,6 +1,7 @@
 """A chip -> Sample: pixels and truth at the size the network sees, and the way back."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -36,6 +37,10 @@ class Sample:
     scale: float = 0.0
     """Log2 of the enlargement it is seen at: of its chip, beyond what `gsd_m` brings all images to, and by its
     augmentation."""
+
+
+Reader = Callable[[int], Sample]
+"""Chip number -> its sample, untouched."""
 
 
 def of_size(options: recipe.Data, input_hw: HW | None) -> recipe.Data:

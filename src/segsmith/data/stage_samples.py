@@ -4,6 +4,7 @@ All that is drawn is a function of (seed, stage, epoch, position), another image
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Int
@@ -12,7 +13,7 @@ from segsmith import recipe
 from segsmith.data.augment import Change, draw_change, flips_only
 from segsmith.data.chips import Chips
 from segsmith.data.mixing import Cutmix, Paste, draw_cutmix, draw_paste
-from segsmith.data.samples import Sample, changed, of_size, read_sample
+from segsmith.data.samples import Reader, Sample, changed, of_size, read_sample
 from segsmith.data.sampling import EpochPlan
 from segsmith.data.split import trust
 
@@ -40,9 +41,11 @@ class Drawn:
 class StageSamples:
     """The training samples of one stage. What is mixed in is of chips that the stage draws, of trusted sources."""
 
-    def __init__(self, chips: Chips, stage: recipe.Stage, plan: EpochPlan):
+    def __init__(self, chips: Chips, stage: recipe.Stage, plan: EpochPlan, read: Reader | None = None):
+        """`read` gives samples at the stage's size; from the raw files by default."""
         self.chips, self.stage = chips, stage
         self.options = of_size(chips.options, stage.input_hw)
+        self.read = read or partial(read_sample, chips, options=self.options)
         self.seeds = (plan.seed, plan.stage)
         drawn = np.sort(np.concatenate(plan.groups))
         self.others: Int[np.ndarray, " others"] = drawn[trust(chips)[drawn] >= 1]
@@ -78,7 +81,7 @@ class StageSamples:
 
     def untouched(self, chip: int) -> Sample:
         """A chip as the stage sees it before anything is done to it."""
-        return read_sample(self.chips, chip, self.options)
+        return self.read(chip)
 
     def words(self, drawn: Drawn) -> list[str]:
         """What was drawn, for people."""

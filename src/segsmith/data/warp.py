@@ -4,7 +4,9 @@ What is affine is one matrix, and alone it is one warpAffine. Distortions are sm
 on a coarse grid of nodes, and only the finished map is brought to full resolution.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -55,14 +57,18 @@ class Warp:
         would lose all that is thinner than half a pixel. A pixel that is blended from an unusable one is not usable.
         """
         hw = (image.shape[0], image.shape[1])
+        distorts = self.elastic is not None or self.cells is not None or bool(self.lens)
+        if not distorts and (turn := _turn(self.matrix, hw)) is not None:
+            return turn(image), turn(mask.transpose(1, 2, 0)).transpose(2, 0, 1), None if valid is None else turn(valid)
         border = cv2.BORDER_CONSTANT if padding == "zero" else cv2.BORDER_REFLECT_101
-        where = self._map(hw) if self.elastic or self.cells is not None or self.lens else None
+        where = self._map(hw) if distorts else None
         planes = np.ascontiguousarray(mask.transpose(1, 2, 0)).view(np.uint8)
         if valid is not None:
             unusable = (~valid).view(np.uint8)[:, :, None] * np.uint8(255)
             valid = self._moved(unusable, where, cv2.INTER_LINEAR, border)[:, :, 0] == 0
         image = self._moved(image, where, cv2.INTER_LINEAR, border)
-        mask = self._moved(planes, where, cv2.INTER_NEAREST, border).transpose(2, 0, 1).view(bool)
+        if mask.any():  # foreground is rare, and nothing of it moves to nothing
+            mask = self._moved(planes, where, cv2.INTER_NEAREST, border).transpose(2, 0, 1).view(bool)
         return image, mask, valid
 
     def _moved(
@@ -92,11 +98,25 @@ class Warp:
             field = elastic_field(shape, apart, self.elastic)
             x, y = x + field[:, :, 0], y + field[:, :, 1]
         back = np.linalg.inv(self.matrix).astype(np.float32)
-        nodes = np.empty((*shape, 2), np.float32)
-        for axis in (0, 1):
-            nodes[:, :, axis] = back[axis, 0] * x + back[axis, 1] * y + back[axis, 2]
+        nodes = cv2.transform(np.dstack(np.broadcast_arrays(x, y)), back[:2])
         full = cv2.resize(nodes, None, fx=apart, fy=apart, interpolation=cv2.INTER_LINEAR)
         return np.asarray(full[apart : apart + hw[0], apart : apart + hw[1]])
+
+
+def _turn(matrix: Matrix, hw: HW) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What a matrix does to pixels, rows and columns first, where it brings the image onto itself pixel by pixel:
+    flips, and of a square image a transpose. None where it does more."""
+    height, width = hw
+    transposed = bool(matrix[0, 0] == 0)
+    linear = matrix[:2, 1::-1] if transposed else matrix[:2, :2]
+    mirrored, upside_down = linear[0, 0] == -1, linear[1, 1] == -1
+    expected = np.diag([-1.0 if mirrored else 1.0, -1.0 if upside_down else 1.0])
+    shift = [(width - 1) * mirrored, (height - 1) * upside_down]
+    if (transposed and height != width) or (linear != expected).any() or (matrix[:2, 2] != shift).any():
+        return None
+    down, across = slice(None, None, -1 if upside_down else 1), slice(None, None, -1 if mirrored else 1)
+    axes = (1, 0) if transposed else (0, 1)
+    return lambda pixels: np.ascontiguousarray(pixels.transpose(*axes, *range(2, pixels.ndim))[down, across])
 
 
 def elastic_field(shape: HW, apart: int, elastic: Elastic) -> Float32[np.ndarray, "rows columns 2"]:
@@ -105,15 +125,23 @@ def elastic_field(shape: HW, apart: int, elastic: Elastic) -> Float32[np.ndarray
     kernel, beyond = _gaussian(elastic.sigma / apart)
     noise = np.random.default_rng(elastic.seed).random((shape[0] + 2 * beyond, shape[1] + 2 * beyond, 2), np.float32)
     smooth = cv2.sepFilter2D(2 * noise - 1, -1, kernel, kernel)[beyond : beyond + shape[0], beyond : beyond + shape[1]]
+    return np.asarray(smooth * np.float32(elastic.alpha * _strength(apart, elastic.sigma)))
+
+
+@lru_cache(16)
+def _strength(apart: int, sigma: float) -> float:
+    """What a field of smoothed numbers at nodes `apart` pixels from each other is multiplied by, to be as strong as one
+    at full resolution."""
     # both fields are weighted sums of equal, independent numbers: their deviations are as the weights' norms
-    wanted = np.square(_gaussian(elastic.sigma)[0]).sum()
+    wanted, found = (np.square(_gaussian(each)[0]).sum() for each in (sigma, sigma / apart))
     # between two nodes a linear blend varies less than at them, by how little they agree
-    agreement = np.exp(-((apart / elastic.sigma) ** 2) / 4)
+    agreement = np.exp(-((apart / sigma) ** 2) / 4)
     share = ((np.arange(apart) + 0.5) / apart + 0.5) % 1
     blended = np.mean(share**2 + (1 - share) ** 2 + 2 * share * (1 - share) * agreement)
-    return np.asarray(smooth * np.float32(elastic.alpha * wanted / (np.square(kernel).sum() * blended)))
+    return float(wanted / (found * blended))
 
 
+@lru_cache(16)
 def _gaussian(sigma: float) -> tuple[Float[np.ndarray, "taps 1"], int]:
     """A Gaussian kernel, and how far it reaches to each side."""
     beyond = max(1, int(np.ceil(4 * sigma)))

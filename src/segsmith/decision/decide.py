@@ -122,14 +122,14 @@ class _Seen:
 
 def _seen(options: Recipe, chips: Chips, validation: list[int], files: ProbabilityFiles) -> Iterator[_Seen]:
     for index in validation:
-        chip, raw = chips.read(index), files.read(chips.id(index))
+        (mask, valid), raw = chips.labels(index), files.read(chips.id(index))
         planes = raw[: len(chips.dataset.classes)]
         if options.data.exclusive:
             planes = most_probable(planes)  # as masks.decided does, at whatever level
         gates = gate_values(planes, options.gate, options.decide.top_k, files.presence(chips.id(index)))
         if options.decide.fill_holes:
             planes = np.stack([filled(plane) for plane in planes])
-        yield _Seen(planes, raw, gates, chip.mask & chip.valid, chip.valid, index)
+        yield _Seen(planes, raw, gates, mask & valid, valid, index)
 
 
 def _tuned(

@@ -117,15 +117,15 @@ def image_rows(
     of its cross-fit, makes of its probabilities."""
     classes = chips.dataset.classes
     cells = decision.cells_of(len(classes), part)
-    chip = chips.read(index)
+    mask, valid = chips.labels(index)
     predicted = decided_by(
         decision, planes[: len(classes)], exclusive=chips.options.exclusive, part=part, presence=presence
     )
     objects = objects_by(decision, predicted, planes, part=part) if decision.metric == "f2_objects" else []
     rows = []
-    for class_id, (of_class, true) in enumerate(zip(predicted, chip.mask & chip.valid, strict=True)):
+    for class_id, (of_class, true) in enumerate(zip(predicted, mask & valid, strict=True)):
         cell = cells[class_id]
-        counts = Counts(*(np.array(mask.sum()) for mask in (of_class & true, of_class, true, chip.valid)))
+        counts = Counts(*(np.array(mask.sum()) for mask in (of_class & true, of_class, true, valid)))
         by_objects = {}
         if decision.metric == "f2_objects":
             labels = true_objects(chips, index, class_id, true)

@@ -36,12 +36,12 @@ class FittingPixels:
         count = max(1, min(OF_AN_IMAGE, PIXELS // len(validation)))
         levels, truths, places = [], [], []
         for place, index in enumerate(track(validation, "pixels", len(validation))):
-            chip, image_id = chips.read(index), chips.id(index)
-            usable = np.flatnonzero(chip.valid)
+            (mask, valid), image_id = chips.labels(index), chips.id(index)
+            usable = np.flatnonzero(valid)
             drawn = np.random.default_rng([seed, 0xF17, place]).permutation(usable)[:count]
-            said = np.stack([of.read(image_id)[: len(chip.mask)] for of in files])
+            said = np.stack([of.read(image_id)[: len(mask)] for of in files])
             levels.append(said.reshape(*said.shape[:2], -1)[..., drawn])
-            truths.append(chip.mask.reshape(len(chip.mask), -1)[:, drawn])
+            truths.append(mask.reshape(len(mask), -1)[:, drawn])
             places.append(np.full(len(drawn), place))
         return FittingPixels(np.concatenate(levels, 2), np.concatenate(truths, 1), np.concatenate(places))
 

@@ -6,8 +6,9 @@ kept apart from the rest. Where the model sees something in an image that nobody
 images are listed for a person to look at.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from os import walk
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from segsmith.cluster import opened_cluster, spread
 from segsmith.data.dataset import Dataset
 from segsmith.data.extra import extra_levels
 from segsmith.data.images import inspect_image, is_image, read_image
@@ -30,6 +32,9 @@ from segsmith.types import Image
 
 KNOWN, BELIEVED = "mined", "mined-believed"
 """Sources of mined images: known to be empty, and taken for empty by the model."""
+COLUMNS = ["image_id", "path", "kind", "known_by", "value", "false_pixels", "run"]
+JOB_BATCHES = 8
+"""What a worker of a cluster is given at once."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,20 @@ class _Candidate:
     """In the run's own dataset."""
 
 
+_Seen = list[tuple[_Candidate, Levels]]
+"""Images, and what a network is to know of each beside its pixels."""
+
+
 def mine(
-    run: Path, images: Path, to: Path, *, known_empty: bool = False, sure: float = 0.05, most: int | None = None
+    run: Path,
+    images: Path,
+    to: Path,
+    *,
+    known_empty: bool = False,
+    sure: float = 0.05,
+    most: int | None = None,
+    cluster: str | None = None,
+    workers: int | None = None,
 ) -> Mined:
     """Look at images with a run's bundle; write its dataset with those that were mined, as the dataset `to`.
 
@@ -68,8 +85,9 @@ def mine(
     The value of an image is the mean of its `decide.top_k` most probable pixels, 0..1, of its most probable class.
     Mined images are of source 'mined', or 'mined-believed' where only the model says so; folds and scores stay those
     of the run's dataset, since mined images are only trained on. Images of the run's own dataset that raise false
-    alarms get that source and keep their fold. Raises RunError for a run without bundle, DataError for rasters and ids
-    that the dataset has already, ModelError for other bands, WriteError.
+    alarms get that source and keep their fold. With `cluster` (cluster.py) its workers look at the images; they must
+    see the run and the images by the same paths. Raises RunError for a run without bundle and a cluster that is not to
+    be had, DataError for rasters and ids that the dataset has already, ModelError for other bands, WriteError.
     """
     opened = Run(run)
     opened.check_trained()
@@ -82,29 +100,17 @@ def mine(
     candidates = _of_folder(images, dataset, known_empty) if given is None else _of_dataset(given, dataset)
     if bundle.recipe.data.extra and any(candidate.row is None for candidate in candidates):
         raise DataError(f"{run}: was trained with numbers of each image (data.extra), which these do not have")
-    rows = []
-    predictor = Predictor(bundle)
-    stream = predictor.stream(_read(candidates, dataset, bundle, predictor.bands))
-    for candidate, _, (planes, presence) in track(stream, "images", len(candidates)):
-        levels = planes[: len(bundle.classes)]
-        mask = decided_by(bundle.decision, levels, exclusive=bundle.recipe.data.exclusive, presence=presence)
-        value = float(max(gate_values(levels, "top_k", bundle.recipe.decide.top_k))) / 255
-        seen = bool(mask.any())
-        known = candidate.known_by != "model"
-        if seen or (not known and value <= sure):
-            rows.append(
-                {
-                    "image_id": candidate.image_id,
-                    "path": str(candidate.path),
-                    "kind": ("false alarm" if known else "unknown") if seen else "empty",
-                    "known_by": candidate.known_by,
-                    "value": round(value, 4),
-                    "false_pixels": int(mask.any(axis=0).sum()),
-                    "run": run.resolve().name,
-                }
-            )
-    columns = ["image_id", "path", "kind", "known_by", "value", "false_pixels", "run"]
-    table = pd.DataFrame(rows, columns=columns)
+    columns = bundle.recipe.data.extra
+    extra = extra_levels(dataset.images, columns, bundle.extra) if columns else None
+    seen = [(of, np.empty(0, np.uint8) if extra is None else extra[of.row]) for of in candidates]
+    with opened_cluster(cluster, workers) as client:
+        # Whole batches, those that there would be anyway: what is said of an image may depend on those beside it.
+        size = JOB_BATCHES * bundle.recipe.predict.batch_size if client else max(1, len(seen))
+        jobs = [seen[first : first + size] for first in range(0, len(seen), size)]
+        looking = partial(_looking, opened.bundle.resolve(), run.resolve().name, sure)
+        needs = [opened.bundle, *(of.path for of in candidates[:1])]
+        rows = [row for _, found in spread(client, looking, jobs, "groups of images", needs=needs) for row in found]
+    table = pd.DataFrame(rows, columns=COLUMNS)
     alarms = _first(table[table["kind"] == "false alarm"], most, ascending=False)
     empties = _first(table[table["kind"] == "empty"], most, ascending=True)
     unknown = _first(table[table["kind"] == "unknown"], None, ascending=False)
@@ -168,16 +174,43 @@ def _check_new(ids: list[str], dataset: Dataset, where: Path) -> None:
         )
 
 
-def _read(
-    candidates: list[_Candidate], dataset: Dataset, bundle: Bundle, bands: int
-) -> Iterator[tuple[_Candidate, Image, Levels]]:
-    columns = bundle.recipe.data.extra
-    extra = extra_levels(dataset.images, columns, bundle.extra) if columns else None
-    for candidate in candidates:
+def _looking(file: Path, run: str, sure: float) -> Callable[[_Seen], list[dict[str, Any]]]:
+    """In whichever process: what looks at images, and tells a row of the tables for each that is of interest."""
+    bundle = Bundle.read(file)
+    predictor = Predictor(bundle)
+
+    def look(images: _Seen) -> list[dict[str, Any]]:
+        rows = []
+        stream = predictor.stream(_read(images, predictor.bands))
+        for candidate, _, (planes, presence) in track(stream, "images", len(images)):
+            levels = planes[: len(bundle.classes)]
+            mask = decided_by(bundle.decision, levels, exclusive=bundle.recipe.data.exclusive, presence=presence)
+            value = float(max(gate_values(levels, "top_k", bundle.recipe.decide.top_k))) / 255
+            seen = bool(mask.any())
+            known = candidate.known_by != "model"
+            if seen or (not known and value <= sure):
+                rows.append(
+                    {
+                        "image_id": candidate.image_id,
+                        "path": str(candidate.path),
+                        "kind": ("false alarm" if known else "unknown") if seen else "empty",
+                        "known_by": candidate.known_by,
+                        "value": round(value, 4),
+                        "false_pixels": int(mask.any(axis=0).sum()),
+                        "run": run,
+                    }
+                )
+        return rows
+
+    return look
+
+
+def _read(images: _Seen, bands: int) -> Iterator[tuple[_Candidate, Image, Levels]]:
+    for candidate, levels in images:
         image = read_image(candidate.path)
         if image.shape[2] != bands:
             raise ModelError(f"{candidate.path}: number of bands is {image.shape[2]}, the model was trained on {bands}")
-        yield candidate, image, np.empty(0, np.uint8) if extra is None else extra[candidate.row]
+        yield candidate, image, levels
 
 
 def _first(table: pd.DataFrame, most: int | None, *, ascending: bool) -> pd.DataFrame:

@@ -44,7 +44,7 @@ class Export:
     unchecked: tuple[str, ...]
 
 
-def export(run: Path, *, images: int = 64) -> Export:
+def export(run: Path, *, images: int = 128) -> Export:
     """Write the networks of a decided run for other runtimes, `BUNDLE.export` beside its bundle, and check each of
     them.
 

@@ -56,7 +56,7 @@ class _Tally:
     pixels: int = 0
 
     def add(self, bundle: Bundle, chips: Chips, index: int, found: Predicted, by_torch: Predicted) -> None:
-        valid = chips.read(index).valid
+        _, valid = chips.labels(index)
         masks = [_mask(bundle, one.levels * valid, one) for one in (found, by_torch)]
         self.rows += image_rows(chips, index, found.levels * valid, found.presence, bundle.decision)
         self.largest = max(self.largest, int(np.abs(found.levels.astype(int) - by_torch.levels).max()))

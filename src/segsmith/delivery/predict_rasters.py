@@ -13,8 +13,8 @@ instant, goes on behind the last strip when called again, and ends with the same
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from math import ceil
@@ -24,6 +24,7 @@ import numpy as np
 from affine import Affine
 from jaxtyping import UInt8
 
+from segsmith.cluster import opened_cluster, spread
 from segsmith.data.rasters import (
     REMOTE,
     Levels,
@@ -47,7 +48,7 @@ from segsmith.files import digest, held, put_in_place, write_error, write_text
 from segsmith.modeling.bundle import Bundle, Cell
 from segsmith.modeling.objective import most_probable
 from segsmith.prediction.ahead import behind
-from segsmith.prediction.backends import Backend, choose_backend
+from segsmith.prediction.backends import choose_backend
 from segsmith.prediction.chip_rows import Read
 from segsmith.prediction.probabilities import Predictor
 from segsmith.prediction.seams import SeamMeter
@@ -103,6 +104,36 @@ class _Job:
     def name(self) -> str:
         return Path(self.path).stem
 
+    @property
+    def seen_pixels(self) -> float:
+        return self.facts.hw[0] * self.facts.hw[1] * self.scale**2
+
+    def anywhere(self) -> "_Job":
+        """The same for a process that stands in another folder."""
+        return self if str(self.path).startswith(REMOTE) else replace(self, path=Path(self.path).absolute())
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is done to each raster, by whichever process."""
+
+    bundle: Path
+    told: dict[str, object]
+    """What every prediction depends on."""
+    progress: Path
+    vectors: Sequence[VectorFormat]
+    square: bool
+    backend: str
+    """What runs the networks, in every process the same."""
+    why: str
+
+    @property
+    def result(self) -> Path:
+        return self.progress / "result"
+
+    def work(self, job: _Job) -> Path:
+        return self.progress / "work" / job.name
+
 
 def predict_rasters(
     bundle: Path,
@@ -114,6 +145,8 @@ def predict_rasters(
     vectors: Sequence[VectorFormat] = ("gpkg",),
     square: bool = False,
     backend: str = "auto",
+    cluster: str | None = None,
+    workers: int | None = None,
 ) -> list[RasterPrediction]:
     """Predict a raster, or every GeoTIFF below a folder, in memory of its width, and write the folder `out`.
 
@@ -123,54 +156,32 @@ def predict_rasters(
     each format of `vectors`, with right angles if `square`, else simplified. `backend` is what runs the networks
     (backends.py). A folder that an earlier prediction wrote is replaced.
 
+    With `cluster`, `local` or the address of a Dask scheduler, its workers predict the rasters, one each at a time and
+    the largest first (cluster.py). They must see the bundle, the rasters and the folder to write by the same paths.
+    `workers` is how many processes `local` has.
+
     Raises ModelError for other bands than the model was trained on, and for a resolution far from those (Sight.scale);
     DataError for a raster that does not read, or where no raster holds a usable pixel; WriteError; RunError where
-    another process predicts into the same folder.
+    another process predicts into the same folder, or the cluster is not to be had.
     """
     file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
-    opened = Bundle.read(file)
-    if any(cell.gate for cell in opened.decision.cells):
-        raise ModelError(
-            f"{file}: was decided with a gate for empty images, which rasters do not know; decide again with "
-            "decide.gate=none in the recipe"
-        )
-    if any(cell.depth for cell in opened.decision.cells):
-        raise ModelError(
-            f"{file}: was decided with touching objects taken apart, which is not known for rasters, whose objects are "
-            "found strip by strip; decide again with --separate none"
-        )
-    if opened.recipe.predict.crf is not None:
-        raise ModelError(
-            f"{file}: refines images as a whole (predict.crf), which rasters, predicted strip by strip, do not know; "
-            "train with predict.crf=null"
-        )
     _check_free(out)
-    paths = find_rasters(rasters)
-    if not paths:
-        raise DataError(f"{rasters}: no such raster, nor a folder with GeoTIFFs that say where they lie (a CRS)")
-    jobs = _look(opened, paths, scale, numbers)
-    chosen = choose_backend(file, opened, backend)
-    predictor = Predictor(opened, chosen.calls)
-    told: dict[str, object] = {
-        "segsmith": version("segsmith"),
-        "bundle": digest(file),
-        "device": predictor.hardware.name,
-    }
-    told |= {
-        "backend": chosen.name,
-        "precision": predictor.hardware.precision,
-        "vectors": list(vectors),
-        "square": square,
-    }
+    jobs = _look(file, rasters, scale, numbers)
     folder = out.resolve()
-    progress = folder.with_name(f".{folder.name}.progress")
-    with held(progress, "place for the progress of a prediction"):
-        result = progress / "result"
-        _forget_others(progress, result, {job.name: json.dumps({**told, **_told(job)}) for job in jobs})
-        found = [
-            _predict(opened, predictor, chosen, job, progress / "work" / job.name, result, vectors, square)
-            for job in jobs
-        ]
+    chosen = choose_backend(file, Bundle.read(file), backend)
+    told = {"segsmith": version("segsmith"), "bundle": digest(file), "vectors": list(vectors), "square": square}
+    told |= {"backend": chosen.name}
+    progress_folder = folder.with_name(f".{folder.name}.progress")
+    plan = _Plan(file.resolve(), told, progress_folder, vectors, square, chosen.name, chosen.why)
+    progress, result = plan.progress, plan.result
+    largest_first = sorted((job.anywhere() for job in jobs), key=lambda job: job.seen_pixels, reverse=True)
+    with opened_cluster(cluster, workers) as client, held(progress, "place for the progress of a prediction"):
+        names = {job.name for job in jobs}
+        _forget(plan, lambda name: name not in names)
+        needs = [progress, plan.bundle, *([] if str(rasters).startswith(REMOTE) else [Path(rasters)])]
+        done = spread(client, partial(_doing, plan), largest_first, "rasters", needs=needs)
+        by_name = {job.name: of for job, of in done}
+        found = [replace(by_name[job.name], raster=str(job.path)) for job in jobs]
         if not any(of.chips for of in found):
             shutil.rmtree(progress, ignore_errors=True)
             raise DataError(f"{rasters}: holds no usable pixel: all are nodata, masked, of alpha 0 or not finite")
@@ -204,8 +215,27 @@ def find_rasters(given: Path | str) -> list[Path | str]:
     return list(placed)
 
 
-def _look(opened: Bundle, paths: Sequence[Path | str], scale: float | None, numbers: Path | None) -> list[_Job]:
+def _look(file: Path, rasters: Path | str, scale: float | None, numbers: Path | None) -> list[_Job]:
     """What each raster is and how it is to be seen, before any is predicted. Raises like `predict_rasters`."""
+    opened = Bundle.read(file)
+    if any(cell.gate for cell in opened.decision.cells):
+        raise ModelError(
+            f"{file}: was decided with a gate for empty images, which rasters do not know; decide again with "
+            "decide.gate=none in the recipe"
+        )
+    if any(cell.depth for cell in opened.decision.cells):
+        raise ModelError(
+            f"{file}: was decided with touching objects taken apart, which is not known for rasters, whose objects are "
+            "found strip by strip; decide again with --separate none"
+        )
+    if opened.recipe.predict.crf is not None:
+        raise ModelError(
+            f"{file}: refines images as a whole (predict.crf), which rasters, predicted strip by strip, do not know; "
+            "train with predict.crf=null"
+        )
+    paths = find_rasters(rasters)
+    if not paths:
+        raise DataError(f"{rasters}: no such raster, nor a folder with GeoTIFFs that say where they lie (a CRS)")
     bands = len(opened.mean) - len(opened.extra)
     extra = numbers_of(opened, numbers, [opened.layout.image_id(Path(path)) for path in paths])
     jobs = []
@@ -218,11 +248,29 @@ def _look(opened: Bundle, paths: Sequence[Path | str], scale: float | None, numb
     return jobs
 
 
-def _predict(
-    opened: Bundle, predictor: Predictor, chosen: Backend, job: _Job, work: Path, result: Path,
-    vectors: Sequence[VectorFormat], square: bool,
-) -> RasterPrediction:  # fmt: skip
-    """Predict one raster, as far as that is not done yet, into the folder `result`."""
+def _doing(plan: _Plan) -> Callable[[_Job], RasterPrediction]:
+    """In whichever process: what predicts one raster, as far as that was not done in the same way; it waits where
+    another process is at it. Raises ModelError for a bundle that changed."""
+    if digest(plan.bundle) != plan.told["bundle"]:
+        raise ModelError(f"{plan.bundle}: changed while rasters were predicted with it; run the same command again")
+    opened = Bundle.read(plan.bundle)
+    predictor = Predictor(opened, choose_backend(plan.bundle, opened, plan.backend).calls)
+    device = {"device": predictor.hardware.name, "precision": predictor.hardware.precision}
+
+    def do(job: _Job) -> RasterPrediction:
+        told, file = json.dumps({**plan.told, **device, **_told(job)}), plan.work(job) / "told.json"
+        with held(plan.progress / "locks" / job.name, "place for the progress of a raster", wait=True):
+            if not file.is_file() or file.read_text() != told:
+                _forget(plan, job.name.__eq__)
+                write_text(file, told)
+            return _predict(opened, predictor, plan, job)
+
+    return do
+
+
+def _predict(opened: Bundle, predictor: Predictor, plan: _Plan, job: _Job) -> RasterPrediction:
+    """Predict one raster, as far as that is not done yet, into the folder of results."""
+    work, result = plan.work(job), plan.result
     done = work / "done.json"
     if done.exists():
         return _read_back(done)
@@ -253,19 +301,19 @@ def _predict(
     usable, foreground = 0, np.zeros(len(opened.classes), np.int64)
     temperature = opened.decision.temperature
     written = AS_THEY_ARE if temperature is None else calibrated_levels(temperature)
-    outlines = ClassPolygons(opened.classes, squared if square else simplified)
+    outlines = ClassPolygons(opened.classes, squared if plan.square else simplified)
     for number, mask, valid, levels in decided_strips(opened, probabilities, seams, job.scale):
         masks.write(number, np.where(valid, mask.view(np.uint8), np.uint8(NODATA)))
         usable += int(valid.sum())
         foreground += mask.sum(axis=(1, 2))
-        if vectors and job.facts.crs:
+        if plan.vectors and job.facts.crs:
             outlines.add(mask, written[levels])
 
     probabilities.write_cog(result / "probabilities" / f"{job.name}.tif", opened.classes, levels=written)
     masks.write_cog(result / "masks" / f"{job.name}.tif", opened.classes, nodata=NODATA, resampling="nearest")
     objects = outlines.finish()
     if job.facts.crs:
-        for suffix in vectors:
+        for suffix in plan.vectors:
             file = result / "objects" / f"{job.name}.{suffix}"
             write_vectors(file, objects, Affine(*job.facts.transform), job.facts.crs)
     found = RasterPrediction(
@@ -280,8 +328,8 @@ def _predict(
         usable_pixels=usable,
         foreground_pixels=dict(zip(opened.classes, foreground.tolist(), strict=True)),
         objects=dict(Counter(of.class_name for of in objects)),
-        backend=chosen.name,
-        why=chosen.why,
+        backend=plan.backend,
+        why=plan.why,
         seam=seams.ratio(),
     )
     write_text(done, json.dumps(asdict(found)))
@@ -353,19 +401,12 @@ def _told(job: _Job) -> dict[str, object]:
     }
 
 
-def _forget_others(progress: Path, result: Path, told: dict[str, str]) -> None:
-    """Remove the progress of rasters that are not to be predicted now, or not in the same way; note what is."""
-    same = {name for name, text in told.items() if _text(progress / "work" / name / "told.json") == text}
-    for folder in (progress / "work", *(result / name for name in ("probabilities", "masks", "objects"))):
+def _forget(plan: _Plan, whose: Callable[[str], bool]) -> None:
+    """Remove what was done to some rasters, by their names: to be predicted no more, or not in the same way."""
+    for folder in (plan.progress / "work", *(plan.result / name for name in ("probabilities", "masks", "objects"))):
         for path in folder.iterdir() if folder.is_dir() else ():
-            if (path.name if folder.name == "work" else path.stem) not in same:
+            if whose(path.name if folder.name == "work" else path.stem):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for name in told.keys() - same:
-        write_text(progress / "work" / name / "told.json", told[name])
-
-
-def _text(file: Path) -> str | None:
-    return file.read_text() if file.is_file() else None
 
 
 def _read_back(done: Path) -> RasterPrediction:

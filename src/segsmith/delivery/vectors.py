@@ -57,7 +57,8 @@ def write_vectors(file: Path, objects: Sequence[FoundObject], transform: Affine,
     if file.suffix == ".geojson":
         on_map, crs = reprojected(on_map, crs, LONGITUDE_LATITUDE), LONGITUDE_LATITUDE
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.unlink(missing_ok=True)
+    for left in (file, file.with_name(f"{file.name}-journal")):  # SQLite would play back that of a process killed here
+        left.unlink(missing_ok=True)
     try:
         if file.suffix == ".parquet":
             _write_parquet(file, on_map, fields, crs)

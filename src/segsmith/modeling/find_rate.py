@@ -5,7 +5,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
@@ -13,7 +13,7 @@ from typing import NoReturn
 import numpy as np
 from jaxtyping import Float64
 
-from segsmith.data.batches import TrainingBatches
+from segsmith.data.cache import cache_folder
 from segsmith.data.chips import Chips, cut
 from segsmith.data.dataset import Dataset
 from segsmith.eda.charts import Line, line_chart
@@ -123,7 +123,8 @@ def find_rate(
     recipe = recipe.model_copy(update={"search": None})
     check_recipe(recipe)
     opened = Dataset.open(dataset).named(recipe.data.classes)
-    tester = _Tester(cut(opened, recipe.data), recipe, np.geomspace(low, high, steps))
+    rates, cache = np.geomspace(low, high, steps), cache_folder(dataset, recipe.train.cache)
+    tester = _Tester(cut(opened, recipe.data), recipe, rates, cache)
     all_decays = list(dict.fromkeys([own, *decays]))
     with memory_told(recipe, tester.workers):
         tests = [tester.test(decay) for decay in track(all_decays, "weight decays", len(all_decays))]
@@ -148,8 +149,8 @@ class _Diverged(Exception):  # noqa: N818 (it is what a test ends with)
 class _Tester(Training):
     """A training that never gets beyond its first stage, and writes nothing."""
 
-    def __init__(self, chips: Chips, recipe: Recipe, rates: Float64[np.ndarray, " steps"]):
-        super().__init__(chips, recipe, Run(Path()), lambda step: None, ALONE)
+    def __init__(self, chips: Chips, recipe: Recipe, rates: Float64[np.ndarray, " steps"], cache: Path | None):
+        super().__init__(chips, recipe, Run(Path()), lambda step: None, ALONE, cache)
         self.rates = rates
         self.done = 0
         self._set_up()
@@ -178,8 +179,7 @@ class _Tester(Training):
 
     def _losses(self) -> Iterator[float]:
         """Of as many steps as there are rates, epoch after epoch."""
-        share = partial(self.processes.part, passes=self.recipe.train.accumulate)
-        batches = TrainingBatches(self.chips, self.stage, self.plan, self.workers, share)
+        batches = self._stage_batches()
         while self.done < len(self.rates):
             for batch in islice(batches.epoch(self.at.epoch), len(self.rates) - self.done):
                 yield self._step(batch)

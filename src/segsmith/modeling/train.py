@@ -7,6 +7,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+from segsmith.data.cache import cache_folder
 from segsmith.data.chips import Chips
 from segsmith.data.dataset import Dataset
 from segsmith.data.samples import enlarged
@@ -60,7 +61,8 @@ def _train(
     """Train one network, or with folds.validation=all one for each fold, in a run of its own."""
     folds = recipe.folds.validated
     # of several, the first tells what is wrong with any
-    training = Training(chips, _of_fold(recipe, folds[0]), run, watch, processes)
+    cache = cache_folder(dataset, recipe.train.cache)
+    training = Training(chips, _of_fold(recipe, folds[0]), run, watch, processes, cache)
     processes.same(run.check_free)
     with run.locked() if processes.first else nullcontext():
         facts = {

@@ -28,8 +28,10 @@ from torch.optim.swa_utils import AveragedModel
 from segsmith.data.augment import check_augment
 from segsmith.data.batches import Batch, TrainingBatches, default_workers
 from segsmith.data.borders import check_borders
+from segsmith.data.cache import SampleCaches
 from segsmith.data.chips import Chips
 from segsmith.data.extra import extra_ranges
+from segsmith.data.samples import of_size
 from segsmith.data.sampling import EpochPlan, hard_weights, plan_epochs
 from segsmith.data.sight import sight_of
 from segsmith.data.split import split, trust
@@ -101,7 +103,16 @@ class Position:
 class Training:
     """One training in progress. Building it checks everything that can be checked without writing."""
 
-    def __init__(self, chips: Chips, recipe: Recipe, run: Run, watch: Callable[[Step], None], processes: Processes):
+    def __init__(
+        self,
+        chips: Chips,
+        recipe: Recipe,
+        run: Run,
+        watch: Callable[[Step], None],
+        processes: Processes,
+        cache: Path | None = None,
+    ):
+        """`cache` is the folder that decoded samples are kept in; without one they are decoded in every epoch."""
         dataset = chips.dataset
         self.dataset, self.recipe, self.run, self.watch, self.processes = dataset, recipe, run, watch, processes
         check_losses(recipe, dataset.classes)
@@ -109,6 +120,7 @@ class Training:
         if recipe.network.border_px:
             check_borders(dataset)
         self.chips = replace(chips, border_px=recipe.network.border_px)
+        self.caches = SampleCaches(self.chips, cache, None if processes.first else lambda message: None)
         self.split = split(self.chips, recipe.folds, recipe.seed)
         self.trust = torch.from_numpy(trust(self.chips))
         self.plans = _plans(self.chips, recipe, self.split.training)
@@ -135,7 +147,14 @@ class Training:
             workers = default_workers(self.hardware.device.type == "cpu") // processes.count
         self.workers = workers
         self.validation = Validation(
-            self.chips, self.split.validation, recipe, self.other_metrics, self.hardware, workers, processes
+            self.chips,
+            self.split.validation,
+            recipe,
+            self.other_metrics,
+            self.hardware,
+            workers,
+            processes,
+            self.caches,
         )
         self.at = Position()
         # of each chip, averaged over the times it was drawn: as the epoch began, and now
@@ -161,8 +180,7 @@ class Training:
                 logbook.write(self.at.rows, self.at.losses, new=len(self.at.rows))
             while True:
                 self._enter_stage(state)
-                share = partial(self.processes.part, passes=self.recipe.train.accumulate)
-                batches = TrainingBatches(self.chips, self.stage, self.plan, self.workers, share)
+                batches = self._stage_batches()
                 while not self._stage_is_over():
                     self._epoch(batches, asked)
                     if logbook is not None:
@@ -174,6 +192,12 @@ class Training:
         self.processes.same(self._write_bundle)
         if mlflow is not None:
             mlflow.finish()
+
+    def _stage_batches(self) -> TrainingBatches:
+        """What this process takes of the batches of the present stage."""
+        share = partial(self.processes.part, passes=self.recipe.train.accumulate)
+        read = self.caches.reader(of_size(self.chips.options, self.stage.input_hw))
+        return TrainingBatches(self.chips, self.stage, self.plan, self.workers, share, read)
 
     def _set_up(self) -> None:
         """Bring the network to the device."""

@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import nn
 
 from segsmith.data.batches import Batch, chip_batches
+from segsmith.data.cache import SampleCaches
 from segsmith.data.chips import Chips
 from segsmith.data.samples import unfit_probabilities
 from segsmith.modeling.hardware import Hardware
@@ -19,6 +20,7 @@ from segsmith.modeling.objective import class_probabilities, most_probable, quan
 from segsmith.modeling.processes import Processes
 from segsmith.modeling.targets import Scalar
 from segsmith.recipe import Metric, Recipe
+from segsmith.types import ClassMask, Mask
 
 Judge = Callable[[Batch, Outputs], Scalar]
 """The loss of a batch, by what a network made of it."""
@@ -44,6 +46,7 @@ class Validation:
     hardware: Hardware
     workers: int
     processes: Processes
+    caches: SampleCaches
 
     @torch.inference_mode()
     def __call__(self, network: nn.Module, judge: Judge) -> Row:
@@ -78,19 +81,28 @@ class Validation:
         self, network: nn.Module, judge: Judge, chips: list[int]
     ) -> Iterator[tuple[float, list[tuple[int, Counts]]]]:
         """Of each batch of chips: the sum of their losses, and the counts of each class of each of them."""
-        for batch in chip_batches(self.chips, chips, self.recipe.predict.batch_size, self.workers):
+        read = self.caches.reader(self.chips.options)
+        for batch in chip_batches(self.chips, chips, self.recipe.predict.batch_size, self.workers, read):
             with self.hardware.autocast():
                 outputs = network(batch.images.to(self.hardware.device))
             loss, counts = len(batch.indices) * float(judge(batch, outputs)), []
             probabilities = class_probabilities(self.recipe, outputs).cpu().numpy()
-            for index, of_chip in zip(batch.indices.tolist(), probabilities, strict=True):
-                chip = self.chips.read(index)
+            for place, (index, of_chip) in enumerate(zip(batch.indices.tolist(), probabilities, strict=True)):
+                truth, valid = self._labels(batch, place)
                 fitted = quantised(unfit_probabilities(of_chip, self.chips.hw(index), self.recipe.data))
                 if self.recipe.data.exclusive:
                     fitted = most_probable(fitted)
-                for number, (of_class, true_of_class) in enumerate(zip(fitted, chip.mask, strict=True)):
-                    counts.append((number, level_counts(of_class, true_of_class, chip.valid)))
+                for number, (of_class, true_of_class) in enumerate(zip(fitted, truth, strict=True)):
+                    counts.append((number, level_counts(of_class, true_of_class, valid)))
             yield loss, counts
+
+    def _labels(self, batch: Batch, place: int) -> tuple[Mask, ClassMask]:
+        """Truth and usable pixels of a chip of a batch, at the size that it has in its image."""
+        if self.chips.whole:
+            return self.chips.labels(int(batch.indices[place]))
+        truth = batch.masks[place, : len(self.chips.dataset.classes)].numpy().view(bool)
+        every = np.ones(truth.shape[1:], bool)
+        return truth, every if batch.valid is None else batch.valid[place].numpy().view(bool)
 
     def _of_classes(self, scores: LevelScores, level: int) -> Row:
         """Mean Dice of each class at a level: over all images, over those with it, over those without."""
