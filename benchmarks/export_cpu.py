@@ -88,7 +88,7 @@ def trained(folder: Path, images: int, batch: int) -> Path:
                 ),
             ],
         )  # fmt: skip
-        train(folder / "dataset", run, recipe)
+        train(folder / "dataset", recipe, run)
         decide(run)
     return run
 

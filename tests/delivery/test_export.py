@@ -164,9 +164,8 @@ def test_networks_of_parts_and_all_heads_are_exported(make_run, make_bundle):
     decision = Decision((Cell(128),), metric="mean_dice")
     replace(plain, recipe=headed.recipe, members=(), parts=parts, decision=decision).write(file)
     done = export(made.folder, images=2)
-    assert {path.name for path in done.folder.glob("*[0-9].onnx")} == {
-        "part-0.0.onnx", "part-0.1.onnx", "part-1.0.onnx",
-    }  # fmt: skip
+    written = {path.stem for path in done.folder.glob("*.onnx")}
+    assert {name for name in written if "int8" not in name} == {"part-0.0", "part-0.1", "part-1.0"}
     bundle = Bundle.read(file)
     for name in FLOAT:
         calls = runtime_calls(done.folder, name, done.exported.strides)
@@ -299,7 +298,7 @@ def test_nothing_exported(fresh, tmp_path):
 def test_predict_goes_by_the_export(fresh, tmp_path, command):
     (tmp_path / "images").mkdir()
     for seed in range(3):
-        cv2.imwrite(str(tmp_path / "images" / f"{seed}.png"), noise(40, 30, seed=seed))
+        cv2.imwrite(str(tmp_path / "images" / f"{seed}.png"), noise(32, 32, seed=seed))
     by_torch = predict(fresh, tmp_path / "images", tmp_path / "torch", backend="torch")
     assert (by_torch.backend, by_torch.why) == ("torch", "as asked for")
     changed_figures(export_folder(fresh), openvino={"seconds_per_image": 1e-9})
