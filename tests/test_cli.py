@@ -30,6 +30,7 @@ COMMANDS += [
     "review",
     "correct",
     "mine",
+    "export",
     "predict",
     "check",
 ]
