@@ -75,8 +75,8 @@ def main() -> None:
 def cross_fitted(run: Run, chips: Chips, levels: Mapping[int, np.ndarray]) -> float:
     options = run.recipe().decide
     truths = {chip: chips.truth(chip)[0] for chip in levels}
-    areas = areas_to_try(next(iter(truths.values())).shape)
-    scores = CellScores(options.metric, np.array(areas), np.array([0]), parts=options.parts)
+    areas = np.array(areas_to_try(next(iter(truths.values())).shape))
+    scores = CellScores(options.metric, areas, np.array([0]), parts=options.parts)
     for place, (chip, of_image) in enumerate(levels.items()):
         truth = truths[chip]
         scores.add(place, 0, *count_areas(of_image[0], truth, areas), int(truth.sum()), truth.size)

@@ -67,9 +67,9 @@ def main() -> None:
                 took[name] = time.process_time() - start
             for name, of_turn in counts.items():
                 seconds[name].append(took[name] / len(turn))
-                for place, counted in enumerate(of_turn, start=first):
+                for place, of_image in enumerate(of_turn, start=first):
                     truth = pairs[place][1]
-                    both[name].add(place, gates[place], *counted, int(truth.sum()), truth.size)
+                    both[name].add(place, gates[place], *of_image, int(truth.sum()), truth.size)
             for place, (fast, slow) in enumerate(zip(*counts.values(), strict=True), start=first):
                 assert np.array_equal(fast, slow), f"{chips.id(validation[place])}: counts differ"
         for name, one in both.items():

@@ -16,6 +16,8 @@ The commands of the journey are plain functions; each has the same options as it
     compare    evaluated runs -> which is better, and how sure that is
     runs       folders -> the runs in them, side by side
     mine       run folder + images -> its dataset with further negatives
+    label      run folder + unlabelled images -> its dataset with soft labels for them
+    teach      likewise -> students, round by round, as long as that surely helps
     export     run folder -> its networks for other runtimes, checked and timed
     predict    bundle + images -> submission.csv, masks, overlays
     check      any submission -> what is wrong with it, and its scores where the truth is known
@@ -34,8 +36,10 @@ if TYPE_CHECKING:
     from segsmith.decision.compare import compare
     from segsmith.decision.decide import decide
     from segsmith.decision.evaluate import evaluate
+    from segsmith.decision.label import label
     from segsmith.decision.mine import mine
     from segsmith.decision.review import review
+    from segsmith.decision.teach import teach
     from segsmith.delivery.check import check
     from segsmith.delivery.export import export
     from segsmith.delivery.predict import predict
@@ -55,8 +59,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dataset", "Recipe", "check", "combine", "compare", "correct", "decide", "demo", "evaluate", "export",
-    "find_batch", "find_rate", "inspect", "load_recipe", "mine", "plan", "predict", "predict_rasters", "preview",
-    "profile", "review", "runs", "search", "train",
+    "find_batch", "find_rate", "inspect", "label", "load_recipe", "mine", "plan", "predict", "predict_rasters",
+    "preview", "profile", "review", "runs", "search", "teach", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
@@ -74,6 +78,7 @@ _HOMES = {
     "find_batch": "modeling.find_batch",
     "find_rate": "modeling.find_rate",
     "inspect": "eda.inspect",
+    "label": "decision.label",
     "load_recipe": "recipe_files",
     "mine": "decision.mine",
     "plan": "modeling.plan",
@@ -84,6 +89,7 @@ _HOMES = {
     "review": "decision.review",
     "runs": "modeling.runs",
     "search": "modeling.search",
+    "teach": "decision.teach",
     "train": "modeling.train",
 }
 

@@ -16,6 +16,7 @@ ClassProbabilities = UInt8[np.ndarray, "height width"]
 InputImage = UInt8[np.ndarray, "input_height input_width bands"]
 InputClassMask = Bool[np.ndarray, "input_height input_width"]
 InputMask = Bool[np.ndarray, "classes input_height input_width"]
+InputProbabilities = UInt8[np.ndarray, "classes input_height input_width"]
 Runs = Int[np.ndarray, "_runs 2"]  # not bound to one number: a list of them differs in length
 
 HW = tuple[int, int]

@@ -57,6 +57,23 @@ def labelled(chips: Chips) -> list[int]:
     return np.flatnonzero(np.isin(chips.image, chips.dataset.labelled)).tolist()
 
 
+def test_soft_labels_are_read_anew(chips, folder, tmp_path):
+    dataset = chips.dataset
+    taught = labelled(chips)[2]
+    image_id, hw = dataset.images["image_id"].iloc[taught], dataset.hw(taught)
+    levels = np.random.default_rng(0).integers(0, 256, hw, np.uint8)
+    (tmp_path / "soft" / "class-1").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "soft" / "class-1" / f"{image_id}.png"), levels)
+    digests = ["digest" if row == taught else "" for row in range(len(dataset))]
+    dataset = replace(dataset, images=dataset.images.assign(soft=digests), soft_labels=tmp_path / "soft")
+    read = opened(replace(chips, dataset=dataset), folder)
+    for _ in range(2):
+        soft = read(taught).soft
+        assert soft is not None
+        assert set(np.unique(soft)) == set(np.unique(levels)), "padded by its own pixels"
+        assert read(labelled(chips)[0]).soft is None
+
+
 @pytest.mark.parametrize(
     ("options", "border_px"),
     [

@@ -1,5 +1,7 @@
 """What comes into a sample from another: pixels, truth and usable pixels together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,36 @@ def test_cutmix_takes_all_within_its_rectangle_and_nothing_beyond():
     assert own.mask[0].all(), "the sample was changed in place"
     assert (Cutmix(4, 6, 10, 20).apply(Sample(own.image, own.mask, ~valid), other).valid == (inside | ~valid)).all()
     assert Cutmix(4, 6, 10, 20).apply(own, other).valid is None
+
+
+@pytest.mark.parametrize("soft_one", ["sample", "other", "both"])
+def test_soft_labels_are_mixed_as_masks_are(soft_one):
+    other, own = with_objects(), sample(10)
+    own.mask[1, :, 30:] = True
+    if soft_one != "other":
+        own = replace(own, soft=np.full((2, *HW), 40, np.uint8))
+    if soft_one != "sample":
+        other = replace(other, soft=np.full((2, *HW), 90, np.uint8))
+    own_levels, other_levels = own.levels.copy(), other.levels.copy()
+    inside = np.zeros(HW, bool)
+    inside[4:14, 6:26] = True
+    mixed = Cutmix(4, 6, 10, 20).apply(own, other)
+    assert (mixed.soft == np.where(inside, other_levels, own_levels)).all()
+    assert (mixed.levels == mixed.soft).all()
+    pasted = Paste(which=0.1, down=0.5, right=0.25).apply(own, other)
+    body = pasted.mask[0]
+    assert body.sum() == 64
+    assert (pasted.soft[:, ~body] == own_levels[:, ~body]).all()
+    rows, columns = np.nonzero(body)
+    there = other_levels[:, rows - rows.min() + 5, columns - columns.min() + 10]
+    assert (pasted.soft[:, rows, columns] == there).all()
+    assert (own.levels == own_levels).all(), "the sample was changed in place"
+
+
+def test_masks_alone_stay_masks():
+    other, own = with_objects(), sample(10)
+    assert Cutmix(4, 6, 10, 20).apply(own, other).soft is None
+    assert Paste(which=0.1, down=0.5, right=0.25).apply(own, other).soft is None
 
 
 def test_rectangles_of_cutmix_are_of_any_size_and_within_the_image():

@@ -7,7 +7,16 @@ from segsmith import recipe
 from segsmith.data.augment import draw_change
 from segsmith.data.chips import cut
 from segsmith.data.ingest_rle import ingest
-from segsmith.data.samples import Sample, changed, fit_image, fit_mask, of_size, read_sample, unfit_probabilities
+from segsmith.data.samples import (
+    Sample,
+    changed,
+    fit_image,
+    fit_levels,
+    fit_mask,
+    of_size,
+    read_sample,
+    unfit_probabilities,
+)
 from segsmith.errors import DataError
 
 ODD_SIZES = [((101, 101), (128, 128)), ((101, 100), (128, 160)), ((5, 8), (8, 8)), ((7, 7), (8, 9)), ((3, 2), (16, 16))]
@@ -37,6 +46,33 @@ def test_padding_and_back_is_exact(hw, input_hw, padding):
     assert fitted_mask.shape == (1, *input_hw)
     assert (unfit_probabilities(floats(fitted_image), hw, options) == floats(image)).all()
     assert (unfit_probabilities(fitted_mask.astype(np.float32), hw, options) == mask).all()
+
+
+@pytest.mark.parametrize("padding", ["reflect", "zero", "biharmonic"])
+@pytest.mark.parametrize(("hw", "input_hw"), ODD_SIZES)
+def test_soft_labels_that_are_a_mask_are_fitted_as_one(hw, input_hw, padding):
+    levels = random_mask(hw).view(np.uint8) * np.uint8(255)
+    for fit in ("pad", "resize"):
+        options = recipe.Data(fit=fit, input_hw=input_hw, padding=padding)
+        fitted = fit_levels(levels, options)
+        assert np.array_equal(fitted >= 128, fit_mask(levels > 0, options))
+        assert fitted.shape == (1, *input_hw)
+
+
+def test_soft_labels_go_with_their_image_through_every_move():
+    """Labels that are the image itself stay so: image, levels and mask are moved by one map."""
+    options = recipe.Augment(
+        hflip=0.5, vflip=0.5, transpose=0.5, affine=1, crop=0.5, elastic=0.5, grid=0.5, optical=0.5
+    )
+    smooth = np.rint(127.5 + 120 * np.sin(np.add.outer(np.arange(64) / 9, np.arange(64) / 7))).astype(np.uint8)
+    image, levels = smooth[:, :, None], smooth[None]
+    for padding in ("reflect", "zero"):
+        for seed in range(20):
+            change = draw_change(options, (64, 64), np.random.default_rng(seed))
+            moved = changed(Sample(image, levels >= 128, soft=levels), change, recipe.Data(padding=padding))
+            assert np.array_equal(moved.soft[0], moved.image[:, :, 0])
+            sure = np.abs(moved.soft.astype(int) - 128) > 40
+            assert (moved.mask == (moved.soft >= 128))[sure].mean() > 0.99
 
 
 def test_padding_stands_around_the_centre():

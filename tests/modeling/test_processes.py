@@ -10,10 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from segsmith.data.dataset import Dataset
 from segsmith.errors import RecipeError
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.processes import Processes, joined
@@ -34,10 +38,10 @@ def together(squares: Path, tmp_path: Path) -> Iterator[Together]:
     """Starts `segsmith train --processes 2`."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(recipe: Recipe, run: Path, *options: str) -> "subprocess.Popen[str]":
+    def start(recipe: Recipe, run: Path, *options: str, dataset: Path = squares) -> "subprocess.Popen[str]":
         file = tmp_path / "recipe.yaml"
         file.write_text(to_yaml(recipe))
-        command = [sys.executable, "-m", "segsmith", "train", str(squares), str(run), "--recipe", str(file)]
+        command = [sys.executable, "-m", "segsmith", "train", str(dataset), str(run), "--recipe", str(file)]
         started.append(
             subprocess.Popen(
                 [*command, "--processes", "2", *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -70,6 +74,29 @@ def test_two_processes_train_as_one(squares, tiny, together, tmp_path):
         assert column(two, file, name) == pytest.approx(expected, abs=1e-4)
     assert two.bundle.exists()
     assert said.count("bundle ") == 1, "only the first process talks"
+
+
+def test_two_processes_learn_soft_labels_as_one(squares, tiny, together, tmp_path):
+    """Of each pass one of four images is taught, so one of the processes has no soft label of its own."""
+    dataset = Dataset.open(squares)
+    taught = np.zeros(len(dataset), bool)
+    taught[[0, 9, 18]] = True
+    (tmp_path / "soft" / "class-1").mkdir(parents=True)
+    for row in np.flatnonzero(taught).tolist():
+        levels = np.random.default_rng(row).integers(0, 256, dataset.hw(row), np.uint8)
+        cv2.imwrite(str(tmp_path / "soft" / "class-1" / f"{dataset.images['image_id'].iloc[row]}.png"), levels)
+    source = dataset.images["source"].where(~taught, "taught")
+    images = dataset.images.assign(mined=taught, soft=np.where(taught, "digest", ""), source=source)
+    replace(dataset, images=images, soft_labels=tmp_path / "soft").write(tmp_path / "dataset")
+    stage = "train.stages=[{epochs: 1, images_per_epoch: 12, loss: {kl: 1}, mix: {'source:taught': 1, rest: 3}}]"
+    recipe = override(tiny, [*CALM[:1], "train.batch_size=4", "train.accumulate=1", "train.keep=last", stage])
+    alone = train(tmp_path / "dataset", recipe, tmp_path / "alone")
+    process = together(recipe, tmp_path / "two", dataset=tmp_path / "dataset")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    expected = column(alone, "losses.csv", "loss")
+    assert len(expected) == 3
+    assert column(Run(tmp_path / "two"), "losses.csv", "loss") == pytest.approx(expected, abs=1e-4)
 
 
 def test_two_processes_train_every_fold_as_one(squares, tiny, together, tmp_path):

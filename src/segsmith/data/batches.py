@@ -35,6 +35,9 @@ class Batch:
     indices: Int64[Tensor, " batch"]
     valid: UInt8[Tensor, "batch height width"] | None
     """1 where a pixel is usable; None where all are."""
+    soft: UInt8[Tensor, "batch planes height width"] | None
+    """Levels 0..255 to be learnt in place of the masks, those of which stand as 0 and 255 there; None where no sample
+    has soft labels."""
     scale: Float[Tensor, " batch"]
     """Log2 of the enlargement each sample is seen at, its chip's and its augmentation's; 0 for an untouched image."""
 
@@ -141,11 +144,15 @@ def _collated(found: list[tuple[int, Sample | DataError]]) -> Batch | DataError:
     if any(sample.valid is not None for _, sample in samples):
         every = [np.ones(masks.shape[2:], bool) if sample.valid is None else sample.valid for _, sample in samples]
         valid = torch.from_numpy(np.stack(every).view(np.uint8))
+    soft = None
+    if any(sample.soft is not None for _, sample in samples):
+        soft = torch.from_numpy(np.stack([sample.levels for _, sample in samples]))
     return Batch(
         images=torch.from_numpy(images).permute(0, 3, 1, 2),
         masks=torch.from_numpy(masks),
         indices=torch.tensor([index for index, _ in samples]),
         valid=valid,
+        soft=soft,
         scale=torch.tensor([sample.scale for _, sample in samples], dtype=torch.float32),
     )
 

@@ -29,7 +29,14 @@ def borders(dataset: Dataset, image: int, width_px: int) -> Mask:
 
 
 def check_borders(dataset: Dataset) -> None:
-    """Raise DataError unless the labels say which pixels are of one object, as run lengths."""
+    """Raise DataError unless the labels say which pixels are of one object, as run lengths, and soft labels where
+    objects touch."""
+    taught = dataset.soft_labels
+    if taught is not None and dataset.taught.any() and not (taught / "border-1").is_dir():
+        raise DataError(
+            f"a head of kind border learns where two objects touch, and the soft labels in {taught} do not say, since "
+            "their teacher has no such head; leave it out, or label with a run that has one"
+        )
     if dataset.layout.one_row_per != "object":
         raise DataError(
             f"a head of kind border learns where two objects touch, but in labels of layout {dataset.layout.name} a "

@@ -286,8 +286,9 @@ def _form(chips: Chips, options: recipe.Data) -> _Form:
 
 
 def _labelled(chips: Chips) -> np.ndarray:
-    """Numbers of the chips of labelled images: others are neither trained nor validated on."""
-    is_labelled = chips.dataset.images["labelled"].to_numpy(bool)
+    """Numbers of the chips of labelled images: others are neither trained nor validated on. But for taught ones, since
+    a row has bits for labels, and no room for soft ones."""
+    is_labelled = chips.dataset.images["labelled"].to_numpy(bool) & ~chips.dataset.taught
     return np.flatnonzero(is_labelled[chips.image])
 
 
@@ -325,8 +326,9 @@ def _make_room(folder: Path, file: Path, size: int) -> None:
 
 def _look(file: Path) -> Kept | None:
     try:
-        state, facts = file.stat(), json.loads(file.open("rb").read(_HEADER_BYTES))
-        hw = tuple(facts["hw"])
+        with file.open("rb") as content:
+            facts = json.loads(content.read(_HEADER_BYTES))
+        state, hw = file.stat(), tuple(facts["hw"])
         days = max(0.0, time.time() - state.st_mtime) / 86400
         return Kept(file, hw, facts["samples"], state.st_size, state.st_blocks * 512, days)
     except (OSError, ValueError):  # removed meanwhile, or none of ours

@@ -23,7 +23,7 @@ from segsmith.data.strata import Strata
 from segsmith.data.windows import Window, cover, scaled_hw
 from segsmith.errors import DataError
 from segsmith.progress import track
-from segsmith.types import HW, ClassMask, Image, Mask
+from segsmith.types import HW, ClassMask, Image, Mask, Probabilities
 
 _COLUMNS = ("image", "top", "left", "scale", "objects", "foreground", "judged")
 
@@ -95,12 +95,23 @@ class Chips:
         """Where two objects of a class touch, of each class, at the chip's own size. Raises DataError for labels that
         do not tell objects apart."""
         image = int(self.image[chip])
+        if (soft := self.soft(chip)) is not None:
+            return soft[len(self.dataset.classes) :] >= 128
         found = self._borders(image)
         if self.whole:
             return found
         window = Window(int(self.top[chip]), int(self.left[chip]), *self.options.input_hw)
         scaled = resized_mask(found, scaled_hw(self.dataset.hw(image), float(self.scale[chip])))
         return cut_out(scaled.transpose(1, 2, 0), window).transpose(2, 0, 1)
+
+    def soft(self, chip: int) -> Probabilities | None:
+        """The soft labels of a chip of a taught image, of classes and, where samples hold these, borders; None for any
+        other. Raises DataError like Dataset.soft."""
+        image, borders = int(self.image[chip]), bool(self.border_px)
+        if self.whole:
+            return self.dataset.soft(image, borders=borders)
+        window = Window(int(self.top[chip]), int(self.left[chip]), *self.options.input_hw)
+        return self.dataset.soft(image, window, float(self.scale[chip]), borders=borders)
 
     @cached_property
     def _borders(self) -> Callable[[int], Mask]:
@@ -216,6 +227,8 @@ def _whole_images(dataset: Dataset, options: recipe.Data) -> Chips:
     count, table = len(dataset), dataset.images
     present = np.zeros((count, len(dataset.classes)), bool)
     present[dataset.objects["image"], dataset.objects["class"]] = True
+    for row in np.flatnonzero(dataset.taught).tolist():
+        present[row] = dataset.mask(row).any(axis=(1, 2))
     judged = np.zeros(count, bool)
     judged[dataset.dealt] = True
     return Chips(

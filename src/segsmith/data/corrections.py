@@ -110,6 +110,8 @@ def corrected(dataset: "Dataset", corrections: Sequence[Correction], file: Path)
             left_out.append(index)
         elif found.class_name not in dataset.classes:
             problems.append(f"row {number}: class '{found.class_name}' is none of {', '.join(dataset.classes)}")
+        elif found.verdict != "keep" and dataset.taught[index]:
+            problems.append(f"row {number}: labels of {found.image_id} are soft ones, of a run; it can be left out")
         elif found.verdict != "keep" and "shape" in dataset.objects:
             problems.append(f"row {number}: labels of {found.image_id} are polygons; correct them in their vector file")
         elif found.verdict != "keep":

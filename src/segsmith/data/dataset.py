@@ -3,9 +3,10 @@
 images.parquet    one row per image: id, path, labelled, source, group, size, bands, bytes, objects, foreground pixels,
                   band statistics; images of one group never stand in different folds; of rasters CRS, transform,
                   metres per pixel, and the values that become level 0 and 255; where labels leave pixels open, the
-                  run lengths of those; of a dataset with mined images, which were (decision/mine.py)
+                  run lengths of those; of a dataset with mined images, which were (decision/mine.py); of one with
+                  taught images, a digest of the soft labels of each, and what the teacher knows (decision/label.py)
 objects.parquet   one row per labelled object: image (row number), class, source row, run lengths or polygon
-dataset.json      where the raw files are, the layout they came in, class names, fingerprint
+dataset.json      where the raw files are, and the soft labels; the layout they came in, class names, fingerprint
 corrections.csv   where a person corrected labels: what is to be read in place of the others (corrections.py)
 """
 
@@ -33,9 +34,11 @@ from segsmith.data.rasters import Levels, raster_shape, read_window
 from segsmith.data.windows import Window, scaled_hw, whole
 from segsmith.errors import DataError
 from segsmith.files import replacing_folder
-from segsmith.types import HW, ClassMask, Image, Mask
+from segsmith.types import HW, ClassMask, Image, Mask, Probabilities
 
 FORMAT = 2
+TUNED_ON, TRAINED_ON = 1, 2
+"""What a teacher knows of a labelled image, in the column `known`; 0 is nothing."""
 KEPT_IMAGES = 4
 SEARCHABLE_IMAGES = 64
 """Images whose polygons are kept ready for windows of them; others are made so when they are read."""
@@ -120,6 +123,9 @@ class Dataset:
     runs: Int[np.ndarray, "runs 2"]
     offsets: Int[np.ndarray, " objects_and_one"]
     notes: tuple[str, ...] = ()
+    soft_labels: Path | None = None
+    """Folder of the soft labels of taught images: class-1/ID.png and so on, border-1/ID.png where borders were taught
+    as well, of levels 0..255."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -141,8 +147,19 @@ class Dataset:
 
     @cached_property
     def mined(self) -> Bool[np.ndarray, " images"]:
-        """Whether each image was added by mining."""
+        """Whether each image was added by mining, or is taught."""
         return self.images["mined"].to_numpy(bool) if "mined" in self.images else np.zeros(len(self), bool)
+
+    @cached_property
+    def taught(self) -> Bool[np.ndarray, " images"]:
+        """Whether the labels of each image are soft ones, which a run gave it."""
+        return self.images["soft"].to_numpy() != "" if "soft" in self.images else np.zeros(len(self), bool)
+
+    @cached_property
+    def known(self) -> Int[np.ndarray, " images"]:
+        """The most that the teacher of the soft labels, or a teacher before it, did with the labels of each image: 0,
+        TUNED_ON, TRAINED_ON."""
+        return self.images["known"].to_numpy(np.int8) if "known" in self.images else np.zeros(len(self), np.int8)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -160,6 +177,10 @@ class Dataset:
             digest.update(b"|" + runs.tobytes())
         if self.mined.any():
             digest.update(self.mined.tobytes())
+        if self.taught.any():
+            digest.update("|".join(self.images["soft"]).encode())
+        if self.known.any():
+            digest.update(self.known.tobytes())
         return digest.hexdigest()
 
     def named(self, classes: Sequence[str] | None) -> "Dataset":
@@ -225,12 +246,28 @@ class Dataset:
         """Truth of an image, all objects of a class joined; all False for an unlabelled image. Memory is that of the
         whole image."""
         hw = self.hw(index)
+        if (soft := self.soft(index)) is not None:
+            return soft >= 128
         if self._shapes:
             return self._polygon_mask(index, whole(hw), 1.0)
         mask = np.zeros((len(self.classes), *hw), bool)
         for o in range(self.first_object[index], self.first_object[index + 1]):
             mask[self._class_ids[o]] |= rle.decode(self.runs[self.offsets[o] : self.offsets[o + 1]], hw)
         return mask
+
+    def soft(
+        self, index: int, window: Window | None = None, scale: float = 1.0, *, borders: bool = False
+    ) -> Probabilities | None:
+        """The soft labels of a taught image as levels 0..255, of each class and, if asked for, of the border in each
+        behind them; windows and scales as in `read`. None for any other image.
+
+        Raises DataError for files that have gone or changed their size, and borders that were not taught.
+        """
+        if not self.taught[index]:
+            return None
+        hw = scaled_hw(self.hw(index), scale)
+        planes = self._last_soft(index, hw, borders)
+        return cut_out(planes, window or whole(hw)).transpose(2, 0, 1)
 
     def ignored(self, index: int) -> ClassMask:
         """Pixels that the labels of an image leave open: neither of a class nor without; all False for most datasets.
@@ -254,6 +291,8 @@ class Dataset:
             image, valid = self._scaled_image(index, hw), np.ones(hw, bool)
         else:
             image, valid = cut_out(self._last_images(index, hw), window), cut_out(np.ones(hw, bool), window)
+        if (soft := self.soft(index, window, scale)) is not None:
+            return Chip(image, soft >= 128, valid)
         if self._shapes:
             return Chip(image, self._polygon_mask(index, wanted, scale), valid)
         if self._ignored_runs:
@@ -281,6 +320,13 @@ class Dataset:
     def _scaled_ignored(self, index: int, hw: HW) -> ClassMask:
         return np.asarray(resized_mask(self.ignored(index)[None], hw)[0])
 
+    def _scaled_soft(self, index: int, hw: HW, borders: bool) -> Image:
+        assert self.soft_labels is not None
+        image_id, planes = str(self.images["image_id"].iloc[index]), soft_planes(len(self.classes), borders=borders)
+        levels = np.concatenate([read_image(self.soft_labels / name / f"{image_id}.png") for name in planes], axis=2)
+        self._check_hw(index, (levels.shape[0], levels.shape[1]))
+        return resized_image(levels, hw)
+
     @cached_property
     def _last_images(self) -> Callable[[int, HW], Image]:
         """The pictures that windows were read of last: the next window is often one of the same picture."""
@@ -293,6 +339,10 @@ class Dataset:
     @cached_property
     def _last_ignored(self) -> Callable[[int, HW], ClassMask]:
         return lru_cache(KEPT_IMAGES)(self._scaled_ignored)
+
+    @cached_property
+    def _last_soft(self) -> Callable[[int, HW, bool], Image]:
+        return lru_cache(KEPT_IMAGES)(self._scaled_soft)
 
     @cached_property
     def _is_raster(self) -> Bool[np.ndarray, " images"]:
@@ -334,6 +384,11 @@ class Dataset:
 
     def write(self, folder: Path, beside: Mapping[str, str] | None = None) -> None:
         """Write the index, and the text files `beside` it by name, whole or not at all. Raises WriteError."""
+        with replacing_folder(folder) as new:
+            self.write_into(new, beside)
+
+    def write_into(self, new: Path, beside: Mapping[str, str] | None = None) -> None:
+        """Likewise, into a folder that is there and takes its place later."""
         runs = pa.ListArray.from_arrays(
             pa.array(self.offsets, pa.int32()), pa.FixedSizeListArray.from_arrays(pa.array(self.runs.ravel()), 2)
         )
@@ -345,18 +400,15 @@ class Dataset:
             "classes": self.classes,
             "fingerprint": self.fingerprint,
             "notes": self.notes,
+            **({"soft_labels": str(self.soft_labels)} if self.soft_labels else {}),
         }
-        with replacing_folder(folder) as new:
-            for name, table in (
-                ("images", pa.Table.from_pandas(self.images, preserve_index=False)),
-                ("objects", objects),
-            ):
-                buffer = io.BytesIO()
-                pq.write_table(table, buffer, compression="zstd")
-                (new / f"{name}.parquet").write_bytes(buffer.getvalue())
-            (new / "dataset.json").write_text(json.dumps(facts, indent=2))
-            for name, text in (beside or {}).items():
-                (new / name).write_text(text)
+        for name, table in (("images", pa.Table.from_pandas(self.images, preserve_index=False)), ("objects", objects)):
+            buffer = io.BytesIO()
+            pq.write_table(table, buffer, compression="zstd")
+            (new / f"{name}.parquet").write_bytes(buffer.getvalue())
+        (new / "dataset.json").write_text(json.dumps(facts, indent=2))
+        for name, text in (beside or {}).items():
+            (new / name).write_text(text)
 
     @staticmethod
     def open(folder: Path) -> "Dataset":
@@ -384,6 +436,10 @@ class Dataset:
             raise DataError(
                 f"{folder}: its raw files were in {facts['raw']}, which is gone; inspect them where they are now"
             )
+        soft_labels = Path(facts["soft_labels"]) if "soft_labels" in facts else None
+        if soft_labels is not None and not soft_labels.is_dir():
+            raise DataError(f"{folder}: its soft labels were in {soft_labels}, which is gone; make it again with: "
+                            "segsmith label")  # fmt: skip
         column = objects["runs"].combine_chunks()
         dataset = Dataset(
             raw=Path(facts["raw"]),
@@ -394,8 +450,16 @@ class Dataset:
             runs=column.flatten().flatten().to_numpy().reshape(-1, 2),
             offsets=column.offsets.to_numpy(),
             notes=tuple(facts["notes"]),
+            soft_labels=soft_labels,
         )
         return with_corrections(dataset, folder)
+
+
+def soft_planes(classes: int, *, borders: bool) -> tuple[str, ...]:
+    """Folders of the soft labels of so many classes, and of the borders in them. Numbers, since a recipe may give
+    classes other names."""
+    kinds = ("class", "border") if borders else ("class",)
+    return tuple(f"{kind}-{number}" for kind in kinds for number in range(1, classes + 1))
 
 
 def cut_out(pixels: np.ndarray, window: Window) -> np.ndarray:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from segsmith.data.samples import Sample
-from segsmith.types import HW
+from segsmith.types import HW, InputProbabilities
 
 FEATHER_PX = 1.0
 """Deviation of the Gaussian that blends the edge of a pasted object, pixels."""
@@ -24,13 +24,15 @@ class Cutmix:
     def apply(self, sample: Sample, other: Sample) -> Sample:
         """Image, mask and usable pixels within the rectangle are the other's, beyond it the sample's own."""
         rows, columns = slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
-        image, mask = sample.image.copy(), sample.mask.copy()
+        image, mask, soft = sample.image.copy(), sample.mask.copy(), _soft(sample, other)
         image[rows, columns], mask[:, rows, columns] = other.image[rows, columns], other.mask[:, rows, columns]
+        if soft is not None:
+            soft[:, rows, columns] = other.levels[:, rows, columns]
         if sample.valid is None and other.valid is None:
-            return replace(sample, image=image, mask=mask)
+            return replace(sample, image=image, mask=mask, soft=soft)
         valid = np.ones(mask.shape[1:], bool) if sample.valid is None else sample.valid.copy()
         valid[rows, columns] = True if other.valid is None else other.valid[rows, columns]
-        return replace(sample, image=image, mask=mask, valid=valid)
+        return replace(sample, image=image, mask=mask, valid=valid, soft=soft)
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,21 @@ class Paste:
         body = labels[there] == chosen
         alpha = cv2.GaussianBlur(body.astype(np.float32), (0, 0), FEATHER_PX, borderType=cv2.BORDER_REPLICATE)
         alpha = np.where(alpha > 0.02, alpha, 0)[:, :, None]
-        image, mask = sample.image.copy(), sample.mask.copy()
+        image, mask, soft = sample.image.copy(), sample.mask.copy(), _soft(sample, other)
         image[here] = np.rint(image[here] + alpha * (other.image[there].astype(np.float32) - image[here]))
         mask[:, *here] = np.where(body, other.mask[:, *there], mask[:, *here])
+        if soft is not None:
+            soft[:, *here] = np.where(body, other.levels[:, *there], soft[:, *here])
         valid = sample.valid
         if other.valid is not None:
             valid = np.ones(labels.shape, bool) if valid is None else valid.copy()
             valid[here] &= other.valid[there] | (alpha[:, :, 0] == 0)
-        return replace(sample, image=image, mask=mask, valid=valid)
+        return replace(sample, image=image, mask=mask, valid=valid, soft=soft)
+
+
+def _soft(sample: Sample, other: Sample) -> InputProbabilities | None:
+    """A copy of the levels that a sample becomes the mixture of; None where neither has soft labels."""
+    return None if sample.soft is None and other.soft is None else sample.levels.copy()
 
 
 def draw_cutmix(hw: HW, rng: np.random.Generator) -> Cutmix:

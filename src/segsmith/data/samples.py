@@ -21,7 +21,9 @@ from segsmith.types import (
     InputClassMask,
     InputImage,
     InputMask,
+    InputProbabilities,
     Mask,
+    Probabilities,
 )
 
 
@@ -37,6 +39,13 @@ class Sample:
     scale: float = 0.0
     """Log2 of the enlargement it is seen at: of its chip, beyond what `gsd_m` brings all images to, and by its
     augmentation."""
+    soft: InputProbabilities | None = None
+    """Of a taught chip, the levels that are learnt in place of the mask, plane by plane; None of any other."""
+
+    @property
+    def levels(self) -> InputProbabilities:
+        """What is learnt, as levels: the soft labels, or the mask as 0 and 255."""
+        return self.mask.view(np.uint8) * np.uint8(255) if self.soft is None else self.soft
 
 
 Reader = Callable[[int], Sample]
@@ -76,13 +85,18 @@ def read_sample(chips: Chips, chip: int, options: recipe.Data | None = None) -> 
     mask = np.concatenate([found.mask, chips.borders(chip)]) if chips.border_px else found.mask
     valid = None if found.valid.all() else fit_mask(found.valid[None], options)[0]
     scale = 0.0 if chips.whole else _log2_scale(chips, chip)
-    return Sample(fit_image(found.image, options), fit_mask(mask, options), valid, scale)
+    soft = chips.soft(chip)
+    fitted = None if soft is None else fit_levels(soft, options)
+    return Sample(fit_image(found.image, options), fit_mask(mask, options), valid, scale, fitted)
 
 
 def changed(sample: Sample, change: Change, options: recipe.Data) -> Sample:
     """The sample after an augmentation."""
     image, mask, valid = change.apply(sample.image, sample.mask, sample.valid, options.padding)
-    return Sample(image, mask, valid, sample.scale + math.log2(change.zoom))
+    soft = sample.soft
+    if soft is not None and change.warp is not None:
+        soft = change.warp.levels(soft, options.padding)
+    return Sample(image, mask, valid, sample.scale + math.log2(change.zoom), soft)
 
 
 def with_extra(sample: Sample, levels: UInt8[np.ndarray, " extra"]) -> Sample:
@@ -108,10 +122,15 @@ def fit_mask(mask: Mask, options: recipe.Data) -> InputMask:
     Beside an image that goes on smoothly, the outermost pixels of its mask go on."""
     if options.fit != "pad":
         return resized_mask(mask, options.input_hw)
-    resized = resized_mask(mask, options.resize_hw or _hw(mask[0]))
-    margins = ((0, 0), *_margins(_hw(resized[0]), options.input_hw))
-    modes = {"zero": "constant", "reflect": "reflect", "biharmonic": "edge"}
-    return np.pad(resized, margins, mode=modes[options.padding])  # type: ignore[call-overload, no-any-return]
+    return _with_margins(resized_mask(mask, options.resize_hw or _hw(mask[0])), options)
+
+
+def fit_levels(levels: Probabilities, options: recipe.Data) -> InputProbabilities:
+    """Soft labels brought to `input_hw` as a mask is, and resized as an image is."""
+    planes = np.ascontiguousarray(levels.transpose(1, 2, 0))
+    if options.fit != "pad":
+        return resized_image(planes, options.input_hw).transpose(2, 0, 1)
+    return _with_margins(resized_image(planes, options.resize_hw or _hw(planes)).transpose(2, 0, 1), options)
 
 
 def unfit_probabilities(
@@ -126,6 +145,12 @@ def unfit_probabilities(
     if probabilities.shape[1:] == hw:
         return probabilities
     return np.stack([cv2.resize(plane, hw[::-1], interpolation=cv2.INTER_LINEAR) for plane in probabilities])
+
+
+def _with_margins(planes: np.ndarray, options: recipe.Data) -> np.ndarray:
+    margins = ((0, 0), *_margins(_hw(planes[0]), options.input_hw))
+    modes = {"zero": "constant", "reflect": "reflect", "biharmonic": "edge"}
+    return np.pad(planes, margins, mode=modes[options.padding])  # type: ignore[call-overload, no-any-return]
 
 
 def _hw(pixels: np.ndarray) -> HW:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from segsmith import recipe
 from segsmith.data.chips import Chips, base_scale
+from segsmith.data.dataset import TRAINED_ON
 from segsmith.data.folds import make_folds, stratified_folds
 from segsmith.errors import DataError
 from segsmith.progress import track
@@ -46,7 +47,8 @@ def split(chips: Chips, options: recipe.Folds, seed: int) -> Split:
 
     Chips of a source that is not fully trusted, and mined ones, train where they may and are never judged. Raises
     DataError where there are too few images, or too few blocks, for the folds, or nothing is left to train or validate
-    on.
+    on. Of a dataset with soft labels, also where their teacher knows what is to judge the student: no image that it, or
+    a teacher before it, was trained on may validate, none that one was trained or tuned on may be held out.
     """
     judged = chips.judged & (trust(chips) >= 1)
     if options.by_heart:
@@ -63,7 +65,43 @@ def split(chips: Chips, options: recipe.Folds, seed: int) -> Split:
         fold, touched = _by_blocks(chips, options, seed)
         trains = ~touched[:, kept_away].any(axis=1)
     held_out = np.zeros(len(chips), bool) if options.held_out is None else judged & (fold == options.held_out)
-    return _checked(trains, judged & np.isin(fold, options.validated), held_out, fold)
+    validates = judged & np.isin(fold, options.validated)
+    if chips.dataset.known.any():
+        _check_unknown(chips, options, validates, held_out, fold)
+    return _checked(trains, validates, held_out, fold)
+
+
+def _check_unknown(
+    chips: Chips,
+    options: recipe.Folds,
+    validates: Bool[np.ndarray, " chips"],
+    held_out: Bool[np.ndarray, " chips"],
+    fold: Int[np.ndarray, " chips"],
+) -> None:
+    """Raise DataError where a student would be judged on what it was told."""
+    known = chips.dataset.known[chips.image]
+    if not chips.whole and options.split == "blocks":
+        raise DataError(
+            "the dataset has soft labels, whose teacher knows images, not blocks of them; set folds.split=images"
+        )
+    trained_on, tuned_on = validates & (known >= TRAINED_ON), held_out & (known > 0)
+    if trained_on.any():
+        free = [
+            f
+            for f in range(options.count)
+            if f != options.held_out and (known[(fold == f) & chips.judged] < TRAINED_ON).all()
+        ]
+        advice = f"set folds.validation={free[0]}" if free else "set seed and folds as the teacher's"
+        raise DataError(
+            f"{trained_on.sum()} images that are to validate are some that the teacher of the dataset's soft labels, "
+            f"or a teacher before it, was trained on, so scores would be too good; {advice}"
+        )
+    if tuned_on.any():
+        raise DataError(
+            f"{tuned_on.sum()} images that are to be held out are some that the teacher of the dataset's soft labels, "
+            "or a teacher before it, was trained or tuned on, so scores would be too good; hold out the fold that it "
+            "held out, or none (folds.held_out=null)"
+        )
 
 
 def _checked(

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from segsmith.types import HW, ClassMask, Image, Mask
+from segsmith.types import HW, ClassMask, Image, Mask, Probabilities
 
 Matrix = Float[np.ndarray, "3 3"]
 NODE_PX = 8
@@ -57,11 +57,9 @@ class Warp:
         would lose all that is thinner than half a pixel. A pixel that is blended from an unusable one is not usable.
         """
         hw = (image.shape[0], image.shape[1])
-        distorts = self.elastic is not None or self.cells is not None or bool(self.lens)
-        if not distorts and (turn := _turn(self.matrix, hw)) is not None:
+        if not self._distorts and (turn := _turn(self.matrix, hw)) is not None:
             return turn(image), turn(mask.transpose(1, 2, 0)).transpose(2, 0, 1), None if valid is None else turn(valid)
-        border = cv2.BORDER_CONSTANT if padding == "zero" else cv2.BORDER_REFLECT_101
-        where = self._map(hw) if distorts else None
+        where, border = self._where(hw, padding)
         planes = np.ascontiguousarray(mask.transpose(1, 2, 0)).view(np.uint8)
         if valid is not None:
             unusable = (~valid).view(np.uint8)[:, :, None] * np.uint8(255)
@@ -70,6 +68,24 @@ class Warp:
         if mask.any():  # foreground is rare, and nothing of it moves to nothing
             mask = self._moved(planes, where, cv2.INTER_NEAREST, border).transpose(2, 0, 1).view(bool)
         return image, mask, valid
+
+    def levels(self, levels: Probabilities, padding: str) -> Probabilities:
+        """Soft labels, moved as masks are, but blended, as they may: linear."""
+        planes = np.ascontiguousarray(levels.transpose(1, 2, 0))
+        hw = (planes.shape[0], planes.shape[1])
+        if not self._distorts and (turn := _turn(self.matrix, hw)) is not None:
+            return turn(planes).transpose(2, 0, 1)
+        where, border = self._where(hw, padding)
+        return self._moved(planes, where, cv2.INTER_LINEAR, border).transpose(2, 0, 1)
+
+    @property
+    def _distorts(self) -> bool:
+        return self.elastic is not None or self.cells is not None or bool(self.lens)
+
+    def _where(self, hw: HW, padding: str) -> tuple[Float32[np.ndarray, "h w 2"] | None, int]:
+        """The map, where the matrix alone does not tell it, and what OpenCV calls that which stands outside."""
+        border = cv2.BORDER_CONSTANT if padding == "zero" else cv2.BORDER_REFLECT_101
+        return self._map(hw) if self._distorts else None, border
 
     def _moved(
         self, pixels: UInt8[np.ndarray, "h w c"], where: Float32[np.ndarray, "h w 2"] | None, how: int, border: int

@@ -6,29 +6,25 @@ kept apart from the rest. Where the model sees something in an image that nobody
 images are listed for a person to look at.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from os import walk
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
 
 from segsmith.cluster import opened_cluster, spread
 from segsmith.data.dataset import Dataset
-from segsmith.data.extra import extra_levels
-from segsmith.data.images import inspect_image, is_image, read_image
+from segsmith.decision.candidates import Candidate, Seen, of_dataset, of_folder, read, seen_with, with_images
 from segsmith.decision.gates import gate_values
 from segsmith.decision.masks import decided_by
-from segsmith.errors import DataError, ModelError, WriteError, listed
+from segsmith.errors import DataError, WriteError
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.run import Run
-from segsmith.prediction.probabilities import Levels, Predictor
+from segsmith.prediction.probabilities import Predictor
 from segsmith.progress import track
-from segsmith.types import Image
 
 KNOWN, BELIEVED = "mined", "mined-believed"
 """Sources of mined images: known to be empty, and taken for empty by the model."""
@@ -47,20 +43,6 @@ class Mined:
     """False alarms, the most confident first, then empties, the surest first."""
     unknown: pd.DataFrame
     """Images of unknown truth in which the model sees something, the most confident first."""
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    image_id: str
-    path: Path
-    known_by: str
-    """'labels' or 'person', who say that it is empty; 'model' where nobody does."""
-    row: int | None
-    """In the run's own dataset."""
-
-
-_Seen = list[tuple[_Candidate, Levels]]
-"""Images, and what a network is to know of each beside its pixels."""
 
 
 def mine(
@@ -97,12 +79,8 @@ def mine(
     given = Dataset.open(images) if (images / "dataset.json").is_file() else None
     if given is not None and known_empty:
         raise DataError(f"{images}: is a dataset, whose labels say what is empty; leave out --known-empty")
-    candidates = _of_folder(images, dataset, known_empty) if given is None else _of_dataset(given, dataset)
-    if bundle.recipe.data.extra and any(candidate.row is None for candidate in candidates):
-        raise DataError(f"{run}: was trained with numbers of each image (data.extra), which these do not have")
-    columns = bundle.recipe.data.extra
-    extra = extra_levels(dataset.images, columns, bundle.extra) if columns else None
-    seen = [(of, np.empty(0, np.uint8) if extra is None else extra[of.row]) for of in candidates]
+    candidates = of_folder(images, dataset, known_empty=known_empty) if given is None else _of_dataset(given, dataset)
+    seen = seen_with(candidates, dataset, bundle)
     with opened_cluster(cluster, workers) as client:
         # Whole batches, those that there would be anyway: what is said of an image may depend on those beside it.
         size = JOB_BATCHES * bundle.recipe.predict.batch_size if client else max(1, len(seen))
@@ -116,72 +94,29 @@ def mine(
     unknown = _first(table[table["kind"] == "unknown"], None, ascending=False)
     kept = pd.concat([alarms, empties], ignore_index=True)
     found = Mined(to, len(candidates), kept, unknown)
-    own = {candidate.image_id: candidate.row for candidate in candidates}
     before = Path(opened.facts()["dataset"]) / "mined.csv"
     noted = pd.concat([pd.read_csv(before, dtype={"image_id": str}), kept]) if before.is_file() else kept
-    mined = _with(dataset, kept, own, f"mined with {run.resolve().name}: {len(alarms)} false alarms, "
+    mined = _with(dataset, candidates, kept, f"mined with {run.resolve().name}: {len(alarms)} false alarms, "
                   f"{len(empties)} images taken for empty")  # fmt: skip
     mined.write(to, {"mined.csv": noted.to_csv(index=False), "unknown.csv": unknown.to_csv(index=False)})
     return found
 
 
-def _of_folder(folder: Path, dataset: Dataset, known_empty: bool) -> list[_Candidate]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder of images")
-    paths = sorted(
-        Path(top, name).resolve() for top, _, names in walk(folder) for name in names if is_image(Path(name))
-    )
-    if not paths:
-        raise DataError(f"{folder}: no image files")
-    known_by = "person" if known_empty else "model"
-    found = [_Candidate(dataset.layout.image_id(path), path, known_by, None) for path in paths]
-    _check_new([candidate.image_id for candidate in found], dataset, folder)
-    return found
-
-
-def _of_dataset(given: Dataset, dataset: Dataset) -> list[_Candidate]:
+def _of_dataset(given: Dataset, dataset: Dataset) -> list[Candidate]:
     """The images of a dataset that are empty or unlabelled."""
-    own = given.fingerprint == dataset.fingerprint
     table = given.images
-    wanted = np.flatnonzero(~table["labelled"].to_numpy(bool) | (table["foreground"].to_numpy() == 0)).tolist()
-    if any(given.is_raster(row) for row in wanted):
-        raise DataError(
-            f"{given.raw}: holds rasters, and mining takes whole images; cut them first: segsmith chips, then mine the "
-            "folder of chips"
-        )
-    found = [
-        _Candidate(
-            str(table["image_id"].iloc[row]),
-            given.path(row).resolve(),
-            "labels" if table["labelled"].iloc[row] else "model",
-            row if own else None,
-        )
-        for row in wanted
-        if not given.mined[row]
-    ]
-    if not own:
-        _check_new([candidate.image_id for candidate in found], dataset, given.raw)
-    return found
+    wanted = ~table["labelled"].to_numpy(bool) | (table["foreground"].to_numpy() == 0)
+    return of_dataset(given, dataset, np.flatnonzero(wanted & ~given.mined).tolist(), "mining")
 
 
-def _check_new(ids: list[str], dataset: Dataset, where: Path) -> None:
-    there = set(dataset.images["image_id"])
-    twice = sorted({image_id for image_id in ids if image_id in there or ids.count(image_id) > 1})
-    if twice:
-        raise DataError(
-            f"{where}: {len(twice)} ids are there twice, or in the run's dataset already:\n{listed(twice)}\n"
-            "to mine that dataset itself, give its dataset folder"
-        )
-
-
-def _looking(file: Path, run: str, sure: float) -> Callable[[_Seen], list[dict[str, Any]]]:
+def _looking(file: Path, run: str, sure: float) -> Callable[[Seen], list[dict[str, Any]]]:
     """In whichever process: what looks at images, and tells a row of the tables for each that is of interest."""
     bundle = Bundle.read(file)
     predictor = Predictor(bundle)
 
-    def look(images: _Seen) -> list[dict[str, Any]]:
+    def look(images: Seen) -> list[dict[str, Any]]:
         rows = []
-        stream = predictor.stream(_read(images, predictor.bands))
+        stream = predictor.stream(read(images, predictor.bands))
         for candidate, _, (planes, presence) in track(stream, "images", len(images)):
             levels = planes[: len(bundle.classes)]
             mask = decided_by(bundle.decision, levels, exclusive=bundle.recipe.data.exclusive, presence=presence)
@@ -205,56 +140,20 @@ def _looking(file: Path, run: str, sure: float) -> Callable[[_Seen], list[dict[s
     return look
 
 
-def _read(images: _Seen, bands: int) -> Iterator[tuple[_Candidate, Image, Levels]]:
-    for candidate, levels in images:
-        image = read_image(candidate.path)
-        if image.shape[2] != bands:
-            raise ModelError(f"{candidate.path}: number of bands is {image.shape[2]}, the model was trained on {bands}")
-        yield candidate, image, levels
-
-
 def _first(table: pd.DataFrame, most: int | None, *, ascending: bool) -> pd.DataFrame:
     return table.sort_values(["value", "image_id"], ascending=[ascending, True])[:most]
 
 
-def _with(dataset: Dataset, kept: pd.DataFrame, own: dict[str, int | None], note: str) -> Dataset:
+def _with(dataset: Dataset, candidates: list[Candidate], kept: pd.DataFrame, note: str) -> Dataset:
     """The dataset with what was mined: rows of its own get another source, others are added behind them."""
-    table = dataset.images.copy()
-    table["mined"] = dataset.mined
-    new: list[dict[str, Any]] = []
+    chosen = set(kept["image_id"])
+    changed = with_images(dataset, [candidate for candidate in candidates if candidate.image_id in chosen])
+    table = changed.images.copy()
+    table["mined"] = changed.mined
+    place = {image_id: row for row, image_id in enumerate(table["image_id"])}
     for row in kept.itertuples():
-        source = BELIEVED if row.known_by == "model" else KNOWN
-        place = own[str(row.image_id)]
-        if place is not None:
-            table.loc[place, "source"] = source
-            if row.known_by == "model":  # its truth is the model's word: it may be trained on, and judges nothing
-                table.loc[place, ["labelled", "mined"]] = True
-            continue
-        facts = inspect_image(Path(str(row.path)))
-        new.append(
-            {
-                "image_id": row.image_id,
-                "path": row.path,
-                "labelled": True,
-                "source": source,
-                "group": int(table["group"].max()) + 1 + len(new),
-                "height": facts.hw[0],
-                "width": facts.hw[1],
-                "bands": facts.bands,
-                "file_bytes": facts.file_bytes,
-                "objects": 0,
-                "foreground": 0,
-                "band_mean": list(facts.band_mean),
-                "band_std": list(facts.band_std),
-                "gsd_m": facts.gsd_m,
-                "band_low": [],
-                "band_high": [],
-                "ignored_runs": [],
-                "mined": True,
-            }
-        )
-    if new:
-        added = pd.DataFrame(new).reindex(columns=table.columns)
-        numbers = {name: table.dtypes[name] for name in new[0] if name in table and is_numeric_dtype(table[name])}
-        table = pd.concat([table, added], ignore_index=True).astype(numbers)
-    return replace(dataset, images=table, notes=(*dataset.notes, note))
+        at = place[str(row.image_id)]
+        table.loc[at, "source"] = BELIEVED if row.known_by == "model" else KNOWN
+        if row.known_by == "model" or at >= len(dataset):  # what others say of it may be trained on, and judges nothing
+            table.loc[at, ["labelled", "mined"]] = True
+    return replace(changed, images=table, notes=(*dataset.notes, note))

@@ -61,8 +61,11 @@ class Processes:
         if self.count == 1:
             return batch, outputs
         device = next(iter(outputs.values())).device
-        if self.any(batch.valid is not None) and batch.valid is None:
+        there = self.each((batch.valid is not None, batch.soft is not None))
+        if batch.valid is None and any(valid for valid, _ in there):
             batch = replace(batch, valid=torch.ones_like(batch.masks[:, 0]))
+        if batch.soft is None and any(soft for _, soft in there):
+            batch = replace(batch, soft=255 * batch.masks)
         values = {column.name: getattr(batch, column.name) for column in fields(batch)}
         del values["images"]  # nobody asks for them any more
         gathered = {n: self._gathered(value.to(device)) for n, value in values.items() if value is not None}

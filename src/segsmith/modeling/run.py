@@ -17,7 +17,7 @@ decision.json  scores.json  images.csv  report.html
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -170,12 +170,7 @@ class Run:
 
     def _check_same(self, dataset: Dataset, recipe: Recipe) -> None:
         was, now = flat_options(self.recipe().model_dump(mode="json")), flat_options(recipe.model_dump(mode="json"))
-        differing = [
-            f"{key}: {was.get(key, 'absent')} there, {now.get(key, 'absent')} now"
-            for key in dict.fromkeys([*was, *now])
-            if key not in FREE and was.get(key) != now.get(key)
-        ]
-        if differing:
+        if differing := differing_options(was, now):
             raise RunError(
                 f"{self.folder}: holds a run of another recipe:\n{listed(differing)}\n"
                 "choose another run folder, or say the same recipe"
@@ -184,6 +179,15 @@ class Run:
             raise RunError(
                 f"{self.folder}: holds a run on another dataset ({self.facts()['dataset']}); choose another run folder"
             )
+
+
+def differing_options(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """For people, what differs between two recipes as flat options, of all that changes weights."""
+    return [
+        f"{key}: {was.get(key, 'absent')} there, {now.get(key, 'absent')} now"
+        for key in dict.fromkeys([*was, *now])
+        if key not in FREE and was.get(key) != now.get(key)
+    ]
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ from optuna.trial import FrozenTrial, TrialState
 from segsmith.data.dataset import Dataset
 from segsmith.errors import ModelError, RecipeError, RunError, listed
 from segsmith.files import held, write_text
-from segsmith.modeling.run import FREE, Run, flat_options
+from segsmith.modeling.run import FREE, Run, differing_options, flat_options
 from segsmith.modeling.search_report import Study, Trial, label, write_report
 from segsmith.modeling.train import check_recipe, train
 from segsmith.modeling.training import Step
@@ -180,11 +180,10 @@ class _Search:
         file = self.folder / "recipe.yaml"
         if file.is_file():
             was, now = self._told(load_recipe(file)), self._told(self.recipe)
-            if differing := [key for key in dict.fromkeys([*was, *now]) if was.get(key) != now.get(key)]:
-                told = [f"{key}: {was.get(key, 'absent')} there, {now.get(key, 'absent')} now" for key in differing]
+            if differing := differing_options(was, now):
                 raise RunError(
-                    f"{self.folder}: holds a search of another recipe:\n{listed(told)}\nchoose another folder, or say "
-                    "the same recipe"
+                    f"{self.folder}: holds a search of another recipe:\n{listed(differing)}\nchoose another folder, or "
+                    "say the same recipe"
                 )
         elif foreign := sorted(path.name for path in self.folder.iterdir() if not path.name.startswith(".")):
             raise RunError(f"{self.folder}: holds {foreign[0]}, and no search; choose a new folder")

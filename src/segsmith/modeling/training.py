@@ -298,8 +298,9 @@ class Training:
         """The loss of a batch, and the truth and the pixels' weights it was taken with."""
         weight = pixel_weight(batch.valid, self.trust[batch.indices], outputs["mask"])
         classes = len(self.dataset.classes)
-        masks = batch.masks.to(self.hardware.device, non_blocking=True)
-        truth, borders = masks[:, :classes], masks[:, classes:] if self.recipe.network.border_px else None
+        labels = (batch.masks if batch.soft is None else batch.soft).to(self.hardware.device, non_blocking=True)
+        labels = labels if batch.soft is None else labels / 255
+        truth, borders = labels[:, :classes], labels[:, classes:] if self.recipe.network.border_px else None
         loss = objective(self.recipe, self.stage, outputs, truth, weight, batch.scale.exp2(), borders)
         return loss, truth, weight
 
