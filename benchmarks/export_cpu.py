@@ -25,6 +25,7 @@ from segsmith.decision.decide import decide
 from segsmith.decision.evaluate import image_rows, score_of
 from segsmith.delivery.export import export
 from segsmith.eda.inspect import inspect
+from segsmith.errors import ModelError
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.run import Run
 from segsmith.modeling.train import train
@@ -55,7 +56,7 @@ class Peer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=960, help="Seen in training.")
+    parser.add_argument("--images", type=int, default=480, help="Seen in training.")
     parser.add_argument("--compared", type=int, default=32, help="Held-out images that are predicted.")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--folder", type=Path, help="Where all is kept; gone on with if it is there.")
@@ -102,7 +103,7 @@ def measure(run: Run, count: int, size: int) -> None:
     for name in EXPORTED:
         try:
             sides[name] = Predictor(bundle, choose_backend(run.bundle, bundle, name).calls)
-        except Exception as error:
+        except ModelError as error:
             print(f"{name} left out: {error}")
     took: dict[str, list[float]] = {name: [] for name in sides}
     rows: dict[str, list[dict[str, object]]] = {name: [] for name in sides}
