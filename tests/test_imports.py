@@ -16,6 +16,7 @@ ORDER = (
     "prediction",
     "decision",
     "delivery",
+    "service",
     "cli journey",
     "__init__ __main__",
 )

@@ -21,6 +21,7 @@ The commands of the journey are plain functions; each has the same options as it
     export     run folder -> its networks for other runtimes, checked and timed
     predict    bundle + images -> submission.csv, masks, overlays
     check      any submission -> what is wrong with it, and its scores where the truth is known
+    serve      bundle -> an HTTP service that answers images and GeoTIFFs with their masks
     demo       all of it on made data
 
 Dataset.open(folder) opens what inspect wrote; profile(dataset) measures it.
@@ -56,11 +57,12 @@ if TYPE_CHECKING:
     from segsmith.modeling.train import train
     from segsmith.recipe import Recipe
     from segsmith.recipe_files import load_recipe
+    from segsmith.service.serve import serve
 
 __all__ = [
     "Dataset", "Recipe", "check", "combine", "compare", "correct", "decide", "demo", "evaluate", "export",
     "find_batch", "find_rate", "inspect", "label", "load_recipe", "mine", "plan", "predict", "predict_rasters",
-    "preview", "profile", "review", "runs", "search", "teach", "train",
+    "preview", "profile", "review", "runs", "search", "serve", "teach", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
@@ -89,6 +91,7 @@ _HOMES = {
     "review": "decision.review",
     "runs": "modeling.runs",
     "search": "modeling.search",
+    "serve": "service.serve",
     "teach": "decision.teach",
     "train": "modeling.train",
 }

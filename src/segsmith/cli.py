@@ -32,7 +32,7 @@ class Journey(typer.core.TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
         judging = ["combine", "decide", "evaluate", "compare", "runs", "review", "correct", "mine", "label", "teach"]
-        return [*making, "cache", *judging, "export", "predict", "check"]
+        return [*making, "cache", *judging, "export", "predict", "check", "serve"]
 
 
 app = typer.Typer(
@@ -838,6 +838,30 @@ def check(
     out.print("nothing wrong")
     if found.scores:
         out.print(_score_table(f"scores of {submission.name}", found.scores))
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="Bundle file, or run folder.", show_default=False)],
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all of this machine.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="SEGSMITH_TOKEN", help="Asked for in every request; others see what stands on a line."),
+    ] = None,
+    upload_mb: Annotated[float, typer.Option(min=0.001, help="MiB of one upload.")] = 32,
+    pixels: Annotated[int, typer.Option(min=1, help="Of one image.")] = 2**24,
+    requests: Annotated[int, typer.Option(min=1, help="Taken on at once; to further ones it is busy (429).")] = 128,
+    memory_mb: Annotated[float, typer.Option(min=1, help="MiB that all of them may need, about.")] = 1024,
+    seconds: Annotated[float, typer.Option(min=0.1, help="From the beginning of a request to its answer.")] = 60,
+    gather_ms: Annotated[float, typer.Option(min=0, help="An image waits at most for others, to go together.")] = 5,
+) -> None:
+    """Answer images and GeoTIFFs over HTTP with their masks."""
+    from segsmith.service.limits import Limits
+    from segsmith.service.serve import serve as run_service
+
+    limits = Limits(upload_mb, pixels, requests, memory_mb, seconds, gather_ms)
+    run_service(bundle, host=host, port=port, token=token, limits=limits, say=_say)
 
 
 @recipe_app.command("list")

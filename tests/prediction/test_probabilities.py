@@ -65,7 +65,18 @@ def test_every_view_is_undone_exactly(make_bundle, flips, count):
     assert found.shape == (1, 32, 32)
     assert found.dtype == np.uint8
     assert (found[0] == echoed(image)).all()
-    assert predictor.networks[0].network.batches == [1] * count
+    assert len(predictor.networks[0].network.batches) == count
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 5])
+def test_what_is_said_of_an_image_does_not_depend_on_the_others(make_bundle, together):
+    """To the last bit of its probabilities: alone, or in whichever batch."""
+    predictor = Predictor(make_bundle(*SQUARE, "predict.flips=none"))
+    chips = np.stack([noise(32, 32, seed=seed) for seed in range(5)])
+    none = np.empty(0, np.uint8)
+    each = np.concatenate([predictor.of_chips(chips[n : n + together], none) for n in range(0, 5, together)])
+    assert each.shape == (5, 1, 32, 32)
+    assert (each == predictor.of_chips(chips, none)).all()
 
 
 @pytest.mark.parametrize(

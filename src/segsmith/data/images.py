@@ -1,7 +1,10 @@
 """Image file -> pixels, strictly: a file that is cut short is an error, never a half-grey picture."""
 
+import io
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,16 +61,25 @@ def read_image(path: Path) -> Image:
 
     Raises DataError if the file is missing, does not decode whole, or holds more than 8 bits a band.
     """
-    pixels = _decode(path)
-    if pixels.dtype != np.uint8:
-        raise DataError(f"{path}: {pixels.dtype} pixels; images of 8 bits a band are read so far, convert it first")
-    return np.atleast_3d(pixels)
+    return _eight_bit(_decode(path, str(path)), str(path))
+
+
+def encoded_hw(content: bytes, name: str) -> HW:
+    """The size that the bytes of an image file say it has, undecoded. Raises DataError, which names it `name`, for what
+    is no image."""
+    with _opened(io.BytesIO(content), name) as image:
+        return image.height, image.width
+
+
+def decode_image(content: bytes, name: str) -> Image:
+    """The image that a file of these bytes holds, as `read_image` reads it. Raises DataError, which names it `name`."""
+    return _eight_bit(_decode(io.BytesIO(content), name), name)
 
 
 def read_mask(path: Path) -> ClassMask:
     """A mask image of any depth: True where a pixel is not 0. Raises DataError for a missing, broken or coloured
     file."""
-    pixels = np.atleast_3d(_decode(path))
+    pixels = np.atleast_3d(_decode(path, str(path)))
     if (pixels != pixels[:, :, :1]).any():
         raise DataError(
             f"{path}: a mask with colours; one class per file is read so far, 0 background, anything else foreground"
@@ -79,7 +91,7 @@ def read_levels(path: Path, *, palette: bool = False) -> Shaped[np.ndarray, "hei
     """The levels of a mask image as the file has them, one band or three: of a file with a palette the numbers of its
     colours, or with `palette` the colours themselves. Alpha is dropped. Raises DataError for a missing or broken
     file."""
-    pixels = np.atleast_3d(_decode(path, as_numbers=not palette))
+    pixels = np.atleast_3d(_decode(path, str(path), as_numbers=not palette))
     pixels = pixels[:, :, : 1 if pixels.shape[2] < 3 else 3]
     return pixels[:, :, :1] if (pixels == pixels[:, :, :1]).all() else pixels
 
@@ -87,7 +99,7 @@ def read_levels(path: Path, *, palette: bool = False) -> Shaped[np.ndarray, "hei
 def mask_levels(path: Path) -> tuple[str, tuple[int, ...]]:
     """The pixel type of a mask file, such as 'uint8', and its levels beside 0, ascending, four at most. Raises
     DataError like read_mask."""
-    pixels = _decode(path)
+    pixels = _decode(path, str(path))
     found = np.unique(pixels)
     return str(pixels.dtype), tuple(int(level) for level in found[found != 0][:4])
 
@@ -144,59 +156,67 @@ def _shrunk(mask: ClassMask, down: int, across: int) -> Bool[np.ndarray, "_heigh
     return shrunk
 
 
-def _opened(path: Path) -> ImageFile.ImageFile:
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path}: is no file")  # of a pipe one would wait for ever
-    image = PillowImage.open(path, formats=FORMATS)
-    if image.width * image.height > MOST_PIXELS:
-        image.close()
-        raise DataError(
-            f"{path}: more than {MOST_PIXELS:,} pixels; so large an image is not decoded whole: cut it, or save it as "
-            "a GeoTIFF, which is read window by window"
-        )
-    return image
+def _eight_bit(pixels: np.ndarray, name: str) -> Image:
+    if pixels.dtype != np.uint8:
+        raise DataError(f"{name}: {pixels.dtype} pixels; images of 8 bits a band are read so far, convert it first")
+    return np.atleast_3d(pixels)
 
 
-def _decode(path: Path, *, as_numbers: bool = False) -> np.ndarray:
-    """Pixels as the file has them; with `as_numbers` those of a palette stay numbers.
-
-    Pillow, since OpenCV fills a truncated JPEG with grey and says nothing; and of a JPEG torchvision where it is there.
-    """
+@contextmanager
+def _opened(source: Path | io.BytesIO, name: str) -> Iterator[ImageFile.ImageFile]:
+    """The image of a file, of which only the header is read yet; what Pillow raises within comes as DataError."""
     try:
-        with _opened(path) as image:
-            if re.search(r"\w\w;16[BLN]", str(image.tile)):  # Pillow would drop the low byte of colours without a word
+        if isinstance(source, Path) and source.exists() and not source.is_file():
+            raise DataError(f"{name}: is no file")  # of a pipe one would wait for ever
+        with PillowImage.open(source, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
                 raise DataError(
-                    f"{path}: colours of 16 bits a band; images of 8 bits a band are read so far, convert it first"
+                    f"{name}: more than {MOST_PIXELS:,} pixels; so large an image is not decoded whole: cut it, or "
+                    "save it as a GeoTIFF, which is read window by window"
                 )
-            if image.format == "JPEG" and image.mode in ("RGB", "L"):
-                pixels = _by_torchvision(path)
-                if pixels is not None:
-                    return pixels if image.mode == "RGB" else pixels[:, :, 0]
-            image.load()
-            if as_numbers and image.mode == "P":
-                return np.asarray(image)
-            return np.asarray(image.convert(_PLAIN_MODE[image.mode]) if image.mode in _PLAIN_MODE else image)
+            yield image
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise DataError(f"{name}: no such file") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{name}: does not decode as an image (it is none of {', '.join(FORMATS)})") from None
     except (
-        UnidentifiedImageError,
         OSError,
         SyntaxError,
         ArithmeticError,
         ValueError,
         EOFError,
     ) as error:
-        raise DataError(f"{path}: does not decode as an image ({error})") from None
+        raise DataError(f"{name}: does not decode as an image ({error})") from None
 
 
-def _by_torchvision(path: Path) -> UInt8[np.ndarray, "height width bands"] | None:
+def _decode(source: Path | io.BytesIO, name: str, *, as_numbers: bool = False) -> np.ndarray:
+    """Pixels as the file has them; with `as_numbers` those of a palette stay numbers.
+
+    Pillow, since OpenCV fills a truncated JPEG with grey and says nothing; and of a JPEG torchvision where it is there.
+    """
+    with _opened(source, name) as image:
+        if re.search(r"\w\w;16[BLN]", str(image.tile)):  # Pillow would drop the low byte of colours without a word
+            raise DataError(
+                f"{name}: colours of 16 bits a band; images of 8 bits a band are read so far, convert it first"
+            )
+        if image.format == "JPEG" and image.mode in ("RGB", "L"):
+            pixels = _by_torchvision(source)
+            if pixels is not None:
+                return pixels if image.mode == "RGB" else pixels[:, :, 0]
+        image.load()
+        if as_numbers and image.mode == "P":
+            return np.asarray(image)
+        return np.asarray(image.convert(_PLAIN_MODE[image.mode]) if image.mode in _PLAIN_MODE else image)
+
+
+def _by_torchvision(source: Path | io.BytesIO) -> UInt8[np.ndarray, "height width bands"] | None:
     """A JPEG file as Pillow decodes it, by the same library without Pillow's copies: a quarter faster. None where
     torchvision was not loaded for something else, since that takes seconds, and for files it refuses, of which Pillow
     says what is wrong."""
     vision = sys.modules.get("torchvision.io")
     if vision is None:
         return None
-    content = np.fromfile(path, np.uint8)
+    content = np.fromfile(source, np.uint8) if isinstance(source, Path) else np.array(source.getbuffer())
     try:
         pixels = vision.decode_jpeg(sys.modules["torch"].from_numpy(content), vision.ImageReadMode.UNCHANGED)
     except RuntimeError:

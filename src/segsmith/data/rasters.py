@@ -214,6 +214,13 @@ def has_place(path: Path) -> bool:
         return file.crs is not None
 
 
+def check_place(path: Path) -> None:
+    """Raise DataError for a raster whose place is not finite."""
+    with _reading(path) as file:
+        if not all(map(isfinite, tuple(file.transform)[:6])):
+            raise DataError(f"{path}: lies at no finite place ({tuple(file.transform)[:6]})")
+
+
 def local_files(path: Path | str) -> list[Path]:
     """The files on this machine that a raster is made of, itself first: of a virtual mosaic its scenes, too. What
     others note beside a raster (.aux.xml) is none of them. Raises DataError."""

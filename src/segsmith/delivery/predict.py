@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from os import walk
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from segsmith.data.images import as_rgb, is_image, read_image, read_mask
 from segsmith.data.index import read_csv
 from segsmith.data.mosaics import mosaics_of
 from segsmith.decision.calibration import calibrated_levels
-from segsmith.decision.masks import decided_by
+from segsmith.decision.masks import Labels, decided_by
 from segsmith.decision.separation import objects_by
 from segsmith.delivery.object_table import HEADER, ObjectRow, object_rows
 from segsmith.delivery.strip_files import AS_THEY_ARE
@@ -60,6 +61,13 @@ class Prediction:
     """What ran the networks: torch, or one that was exported."""
     why: str
     """Why that."""
+
+
+class Masked(NamedTuple):
+    """An image's mask, and the objects of each class in it."""
+
+    mask: Mask
+    objects: list[Labels]
 
 
 def predict(
@@ -117,10 +125,8 @@ def predict(
         predictor = Predictor(opened, chosen.calls)
         read = partial(_read, files, image_ids, predictor.bands, extra)
         stream = _agreeing(predictor, image_ids, read) if mosaics else predictor.stream(read())
-        for image_id, image, (planes, presence) in track(stream, "images", len(image_ids)):
-            levels = planes[: len(opened.classes)]
-            mask = decided_by(opened.decision, levels, exclusive=opened.recipe.data.exclusive, presence=presence)
-            objects = objects_by(opened.decision, mask, planes)
+        for image_id, image, predicted in track(stream, "images", len(image_ids)):
+            mask, objects = masked(opened, predicted)
             sizes[image_id] = (mask.shape[1], mask.shape[2])
             with_foreground += bool(mask.any())
             stem = files[image_id].stem
@@ -128,11 +134,11 @@ def predict(
                 key = Key(image_id, class_id)
                 rows[key] = mask_rows(plane, opened.layout, objects[class_id])
                 name = opened.classes[class_id]
-                table += object_rows(image_id, name, objects[class_id], written[levels[class_id]])
+                table += object_rows(image_id, name, objects[class_id], written[predicted.levels[class_id]])
                 proofs.note(key, plane)
                 if masks:
                     png_file = of_class[class_id] / f"{stem}.png"
-                    _write_mask(png_file, plane)
+                    png_file.write_bytes(mask_png(plane))
                     if not proofs.same(key, read_mask(png_file)):
                         raise WriteError(
                             f"{out / png_file.relative_to(new)}: does not read back as written; is the disk sound?"
@@ -170,6 +176,19 @@ def find_images(folder: Path, layout: Layout) -> dict[str, Path]:
                 f"{folder}: several images with the same {what}:\n{listed(twice)}\npredict one folder at a time"
             )
     return {layout.image_id(path): path for path in paths}
+
+
+def masked(bundle: Bundle, predicted: Predicted) -> Masked:
+    """What the bundle's decision makes of the probabilities of an image."""
+    levels = predicted.levels[: len(bundle.classes)]
+    exclusive = bundle.recipe.data.exclusive
+    mask = decided_by(bundle.decision, levels, exclusive=exclusive, presence=predicted.presence)
+    return Masked(mask, objects_by(bundle.decision, mask, predicted.levels))
+
+
+def mask_png(mask: ClassMask) -> bytes:
+    """0 and 255, of the image's own size."""
+    return png(mask.view(np.uint8) * np.uint8(255))
 
 
 def overlay(image: Image, mask: Mask) -> Picture:
@@ -233,10 +252,6 @@ def _read(
                 f"{files[image_id]}: number of bands is {image.shape[2]}, the model was trained on {bands}"
             )
         yield image_id, image, levels
-
-
-def _write_mask(path: Path, mask: ClassMask) -> None:
-    path.write_bytes(png(mask.view(np.uint8) * np.uint8(255)))
 
 
 def _jpeg(image: Image) -> bytes:

@@ -13,12 +13,13 @@ instant, goes on behind the last strip when called again, and ends with the same
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from affine import Affine
@@ -56,9 +57,18 @@ from segsmith.prediction.sweep import LevelStrip
 from segsmith.progress import track
 from segsmith.types import ClassMask, Mask
 
+Item = TypeVar("Item")
+
 WRITTEN = frozenset({"probabilities", "masks", "objects", "prediction.json"})
 NODATA = 255
 """Of masks."""
+
+
+@runtime_checkable
+class Watch(Protocol):
+    """The strips, with a word on how far they are."""
+
+    def __call__(self, items: Iterable[Item], what: str, total: int, /) -> Iterator[Item]: ...
 
 
 @dataclass(frozen=True)
@@ -82,16 +92,16 @@ class RasterPrediction:
     """By class, in the mask."""
     objects: dict[str, int]
     """Polygons by class; none where none were asked for, or the raster has no CRS."""
-    backend: str
-    """What ran the networks: torch, or one that was exported."""
-    why: str
-    """Why that."""
     seam: float | None
     """How much steeper probabilities are across the edges of chips than elsewhere (squared): 1 for no seams."""
+    backend: str = "torch"
+    """What ran the networks: torch, or one that was exported."""
+    why: str = "as asked for"
+    """Why that."""
 
 
 @dataclass(frozen=True)
-class _Job:
+class RasterJob:
     """One raster, looked at and not yet predicted."""
 
     path: Path | str
@@ -108,7 +118,7 @@ class _Job:
     def seen_pixels(self) -> float:
         return self.facts.hw[0] * self.facts.hw[1] * self.scale**2
 
-    def anywhere(self) -> "_Job":
+    def anywhere(self) -> "RasterJob":
         """The same for a process that stands in another folder."""
         return self if str(self.path).startswith(REMOTE) else replace(self, path=Path(self.path).absolute())
 
@@ -131,7 +141,7 @@ class _Plan:
     def result(self) -> Path:
         return self.progress / "result"
 
-    def work(self, job: _Job) -> Path:
+    def work(self, job: RasterJob) -> Path:
         return self.progress / "work" / job.name
 
 
@@ -215,40 +225,48 @@ def find_rasters(given: Path | str) -> list[Path | str]:
     return list(placed)
 
 
-def _look(file: Path, rasters: Path | str, scale: float | None, numbers: Path | None) -> list[_Job]:
+def _look(file: Path, rasters: Path | str, scale: float | None, numbers: Path | None) -> list[RasterJob]:
     """What each raster is and how it is to be seen, before any is predicted. Raises like `predict_rasters`."""
     opened = Bundle.read(file)
+    check_bundle(opened, file)
+    paths = find_rasters(rasters)
+    if not paths:
+        raise DataError(f"{rasters}: no such raster, nor a folder with GeoTIFFs that say where they lie (a CRS)")
+    extra = numbers_of(opened, numbers, [opened.layout.image_id(Path(path)) for path in paths])
+    return [raster_job(opened, path, scale, levels) for path, levels in zip(paths, extra, strict=True)]
+
+
+def raster_job(opened: Bundle, path: Path | str, scale: float | None, extra: UInt8[np.ndarray, " extra"]) -> RasterJob:
+    """What a raster is and how it is to be seen: enlarged `scale` times, or as its metres a pixel ask for. Raises
+    ModelError and DataError like `predict_rasters`."""
+    facts = inspect_raster(path)
+    bands = len(opened.mean) - len(opened.extra)
+    if facts.bands != bands:
+        raise ModelError(f"{path}: number of bands is {facts.bands}, the model was trained on {bands}")
+    seen = scale or opened.sight.scale(str(path), facts.gsd_m, opened.recipe.data)
+    return RasterJob(path, facts, seen, opened.sight.levels_for(facts), extra)
+
+
+def check_bundle(opened: Bundle, name: Path) -> None:
+    """Raise ModelError for a bundle that does what rasters, of which strips are seen, do not know."""
     if any(cell.gate for cell in opened.decision.cells):
         raise ModelError(
-            f"{file}: was decided with a gate for empty images, which rasters do not know; decide again with "
+            f"{name}: was decided with a gate for empty images, which rasters do not know; decide again with "
             "decide.gate=none in the recipe"
         )
     if any(cell.depth for cell in opened.decision.cells):
         raise ModelError(
-            f"{file}: was decided with touching objects taken apart, which is not known for rasters, whose objects are "
+            f"{name}: was decided with touching objects taken apart, which is not known for rasters, whose objects are "
             "found strip by strip; decide again with --separate none"
         )
     if opened.recipe.predict.crf is not None:
         raise ModelError(
-            f"{file}: refines images as a whole (predict.crf), which rasters, predicted strip by strip, do not know; "
+            f"{name}: refines images as a whole (predict.crf), which rasters, predicted strip by strip, do not know; "
             "train with predict.crf=null"
         )
-    paths = find_rasters(rasters)
-    if not paths:
-        raise DataError(f"{rasters}: no such raster, nor a folder with GeoTIFFs that say where they lie (a CRS)")
-    bands = len(opened.mean) - len(opened.extra)
-    extra = numbers_of(opened, numbers, [opened.layout.image_id(Path(path)) for path in paths])
-    jobs = []
-    for path, levels in zip(paths, extra, strict=True):
-        facts = inspect_raster(path)
-        if facts.bands != bands:
-            raise ModelError(f"{path}: number of bands is {facts.bands}, the model was trained on {bands}")
-        seen = scale or opened.sight.scale(str(path), facts.gsd_m, opened.recipe.data)
-        jobs.append(_Job(path, facts, seen, opened.sight.levels_for(facts), levels))
-    return jobs
 
 
-def _doing(plan: _Plan) -> Callable[[_Job], RasterPrediction]:
+def _doing(plan: _Plan) -> Callable[[RasterJob], RasterPrediction]:
     """In whichever process: what predicts one raster, as far as that was not done in the same way; it waits where
     another process is at it. Raises ModelError for a bundle that changed."""
     if digest(plan.bundle) != plan.told["bundle"]:
@@ -257,20 +275,24 @@ def _doing(plan: _Plan) -> Callable[[_Job], RasterPrediction]:
     predictor = Predictor(opened, choose_backend(plan.bundle, opened, plan.backend).calls)
     device = {"device": predictor.hardware.name, "precision": predictor.hardware.precision}
 
-    def do(job: _Job) -> RasterPrediction:
+    def do(job: RasterJob) -> RasterPrediction:
         told, file = json.dumps({**plan.told, **device, **_told(job)}), plan.work(job) / "told.json"
         with held(plan.progress / "locks" / job.name, "place for the progress of a raster", wait=True):
             if not file.is_file() or file.read_text() != told:
                 _forget(plan, job.name.__eq__)
                 write_text(file, told)
-            return _predict(opened, predictor, plan, job)
+            found = predict_raster(opened, predictor, job, plan.work(job), plan.result, plan.vectors, plan.square)
+            return replace(found, backend=plan.backend, why=plan.why)
 
     return do
 
 
-def _predict(opened: Bundle, predictor: Predictor, plan: _Plan, job: _Job) -> RasterPrediction:
-    """Predict one raster, as far as that is not done yet, into the folder of results."""
-    work, result = plan.work(job), plan.result
+def predict_raster(
+    opened: Bundle, predictor: Predictor, job: RasterJob, work: Path, result: Path,
+    vectors: Sequence[VectorFormat], square: bool, watch: Watch = track,
+) -> RasterPrediction:  # fmt: skip
+    """Predict one raster, as far as that is not done yet, into the folder `result`; strips pass through `watch`, which
+    may end it by raising. Progress is kept in `work`. Raises like `predict_rasters`, but of no usable pixel."""
     done = work / "done.json"
     if done.exists():
         return _read_back(done)
@@ -293,7 +315,7 @@ def _predict(opened: Bundle, predictor: Predictor, plan: _Plan, job: _Job) -> Ra
     if first < len(sweep.rows.tops):
         strips = sweep.values(first)
         with behind(write) as writer:
-            for strip in track(strips, job.name, len(sweep.rows.tops) - first):
+            for strip in watch(strips, job.name, len(sweep.rows.tops) - first):
                 writer(strip.levelled())
 
     seams = SeamMeter(sweep.rows, job.facts.hw)
@@ -301,19 +323,19 @@ def _predict(opened: Bundle, predictor: Predictor, plan: _Plan, job: _Job) -> Ra
     usable, foreground = 0, np.zeros(len(opened.classes), np.int64)
     temperature = opened.decision.temperature
     written = AS_THEY_ARE if temperature is None else calibrated_levels(temperature)
-    outlines = ClassPolygons(opened.classes, squared if plan.square else simplified)
+    outlines = ClassPolygons(opened.classes, squared if square else simplified)
     for number, mask, valid, levels in decided_strips(opened, probabilities, seams, job.scale):
         masks.write(number, np.where(valid, mask.view(np.uint8), np.uint8(NODATA)))
         usable += int(valid.sum())
         foreground += mask.sum(axis=(1, 2))
-        if plan.vectors and job.facts.crs:
+        if vectors and job.facts.crs:
             outlines.add(mask, written[levels])
 
     probabilities.write_cog(result / "probabilities" / f"{job.name}.tif", opened.classes, levels=written)
     masks.write_cog(result / "masks" / f"{job.name}.tif", opened.classes, nodata=NODATA, resampling="nearest")
     objects = outlines.finish()
     if job.facts.crs:
-        for suffix in plan.vectors:
+        for suffix in vectors:
             file = result / "objects" / f"{job.name}.{suffix}"
             write_vectors(file, objects, Affine(*job.facts.transform), job.facts.crs)
     found = RasterPrediction(
@@ -328,8 +350,6 @@ def _predict(opened: Bundle, predictor: Predictor, plan: _Plan, job: _Job) -> Ra
         usable_pixels=usable,
         foreground_pixels=dict(zip(opened.classes, foreground.tolist(), strict=True)),
         objects=dict(Counter(of.class_name for of in objects)),
-        backend=plan.backend,
-        why=plan.why,
         seam=seams.ratio(),
     )
     write_text(done, json.dumps(asdict(found)))
@@ -388,7 +408,7 @@ def _smallest_area(opened: Bundle, cell: Cell, scale: float) -> int:
     return ceil(cell.smallest_area / (scale / tuned_at) ** 2 - 1e-9)
 
 
-def _told(job: _Job) -> dict[str, object]:
+def _told(job: RasterJob) -> dict[str, object]:
     """What of a raster its prediction depends on."""
     states = [file.stat() for file in local_files(job.path)]
     return {

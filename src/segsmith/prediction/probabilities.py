@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, product
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import cv2
 import numpy as np
@@ -64,13 +64,29 @@ class _Found(NamedTuple):
     presence: Float[Tensor, " classes"] | None
 
 
+@runtime_checkable
+class Turn(Protocol):
+    """Does a piece of work when its turn has come, and gives back what it makes."""
+
+    def __call__(self, work: Callable[[], Item], /) -> Item: ...
+
+
+def at_once(work: Callable[[], Item], /) -> Item:
+    return work()
+
+
 class Predictor:
     """A bundle's networks on this machine's hardware, by PyTorch or by other calls of them. Probabilities are averaged
     as the recipe says, over networks and flips, then over scales; of a combined bundle, over its parts. What is rounded
-    to levels is the average."""
+    to levels is the average.
 
-    def __init__(self, bundle: Bundle, calls: Calls = torch_calls, place: str = ""):
+    What is said of an image does not depend on which others it is predicted with. `turn` is asked before the networks
+    see chips of a raster, whichever thread sweeps it; images are predicted in the thread that asks for them.
+    """
+
+    def __init__(self, bundle: Bundle, calls: Calls = torch_calls, place: str = "", *, turn: Turn = at_once):
         self.recipe = bundle.recipe
+        self.turn = turn
         self.bands = len(bundle.mean) - len(bundle.extra)
         self.planes = bundle.planes
         self.sight = bundle.sight
@@ -80,7 +96,8 @@ class Predictor:
         self.networks = calls(bundle, place)
         self.stride = self.networks[0].stride if self.networks else 1
         self.parts = [
-            Predictor(part.bundle, calls, f"{place}part-{number}.") for number, part in enumerate(bundle.parts)
+            Predictor(part.bundle, calls, f"{place}part-{number}.", turn=turn)
+            for number, part in enumerate(bundle.parts)
         ]
         self.weights = [part.weight for part in bundle.parts] or [1.0] * len(self.recipe.predict.scales)
 
@@ -144,7 +161,7 @@ class Predictor:
         self, chips: UInt8[np.ndarray, "chips input_height input_width bands"], extra: Levels
     ) -> Float32[np.ndarray, "chips planes input_height input_width"]:
         """Probabilities 0..1 of pieces of one image at the size the networks see."""
-        return np.asarray(self._of_networks(list(chips), [extra] * len(chips))[0].numpy())
+        return np.asarray(self.turn(lambda: self._of_networks(list(chips), [extra] * len(chips)))[0].numpy())
 
     def _found(self, images: Images, extra: Sequence[Levels]) -> list[_Found]:
         """Of each image at its own size, averaged over parts, or over scales."""
@@ -203,14 +220,19 @@ class Predictor:
         planes = np.broadcast_to(planes, (*pixels.shape[:3], planes.shape[-1]))
         stacked = np.concatenate([pixels, planes], axis=3).transpose(0, 3, 1, 2)
         batch = torch.from_numpy(np.ascontiguousarray(stacked)).to(self.networks[0].device)
+        if len(batch) == 1 < self.recipe.predict.batch_size:
+            # oneDNN multiplies a single image by other kernels than two or more, which agree to the last bit: levels
+            # would depend on which images come together
+            batch = batch.repeat(2, 1, 1, 1)
         how, presence = self.recipe.predict.average, None
         values, presences = Average(how, exclusive=self.exclusive), Average(how)
         for network, view in product(self.networks, VIEWS[self.recipe.predict.flips]):
-            found, presence = network(_seen(batch, view))
-            values.add(_unseen(found, view))
+            said, presence = network(_seen(batch, view))
+            values.add(_unseen(said, view))
             if presence is not None:
                 presences.add(presence)
-        return values.result().cpu(), None if presence is None else presences.result().cpu()
+        found = values.result()[: len(images)].cpu()
+        return found, None if presence is None else presences.result()[: len(images)].cpu()
 
 
 class ProbabilityFiles:
