@@ -21,7 +21,7 @@ from segsmith.recipe_files import load_recipe, recipe_names
 
 COMMANDS = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
 COMMANDS += ["cache", "combine", "decide", "evaluate", "compare", "runs", "review", "correct", "mine"]
-COMMANDS += ["label", "teach", "predict", "check", "serve"]
+COMMANDS += ["label", "teach", "export", "predict", "check", "serve"]
 JOBS = ["buildings", "houses", "salt", "ships", "steel"]
 RECIPES = sorted([*JOBS, *(f"{job}-best" for job in JOBS), "ships-demo"])
 HW = (16, 20)

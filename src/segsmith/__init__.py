@@ -18,6 +18,7 @@ The commands of the journey are plain functions; each has the same options as it
     mine       run folder + images -> its dataset with further negatives
     label      run folder + unlabelled images -> its dataset with soft labels for them
     teach      likewise -> students, round by round, as long as that surely helps
+    export     run folder -> its networks for other runtimes, checked and timed
     predict    bundle + images -> submission.csv, masks, overlays
     check      any submission -> what is wrong with it, and its scores where the truth is known
     serve      bundle -> an HTTP service that answers images and GeoTIFFs with their masks
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from segsmith.decision.review import review
     from segsmith.decision.teach import teach
     from segsmith.delivery.check import check
+    from segsmith.delivery.export import export
     from segsmith.delivery.predict import predict
     from segsmith.delivery.predict_rasters import predict_rasters
     from segsmith.eda.inspect import inspect
@@ -58,9 +60,9 @@ if TYPE_CHECKING:
     from segsmith.service.serve import serve
 
 __all__ = [
-    "Dataset", "Recipe", "check", "combine", "compare", "correct", "decide", "demo", "evaluate", "find_batch",
-    "find_rate", "inspect", "label", "load_recipe", "mine", "plan", "predict", "predict_rasters", "preview", "profile",
-    "review", "runs", "search", "serve", "teach", "train",
+    "Dataset", "Recipe", "check", "combine", "compare", "correct", "decide", "demo", "evaluate", "export",
+    "find_batch", "find_rate", "inspect", "label", "load_recipe", "mine", "plan", "predict", "predict_rasters",
+    "preview", "profile", "review", "runs", "search", "serve", "teach", "train",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
@@ -74,6 +76,7 @@ _HOMES = {
     "decide": "decision.decide",
     "demo": "journey",
     "evaluate": "decision.evaluate",
+    "export": "delivery.export",
     "find_batch": "modeling.find_batch",
     "find_rate": "modeling.find_rate",
     "inspect": "eda.inspect",

@@ -32,7 +32,7 @@ class Journey(typer.core.TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
         judging = ["combine", "decide", "evaluate", "compare", "runs", "review", "correct", "mine", "label", "teach"]
-        return [*making, "cache", *judging, "predict", "check", "serve"]
+        return [*making, "cache", *judging, "export", "predict", "check", "serve"]
 
 
 app = typer.Typer(
@@ -703,6 +703,40 @@ def teach(
 
 
 @app.command()
+def export(
+    run: RunFolder,
+    images: Annotated[int, typer.Option(min=1, help="Images that every export is checked on, at most.")] = 128,
+) -> None:
+    """Write a decided run's networks as ONNX, in float32 and int8; check and time each on its images."""
+    from rich.table import Table
+
+    from segsmith.delivery.export import export as run_export
+
+    done = run_export(run, images=images)
+    exported = done.exported
+    table = Table(title=f"{exported.images:,} images, {exported.machine}")
+    for heading in ("backend", "ms an image", "times torch", "largest difference", "changed pixels", exported.metric):
+        table.add_column(heading, justify="left" if heading == "backend" else "right")
+    torch_takes = exported.figures[0].seconds_per_image
+    for of in exported.figures:
+        table.add_row(
+            of.backend,
+            f"{1000 * of.seconds_per_image:.1f}",
+            f"{torch_takes / of.seconds_per_image:.2f}",
+            f"{of.largest_difference} levels",
+            f"{of.changed_pixels:.3%}",
+            f"{of.score:.4f} ({of.score_change:+.4f})",
+        )
+    out.print(table)
+    for of in exported.figures:
+        if not of.passes:
+            out.print(f"{of.backend} {of.told}; predict does not use it")
+    for reason in done.unchecked:
+        out.print(reason)
+    out.print(f"exports: {done.folder}; next: segsmith predict {run} IMAGES --backend auto")
+
+
+@app.command()
 def predict(
     bundle: Annotated[Path, typer.Argument(help="Bundle file, or run folder.", show_default=False)],
     images: Annotated[
@@ -732,6 +766,13 @@ def predict(
         typer.Option(metavar="FORMAT", help="Rasters: gpkg (if unset), geojson, parquet or none; may be repeated."),
     ] = None,
     square: Annotated[bool, typer.Option(help="Rasters: give polygons right angles, as buildings have.")] = False,
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="What runs the networks: torch, onnxruntime, onnxruntime-int8, openvino, openvino-int8; "
+            "auto takes the fastest that export found to score as PyTorch does."
+        ),
+    ] = "auto",
     cluster: Cluster = None,
     workers: Workers = None,
 ) -> None:
@@ -742,11 +783,13 @@ def predict(
     from segsmith.errors import RunError
 
     if sample_submission is None and find_rasters(images):
-        for raster in predict_rasters(
+        rasters = predict_rasters(
             bundle, images, to, scale=scale, numbers=numbers, vectors=vector_formats(vectors or ["gpkg"]),
-            square=square, cluster=cluster, workers=workers,
-        ):  # fmt: skip
+            square=square, backend=backend, cluster=cluster, workers=workers,
+        )  # fmt: skip
+        for raster in rasters:
             _print_raster(raster)
+        out.print(f"backend {rasters[0].backend}: {rasters[0].why}")
         out.print(f"probabilities, masks and objects: {to}")
         return
     if cluster or workers:
@@ -760,7 +803,9 @@ def predict(
         mosaics=mosaics,
         masks=masks,
         overlays=overlays,
+        backend=backend,
     )
+    out.print(f"backend {done.backend}: {done.why}")
     out.print(f"{done.images:,} images, {done.with_foreground:,} with foreground, {done.rows:,} rows")
     out.print(f"read back and checked: {done.folder / 'submission.csv'}")
 

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -93,6 +94,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write a UTF-8 file whole or not at all. Raises WriteError."""
     write_bytes(path, content.encode())
+
+
+def digest(file: Path) -> str:
+    """What tells the content of a file from any other. Raises OSError."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def write_error(error: OSError, path: Path) -> WriteError:

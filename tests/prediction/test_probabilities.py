@@ -20,6 +20,7 @@ from segsmith.modeling.bundle import Part
 from segsmith.modeling.networks import Outputs
 from segsmith.prediction.average import averaged_levels
 from segsmith.prediction.crf import refined
+from segsmith.prediction.network_calls import TorchCall
 from segsmith.prediction.probabilities import VIEWS, Predictor, ProbabilityFiles, predict_chips
 
 SQUARE = ("data.input_hw=[32,32]", "predict.batch_size=4")
@@ -46,9 +47,13 @@ def noise(*hw: int, bands: int = 3, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*hw, bands), np.uint8)
 
 
+def call_of(network: nn.Module, predictor: Predictor) -> TorchCall:
+    return TorchCall(network, predictor.recipe, predictor.hardware)
+
+
 def echo(bundle) -> Predictor:
     predictor = Predictor(bundle)
-    predictor.networks = [Echo()]
+    predictor.networks = [call_of(Echo(), predictor)]
     return predictor
 
 
@@ -60,7 +65,7 @@ def test_every_view_is_undone_exactly(make_bundle, flips, count):
     assert found.shape == (1, 32, 32)
     assert found.dtype == np.uint8
     assert (found[0] == echoed(image)).all()
-    assert len(predictor.networks[0].batches) == count
+    assert len(predictor.networks[0].network.batches) == count
 
 
 @pytest.mark.parametrize("together", [1, 2, 3, 5])
@@ -117,7 +122,7 @@ def test_probabilities_are_averaged_and_not_logits(make_bundle):
             return {"mask": torch.full((len(images), 1, *images.shape[2:]), 2.0 if len(self.batches) == 1 else -50.0)}
 
     predictor = Predictor(make_bundle(*SQUARE, "predict.flips=horizontal"))
-    predictor.networks = [Moody()]
+    predictor.networks = [call_of(Moody(), predictor)]
     (found,) = predictor([noise(32, 32)])
     assert (found == round(255 / (1 + np.exp(-2.0)) / 2)).all()
 
@@ -150,7 +155,7 @@ def test_other_averages_are_of_every_network_and_flip(make_bundle, how):
             return {"mask": torch.full((len(images), 1, *images.shape[2:]), self.logit)}
 
     predictor = Predictor(make_bundle(*SQUARE, f"predict.average={how}"))
-    predictor.networks = [Constant(logit) for logit in (-4.0, 1.0, 1.5)]
+    predictor.networks = [call_of(Constant(logit), predictor) for logit in (-4.0, 1.0, 1.5)]
     (found,) = predictor([noise(32, 32)])
     logit = {"geometric": -0.5, "median": 1.0}[how]
     assert (found == round(255 / (1 + np.exp(-logit)))).all()
@@ -236,7 +241,7 @@ def test_images_stream_in_order_a_batch_at_a_time(make_bundle):
     assert taken == [0, 1, 2, 3], "no more than a batch is held"
     found = [first, *stream]
     assert [number for number, _, _ in found] == list(range(10))
-    assert predictor.networks[0].batches == [4, 4, 2]
+    assert predictor.networks[0].network.batches == [4, 4, 2]
     for number, image, (probabilities, presence) in found:
         assert presence is None
         assert (image == noise(8 + number, 9, seed=number)).all()
@@ -306,11 +311,11 @@ def test_what_is_there_is_not_made_again(undone, make_bundle):
     files.write(ids[2], kept)
     predictor = echo(make_bundle(*SQUARE, "predict.flips=none"))
     predict_chips(predictor, cut(dataset, predictor.recipe.data), [5, 2, 7], files, "images")
-    assert predictor.networks[0].batches == [2]
+    assert predictor.networks[0].network.batches == [2]
     assert [image_id for image_id in ids if files.has(image_id)] == [ids[2], ids[5], ids[7]]
     assert (files.read(ids[2]) == kept).all()
     predict_chips(predictor, cut(dataset, predictor.recipe.data), [5, 2, 7], files, "images")
-    assert predictor.networks[0].batches == [2]
+    assert predictor.networks[0].network.batches == [2]
 
 
 def test_nothing_is_predicted_where_labels_are_left_open(tmp_path, make_bundle):

@@ -1,12 +1,14 @@
 """Run -> scores of its validation or held-out images, each beside what predicting all empty would score."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, UInt8
 
 from segsmith.data import rle
 from segsmith.data.chips import Chips
@@ -21,6 +23,7 @@ from segsmith.modeling.metrics import FIGURES, Counts, Figure, image_scores, sco
 from segsmith.modeling.run import Run
 from segsmith.prediction.out_of_fold import Part, predict_part
 from segsmith.prediction.probabilities import ProbabilityFiles
+from segsmith.recipe import DecideMetric
 
 RESAMPLES = 1000
 COUNTED = ["right_pixels", "predicted_pixels", "true_pixels", "usable_pixels"]
@@ -95,46 +98,69 @@ def _score_images(
     for place, index in enumerate(indices):
         image_id = chips.id(index)
         part = validation_part(place, len(decision.parts)) if cross_fitted else None
-        cells = decision.cells_of(len(chips.dataset.classes), part)
-        mask, valid = chips.labels(index)
-        planes = files.read(image_id)
-        of_classes, presence = planes[: len(chips.dataset.classes)], files.presence(image_id)
-        predicted = decided_by(decision, of_classes, exclusive=chips.options.exclusive, part=part, presence=presence)
-        objects = objects_by(decision, predicted, planes, part=part) if decision.metric == "f2_objects" else []
-        for class_id, (of_class, true) in enumerate(zip(predicted, mask & valid, strict=True)):
-            cell = cells[class_id]
-            counts = Counts(*(np.array(mask.sum()) for mask in (of_class & true, of_class, true, valid)))
-            by_objects = {}
-            if decision.metric == "f2_objects":
-                labels = true_objects(chips, index, class_id, true)
-                true_runs = [rle.encode(labels == number) for number in np.unique(labels[true])]
-                found = label_runs(objects[class_id])
-                by_objects["f2_objects"] = f2_of_image(found, true_runs, true.shape)
-            rows.append(
-                {
-                    "image_id": image_id,
-                    "class": chips.dataset.classes[class_id],
-                    "row": index,
-                    "objects": int(chips.objects[index]),
-                    "usable_pixels": int(counts.pixels),
-                    "true_pixels": int(counts.truth),
-                    "predicted_pixels": int(counts.predicted),
-                    "right_pixels": int(counts.tp),
-                    "level": cell.level,
-                    "smallest_area": cell.smallest_area,
-                    "gate": cell.gate,
-                    "depth": cell.depth,
-                    "part": -1 if part is None else part,
-                    "dice": float(image_scores("mean_dice", counts)),
-                    "iou": float(image_scores("mean_iou", counts)),
-                    "iou_map": float(image_scores("mean_iou_map", counts)),
-                    **by_objects,
-                }
-            )
+        rows += image_rows(chips, index, files.read(image_id), files.presence(image_id), decision, part)
     table = pd.DataFrame(rows)
     wrong = table["true_pixels"] + table["predicted_pixels"] - 2 * table["right_pixels"]
     order = np.lexsort([table["image_id"], -wrong, table["dice"]])
     return table.iloc[order].reset_index(drop=True)
+
+
+def image_rows(
+    chips: Chips,
+    index: int,
+    planes: UInt8[np.ndarray, "planes height width"],
+    presence: UInt8[np.ndarray, " classes"] | None,
+    decision: Decision,
+    part: int | None = None,
+) -> list[dict[str, Any]]:
+    """What is counted and scored of a chip, a row for each class: its truth beside what a decision, or that of one part
+    of its cross-fit, makes of its probabilities."""
+    classes = chips.dataset.classes
+    cells = decision.cells_of(len(classes), part)
+    mask, valid = chips.labels(index)
+    predicted = decided_by(
+        decision, planes[: len(classes)], exclusive=chips.options.exclusive, part=part, presence=presence
+    )
+    objects = objects_by(decision, predicted, planes, part=part) if decision.metric == "f2_objects" else []
+    rows = []
+    for class_id, (of_class, true) in enumerate(zip(predicted, mask & valid, strict=True)):
+        cell = cells[class_id]
+        counts = Counts(*(np.array(mask.sum()) for mask in (of_class & true, of_class, true, valid)))
+        by_objects = {}
+        if decision.metric == "f2_objects":
+            labels = true_objects(chips, index, class_id, true)
+            true_runs = [rle.encode(labels == number) for number in np.unique(labels[true])]
+            found = label_runs(objects[class_id])
+            by_objects["f2_objects"] = f2_of_image(found, true_runs, true.shape)
+        rows.append(
+            {
+                "image_id": chips.id(index),
+                "class": classes[class_id],
+                "row": index,
+                "objects": int(chips.objects[index]),
+                "usable_pixels": int(counts.pixels),
+                "true_pixels": int(counts.truth),
+                "predicted_pixels": int(counts.predicted),
+                "right_pixels": int(counts.tp),
+                "level": cell.level,
+                "smallest_area": cell.smallest_area,
+                "gate": cell.gate,
+                "depth": cell.depth,
+                "part": -1 if part is None else part,
+                "dice": float(image_scores("mean_dice", counts)),
+                "iou": float(image_scores("mean_iou", counts)),
+                "iou_map": float(image_scores("mean_iou_map", counts)),
+                **by_objects,
+            }
+        )
+    return rows
+
+
+def score_of(rows: Sequence[dict[str, Any]], metric: DecideMetric) -> float:
+    """The metric over all rows of `image_rows`."""
+    if metric == "f2_objects":
+        return float(np.mean([row["f2_objects"] for row in rows]))
+    return _score(metric, np.array([[row[name] for row in rows] for name in COUNTED], np.int64))
 
 
 def scores_of(table: pd.DataFrame, classes: tuple[str, ...], seed: int) -> tuple[Score, ...]:

@@ -36,6 +36,7 @@ from segsmith.eda.pictures import Picture, Rgb
 from segsmith.errors import DataError, ModelError, WriteError, listed
 from segsmith.files import replacing_folder
 from segsmith.modeling.bundle import Bundle
+from segsmith.prediction.backends import choose_backend
 from segsmith.prediction.joints import agreed
 from segsmith.prediction.probabilities import Levels, Predicted, Predictor, png
 from segsmith.progress import track
@@ -56,6 +57,10 @@ class Prediction:
     images: int
     with_foreground: int
     rows: int
+    backend: str
+    """What ran the networks: torch, or one that was exported."""
+    why: str
+    """Why that."""
 
 
 class Masked(NamedTuple):
@@ -75,6 +80,7 @@ def predict(
     mosaics: bool = False,
     masks: bool = True,
     overlays: bool = True,
+    backend: str = "auto",
 ) -> Prediction:
     """Predict every image below a folder and write what a user hands in.
 
@@ -87,10 +93,12 @@ def predict(
     `data.extra`. With `mosaics` images that were cut side by side from one picture are found by their edges, and made
     to agree where they meet (joints.py); their levels are held in memory. With a sample submission exactly its images
     are predicted, and of them the classes it asks for are in the rows. What was written is read back and compared with
-    the masks. A folder that an earlier prediction wrote is replaced. Raises ModelError, DataError, WriteError; then
-    nothing is there that was not there before.
+    the masks. `backend` is what runs the networks (backends.py). A folder that an earlier prediction wrote is replaced.
+    Raises ModelError, DataError, WriteError; then nothing is there that was not there before.
     """
-    opened = Bundle.read(bundle / "bundle.safetensors" if bundle.is_dir() else bundle)
+    file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
+    opened = Bundle.read(file)
+    chosen = choose_backend(file, opened, backend)
     files = find_images(images, opened.layout)
     order = read_order(sample_submission, opened.layout) if sample_submission else all_keys(files, opened.layout)
     image_ids = list(dict.fromkeys(key.image_id for key in order))
@@ -114,7 +122,7 @@ def predict(
         of_class = [new / "masks" / name if len(opened.classes) > 1 else new / "masks" for name in opened.classes]
         for folder in (*(of_class if masks else ()), *([new / "overlays"] if overlays else ())):
             folder.mkdir(parents=True, exist_ok=True)
-        predictor = Predictor(opened)
+        predictor = Predictor(opened, chosen.calls)
         read = partial(_read, files, image_ids, predictor.bands, extra)
         stream = _agreeing(predictor, image_ids, read) if mosaics else predictor.stream(read())
         for image_id, image, predicted in track(stream, "images", len(image_ids)):
@@ -129,11 +137,11 @@ def predict(
                 table += object_rows(image_id, name, objects[class_id], written[predicted.levels[class_id]])
                 proofs.note(key, plane)
                 if masks:
-                    file = of_class[class_id] / f"{stem}.png"
-                    file.write_bytes(mask_png(plane))
-                    if not proofs.same(key, read_mask(file)):
+                    png_file = of_class[class_id] / f"{stem}.png"
+                    png_file.write_bytes(mask_png(plane))
+                    if not proofs.same(key, read_mask(png_file)):
                         raise WriteError(
-                            f"{out / file.relative_to(new)}: does not read back as written; is the disk sound?"
+                            f"{out / png_file.relative_to(new)}: does not read back as written; is the disk sound?"
                         )
             if overlays:
                 (new / "overlays" / f"{stem}.jpg").write_bytes(_jpeg(overlay(image, mask)))
@@ -146,6 +154,8 @@ def predict(
         images=len(image_ids),
         with_foreground=with_foreground,
         rows=sum(len(rows[key]) for key in order),
+        backend=chosen.name,
+        why=chosen.why,
     )
 
 

@@ -10,7 +10,6 @@ Until all is done the work lies beside that folder, in `.FOLDER.progress`. Whoev
 instant, goes on behind the last strip when called again, and ends with the same bytes.
 """
 
-import hashlib
 import json
 import shutil
 from collections import Counter
@@ -46,10 +45,11 @@ from segsmith.delivery.predict import numbers_of
 from segsmith.delivery.strip_files import AS_THEY_ARE, StripFiles
 from segsmith.delivery.vectors import VectorFormat, write_vectors
 from segsmith.errors import DataError, ModelError, WriteError, listed
-from segsmith.files import held, put_in_place, write_error, write_text
+from segsmith.files import digest, held, put_in_place, write_error, write_text
 from segsmith.modeling.bundle import Bundle, Cell
 from segsmith.modeling.objective import most_probable
 from segsmith.prediction.ahead import behind
+from segsmith.prediction.backends import choose_backend
 from segsmith.prediction.chip_rows import Read
 from segsmith.prediction.probabilities import Predictor
 from segsmith.prediction.seams import SeamMeter
@@ -94,6 +94,10 @@ class RasterPrediction:
     """Polygons by class; none where none were asked for, or the raster has no CRS."""
     seam: float | None
     """How much steeper probabilities are across the edges of chips than elsewhere (squared): 1 for no seams."""
+    backend: str = "torch"
+    """What ran the networks: torch, or one that was exported."""
+    why: str = "as asked for"
+    """Why that."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,9 @@ class _Plan:
     progress: Path
     vectors: Sequence[VectorFormat]
     square: bool
+    backend: str
+    """What runs the networks, in every process the same."""
+    why: str
 
     @property
     def result(self) -> Path:
@@ -147,6 +154,7 @@ def predict_rasters(
     numbers: Path | None = None,
     vectors: Sequence[VectorFormat] = ("gpkg",),
     square: bool = False,
+    backend: str = "auto",
     cluster: str | None = None,
     workers: int | None = None,
 ) -> list[RasterPrediction]:
@@ -155,8 +163,8 @@ def predict_rasters(
     `rasters` may be remote, `/vsi...` in the words of GDAL. A raster is brought to the resolution and the levels that
     the model was trained with; `scale` says what it is enlarged by, whatever its metres a pixel. Pixels that are
     nodata, masked, of alpha 0 or not finite are not predicted, nor chips without others. Objects are written in
-    each format of `vectors`, with right angles if `square`, else simplified. A folder that an earlier prediction wrote
-    is replaced.
+    each format of `vectors`, with right angles if `square`, else simplified. `backend` is what runs the networks
+    (backends.py). A folder that an earlier prediction wrote is replaced.
 
     With `cluster`, `local` or the address of a Dask scheduler, its workers predict the rasters, one each at a time and
     the largest first (cluster.py). They must see the bundle, the rasters and the folder to write by the same paths.
@@ -170,8 +178,11 @@ def predict_rasters(
     _check_free(out)
     jobs = _look(file, rasters, scale, numbers)
     folder = out.resolve()
-    told = {"segsmith": version("segsmith"), "bundle": _digest(file), "vectors": list(vectors), "square": square}
-    plan = _Plan(file.resolve(), told, folder.with_name(f".{folder.name}.progress"), vectors, square)
+    chosen = choose_backend(file, Bundle.read(file), backend)
+    told = {"segsmith": version("segsmith"), "bundle": digest(file), "vectors": list(vectors), "square": square}
+    told |= {"backend": chosen.name}
+    progress_folder = folder.with_name(f".{folder.name}.progress")
+    plan = _Plan(file.resolve(), told, progress_folder, vectors, square, chosen.name, chosen.why)
     progress, result = plan.progress, plan.result
     largest_first = sorted((job.anywhere() for job in jobs), key=lambda job: job.seen_pixels, reverse=True)
     with opened_cluster(cluster, workers) as client, held(progress, "place for the progress of a prediction"):
@@ -258,10 +269,10 @@ def check_bundle(opened: Bundle, name: Path) -> None:
 def _doing(plan: _Plan) -> Callable[[RasterJob], RasterPrediction]:
     """In whichever process: what predicts one raster, as far as that was not done in the same way; it waits where
     another process is at it. Raises ModelError for a bundle that changed."""
-    if _digest(plan.bundle) != plan.told["bundle"]:
+    if digest(plan.bundle) != plan.told["bundle"]:
         raise ModelError(f"{plan.bundle}: changed while rasters were predicted with it; run the same command again")
     opened = Bundle.read(plan.bundle)
-    predictor = Predictor(opened)
+    predictor = Predictor(opened, choose_backend(plan.bundle, opened, plan.backend).calls)
     device = {"device": predictor.hardware.name, "precision": predictor.hardware.precision}
 
     def do(job: RasterJob) -> RasterPrediction:
@@ -270,7 +281,8 @@ def _doing(plan: _Plan) -> Callable[[RasterJob], RasterPrediction]:
             if not file.is_file() or file.read_text() != told:
                 _forget(plan, job.name.__eq__)
                 write_text(file, told)
-            return predict_raster(opened, predictor, job, plan.work(job), plan.result, plan.vectors, plan.square)
+            found = predict_raster(opened, predictor, job, plan.work(job), plan.result, plan.vectors, plan.square)
+            return replace(found, backend=plan.backend, why=plan.why)
 
     return do
 
@@ -422,11 +434,6 @@ def _read_back(done: Path) -> RasterPrediction:
     facts["hw"] = tuple(facts["hw"])
     facts["levels"] = facts["levels"] and tuple(map(tuple, facts["levels"]))
     return RasterPrediction(**facts)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _check_free(out: Path) -> None:

@@ -8,7 +8,7 @@ metrics.csv          one row per epoch;  losses.csv  one per step;  tensorboard/
 averaged.csv         one row per mean of weights (swa), scored likewise
 checkpoints/         last.pt, to go on from; weights alone: best/, snapshots/, averaged/, and those kept for good
 failed-batch.json    images of the batch at which the loss exploded
-bundle.safetensors   what prediction needs
+bundle.safetensors   what prediction needs;  bundle.export/  its networks for other runtimes
 probabilities/       of the images decide and evaluate looked at, as 8-bit PNG
 presence/            likewise, how probable each class is to be there at all, of networks with a presence head
 folds/FOLD/          with folds.validation=all: the run of each fold, by the fold it was validated on

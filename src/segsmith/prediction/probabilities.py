@@ -19,10 +19,11 @@ from segsmith.errors import DataError, ModelError
 from segsmith.files import write_bytes
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import choose_hardware
-from segsmith.modeling.objective import plane_probabilities, presence_probabilities, quantised
+from segsmith.modeling.objective import quantised
 from segsmith.prediction.average import Average
 from segsmith.prediction.chip_rows import Read
 from segsmith.prediction.crf import refined
+from segsmith.prediction.network_calls import Calls, torch_calls
 from segsmith.prediction.sweep import Sweep
 from segsmith.prediction.sweeps import AveragedSweeps, Swept
 from segsmith.progress import track
@@ -75,14 +76,15 @@ def at_once(work: Callable[[], Item], /) -> Item:
 
 
 class Predictor:
-    """A bundle's networks on this machine's hardware. Probabilities are averaged as the recipe says, over networks and
-    flips, then over scales; of a combined bundle, over its parts. What is rounded to levels is the average.
+    """A bundle's networks on this machine's hardware, by PyTorch or by other calls of them. Probabilities are averaged
+    as the recipe says, over networks and flips, then over scales; of a combined bundle, over its parts. What is rounded
+    to levels is the average.
 
     What is said of an image does not depend on which others it is predicted with. `turn` is asked before the networks
     see chips of a raster, whichever thread sweeps it; images are predicted in the thread that asks for them.
     """
 
-    def __init__(self, bundle: Bundle, turn: Turn = at_once):
+    def __init__(self, bundle: Bundle, calls: Calls = torch_calls, place: str = "", *, turn: Turn = at_once):
         self.recipe = bundle.recipe
         self.turn = turn
         self.bands = len(bundle.mean) - len(bundle.extra)
@@ -91,9 +93,12 @@ class Predictor:
         self.classes = len(bundle.classes)
         self.exclusive = len(bundle.classes) if bundle.recipe.data.exclusive else 0
         self.hardware = choose_hardware(bundle.recipe.train)
-        self.networks = [network.to(self.hardware.device) for network in bundle.networks()]
+        self.networks = calls(bundle, place)
         self.stride = self.networks[0].stride if self.networks else 1
-        self.parts = [Predictor(part.bundle, turn) for part in bundle.parts]
+        self.parts = [
+            Predictor(part.bundle, calls, f"{place}part-{number}.", turn=turn)
+            for number, part in enumerate(bundle.parts)
+        ]
         self.weights = [part.weight for part in bundle.parts] or [1.0] * len(self.recipe.predict.scales)
 
     def __call__(self, images: Images, extra: Sequence[Levels] | None = None) -> ImageProbabilities:
@@ -214,7 +219,7 @@ class Predictor:
         planes = np.stack(extra)[:, None, None, :]
         planes = np.broadcast_to(planes, (*pixels.shape[:3], planes.shape[-1]))
         stacked = np.concatenate([pixels, planes], axis=3).transpose(0, 3, 1, 2)
-        batch = torch.from_numpy(np.ascontiguousarray(stacked)).to(self.hardware.device)
+        batch = torch.from_numpy(np.ascontiguousarray(stacked)).to(self.networks[0].device)
         if len(batch) == 1 < self.recipe.predict.batch_size:
             # oneDNN multiplies a single image by other kernels than two or more, which agree to the last bit: levels
             # would depend on which images come together
@@ -222,10 +227,8 @@ class Predictor:
         how, presence = self.recipe.predict.average, None
         values, presences = Average(how, exclusive=self.exclusive), Average(how)
         for network, view in product(self.networks, VIEWS[self.recipe.predict.flips]):
-            with self.hardware.autocast():
-                outputs = network(_seen(batch, view))
-            values.add(_unseen(plane_probabilities(self.recipe, outputs), view))
-            presence = presence_probabilities(self.recipe, outputs)
+            said, presence = network(_seen(batch, view))
+            values.add(_unseen(said, view))
             if presence is not None:
                 presences.add(presence)
         found = values.result()[: len(images)].cpu()

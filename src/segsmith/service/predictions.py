@@ -38,7 +38,7 @@ class Predictions:
     def __init__(self, bundle: Bundle, limits: Limits, metrics: Metrics):
         self.bundle, self.limits, self.metrics = bundle, limits, metrics
         self._networks = NetworkThread()
-        self._predictor = Predictor(bundle, self._networks)
+        self._predictor = Predictor(bundle, turn=self._networks)
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "images")
         self._one_raster = asyncio.Semaphore(1)
         whole = all(part.recipe.data.fit != "chip" for part in (bundle, *(part.bundle for part in bundle.parts)))

@@ -1,0 +1,127 @@
+"""A bundle's networks -> calls from 8-bit images to probabilities, by PyTorch or by a runtime that reads ONNX."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor, nn
+
+from segsmith.errors import ModelError
+from segsmith.modeling.bundle import Bundle
+from segsmith.modeling.hardware import Hardware, choose_hardware
+from segsmith.modeling.objective import plane_probabilities, presence_probabilities
+from segsmith.recipe import Recipe
+
+
+class Said(NamedTuple):
+    """What a network says of images, as probabilities 0..1, on the device of the images."""
+
+    planes: Float[Tensor, "batch planes height width"]
+    presence: Float[Tensor, "batch classes"] | None = None
+    """Of networks with a presence head."""
+
+
+@runtime_checkable
+class NetworkCall(Protocol):
+    """One network. `stride` is what sides of images are multiples of, `device` where images are to lie."""
+
+    stride: int
+    device: torch.device
+
+    def __call__(self, images: UInt8[Tensor, "batch channels height width"]) -> Said: ...
+
+
+Calls = Callable[[Bundle, str], Sequence[NetworkCall]]
+"""The networks of a bundle itself, without those of its parts. Beside it stands its place in the bundle it is a part
+of, as names of weights have it: nothing, or 'part-0.' and so on."""
+
+
+class TorchCall:
+    """By PyTorch, in the precision of the hardware."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe, hardware: Hardware, stride: int = 1):
+        self.network = network.to(hardware.device)
+        self.recipe, self.hardware, self.stride, self.device = recipe, hardware, stride, hardware.device
+
+    def __call__(self, images: UInt8[Tensor, "batch channels height width"]) -> Said:
+        with self.hardware.autocast():
+            outputs = self.network(images)
+        return Said(plane_probabilities(self.recipe, outputs), presence_probabilities(self.recipe, outputs))
+
+
+def torch_calls(bundle: Bundle, place: str = "") -> list[NetworkCall]:
+    """Calls by PyTorch, the same ones wherever the bundle stands."""
+    hardware = choose_hardware(bundle.recipe.train)
+    return [TorchCall(network, bundle.recipe, hardware, network.stride) for network in bundle.networks()]
+
+
+RunFile = Callable[[UInt8[np.ndarray, "batch channels height width"]], Sequence[Float32[np.ndarray, "..."]]]
+"""Images to the outputs of an ONNX file, in their order."""
+
+
+class Runtime(NamedTuple):
+    """What runs ONNX files on a CPU."""
+
+    package: str
+    extra: str
+    """Of segsmith, that brings it."""
+    open: Callable[[Path, Hardware], RunFile]
+
+    @property
+    def missing(self) -> str | None:
+        """What to install; None where it is there."""
+        there = find_spec(self.package) is not None
+        return None if there else f"{self.package} is not installed (pip install 'segsmith[{self.extra}]')"
+
+
+class RuntimeCall:
+    """By a runtime. Raises ModelError for a file that it does not read."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, runtime: Runtime, file: Path, stride: int, hardware: Hardware):
+        self.stride = stride
+        try:
+            self._run = runtime.open(file, hardware)
+        except Exception as error:  # each runtime raises kinds of its own
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ModelError(f"{file}: {runtime.package} does not read it ({reason}); export again") from error
+
+    def __call__(self, images: UInt8[Tensor, "batch channels height width"]) -> Said:
+        planes, *presence = self._run(np.ascontiguousarray(images.numpy()))
+        return Said(torch.from_numpy(planes), torch.from_numpy(presence[0]) if presence else None)
+
+
+def _onnxruntime(file: Path, hardware: Hardware) -> RunFile:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {"images": images})
+
+
+def _openvino(file: Path, hardware: Hardware) -> RunFile:
+    # it reports to its makers when it is imported, unless the package that does so is not there
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    core = openvino.Core()
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if hardware.precision == "bf16" else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    compiled: Any = core.compile_model(core.read_model(file), "CPU", settings)
+    return lambda images: list(compiled(images).values())
+
+
+RUNTIMES = {
+    "onnxruntime": Runtime("onnxruntime", "export", _onnxruntime),
+    "openvino": Runtime("openvino", "openvino", _openvino),
+}
