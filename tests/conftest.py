@@ -10,8 +10,12 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["made_runs"]
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes decides no test
+settings.load_profile("any machine")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several test processes share the machine
 

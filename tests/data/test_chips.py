@@ -149,7 +149,7 @@ def pixels_of(chips: Chips, number: int, shape: tuple[int, int]) -> np.ndarray:
     return area
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(
     scales=st.sampled_from([(1.0,), (1.0, 2.0), (1.0, 0.5), (2.0, 1.0, 0.5)]),
     stride=st.sampled_from([None, 4]),

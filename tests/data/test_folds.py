@@ -31,7 +31,7 @@ def folds_by_id(dataset: Dataset, **options) -> dict[str, int]:
     return dict(zip(dataset.images["image_id"], folds.tolist(), strict=True))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=80), st.integers(2, 10), st.integers(0, 3))
 def test_folds_are_equal_in_size_and_in_every_stratum(strata, count, seed):
     folds = stratified_folds([f"i{n}" for n in range(len(strata))], np.array(strata), count, seed)
@@ -41,7 +41,7 @@ def test_folds_are_equal_in_size_and_in_every_stratum(strata, count, seed):
         assert sizes.max() - sizes.min() <= 1
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=30), st.randoms(use_true_random=False))
 def test_an_image_keeps_its_fold_whatever_the_order(strata, random):
     ids = [f"i{n}" for n in range(len(strata))]
@@ -89,7 +89,7 @@ def test_stratified_by_coverage_in_eleven_classes(tmp_path):
         assert Counter(folds[f"{name}{n}"] for n in range(9)) == {0: 3, 1: 3, 2: 3}, name
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 15)), min_size=4, max_size=60),
     st.integers(2, 5),
@@ -107,7 +107,7 @@ def test_groups_stay_whole_whatever_the_order(images, count, random):
     assert again.tolist() == folds[shuffled].tolist()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=60), st.integers(2, 5))
 def test_groups_of_one_are_dealt_like_single_images(strata, count):
     ids = [f"i{n}" for n in range(len(strata))]

@@ -174,7 +174,7 @@ def outlines(draw):
     return shapely.convex_hull(shapely.MultiPoint(points)) if draw(st.booleans()) else Polygon(points)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(
     shapes=st.lists(outlines().filter(lambda shape: shape.area > 0), min_size=1, max_size=4),
     scale=st.sampled_from([1.0, 2.0, 0.5]) | st.floats(0.05, 4),

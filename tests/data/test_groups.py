@@ -67,7 +67,7 @@ def test_a_wrong_table_is_refused(ships, tmp_path, text, said):
         read_groups(ingest(ships), tmp_path / "groups.csv")
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_size=20))
 def test_connected_is_the_least_relation_that_holds_all_pairs(pairs):
     reach = np.eye(15, dtype=bool)

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segsmith.data.ingest_coco import decode_counts, ingest
@@ -28,7 +28,6 @@ def compressed(counts: list[int]) -> str:
     return text
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**6), max_size=30))
 def test_compressed_counts_come_back(counts):
     assert decode_counts(compressed(counts)) == counts

@@ -107,7 +107,7 @@ def test_scale_one_gives_the_pixels_themselves(holed):
     assert (image == np.where(valid, pixels[:3], 0).transpose(1, 2, 0)).all()
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     scale=st.one_of(st.sampled_from([1.0, 2.0, 0.5]), st.floats(0.02, 3.5)),
     place=st.tuples(st.floats(-0.3, 1.2), st.floats(-0.3, 1.2)),

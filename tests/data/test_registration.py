@@ -21,7 +21,7 @@ def town(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(noisy.astype(np.uint8)[:, :, None], 3, axis=2), mask
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.integers(-16, 16), st.integers(-16, 16), st.integers(0, 5))
 def test_any_shift_is_found_to_the_pixel(down, right, seed):
     image, mask = town(seed)

@@ -24,7 +24,7 @@ def slow_decode(text: str, hw: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(masks)
 @example(np.ones((3, 5), bool))
 @example(np.ones((5, 1), bool))
@@ -38,7 +38,7 @@ def test_mask_to_runs_to_text_and_back(mask):
     assert (rle.decode(runs, mask.shape) == mask).all()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(masks)
 def test_encoded_runs_are_as_few_as_can_be(mask):
     runs = rle.encode(mask)
@@ -108,7 +108,7 @@ def test_refusals_name_the_pair(text, message):
     assert message in str(caught.value)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(words, max_size=6).map(" ".join))
 def test_any_text_is_read_as_the_rules_say_or_refused(text):
     try:
@@ -119,7 +119,7 @@ def test_any_text_is_read_as_the_rules_say_or_refused(text):
     assert runs[:, 1].sum() == rle.decode(runs, HW).sum(), "runs overlap"
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 23), st.integers(0, 24)), max_size=6))
 @example([(10, 4), (0, 2), (12, 3)])
 @example([(2, 10), (4, 2), (5, 1)])

@@ -45,7 +45,7 @@ def strata(objects: np.ndarray, **known) -> Strata:
     return Strata(**facts | known)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     sizes=st.tuples(group_sizes, group_sizes, group_sizes),
     mix=st.tuples(weights, weights, weights),
@@ -80,7 +80,7 @@ def test_shares_hold_in_every_batch_and_images_come_in_turn(sizes, mix, batch_si
             assert abs(times.mean() - plan.repeats[name]) < 1 / sizes[number] + 1e-6
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     sizes=st.tuples(group_sizes, group_sizes, group_sizes),
     mix=st.tuples(*[st.integers(1, 8)] * 3),
@@ -238,7 +238,7 @@ def test_a_source_of_less_weight_is_drawn_less_and_one_of_none_never():
     assert (once.images, once.repeats) == (25, {})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     weighed=st.lists(st.integers(1, 50), min_size=1, max_size=30), count=st.integers(0, 100), seed=st.integers(0, 99)
 )

@@ -132,7 +132,7 @@ def test_no_gate_is_the_simplest():
     assert centre(surface, NOTHING + 0.01) == (0, 105, 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 0.5))
 def test_what_is_taken_is_as_good_as_the_best(seed, error):
     surface = np.random.default_rng(seed).random((3, 256, 4)).round(2)

@@ -19,7 +19,7 @@ def at_level(tree, level: int) -> np.ndarray:
     return np.flatnonzero((tree.below < level) & (level <= tree.level))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(PLANES, st.integers(0, 2**32 - 1), st.sampled_from([4, 8]))
 @example(np.zeros((1, 1), np.uint8), 0, 8)
 @example(np.full((4, 3), 255, np.uint8), 0, 4)
@@ -34,7 +34,7 @@ def test_at_every_level_the_objects_are_those_that_a_label_of_it_finds(plane, se
         assert sorted(zip(sizes[nodes].tolist(), hits[nodes].tolist(), strict=True)) == expected
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(PLANES)
 def test_the_pixels_of_an_object_are_those_of_the_nodes_up_to_its_end(plane):
     tree = component_tree(plane)
@@ -46,7 +46,7 @@ def test_the_pixels_of_an_object_are_those_of_the_nodes_up_to_its_end(plane):
         assert (inside == (labels.ravel() == label)).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(PLANES, st.integers(0, 2**32 - 1))
 def test_sums_by_level_and_area(plane, seed):
     tree = component_tree(plane)
@@ -58,7 +58,7 @@ def test_sums_by_level_and_area(plane, seed):
         assert table[level].tolist() == [values[nodes][tree.sizes[nodes] >= area].sum() for area in areas]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(PLANES)
 def test_holes_are_filled_at_every_level_at_once(plane):
     found = filled(plane)

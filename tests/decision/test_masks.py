@@ -26,7 +26,7 @@ def together(planes: np.ndarray, level: int, area: int, *, exclusive: bool = Fal
 MASKS = SHAPES.flatmap(lambda shape: arrays(bool, shape))
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(PAIRS, st.lists(st.integers(0, 20), min_size=1, max_size=5, unique=True).map(sorted))
 @example((np.full((3, 4), 255, np.uint8), np.ones((3, 4), bool)), [0, 12, 13])
 def test_all_levels_and_areas_are_counted_as_one_by_one(pair, areas):
@@ -39,7 +39,7 @@ def test_all_levels_and_areas_are_counted_as_one_by_one(pair, areas):
             assert tp[level, column] == (mask & truth).sum(), (level, area)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(PLANES, st.sampled_from([0, 1, 2, 101, 255]), st.integers(0, 20))
 def test_decided(plane, level, area):
     mask = decided(plane, Cell(level, area))
@@ -67,7 +67,7 @@ def test_what_was_too_small_is_background_and_not_the_next_class():
     assert together(planes, 90, 2).tolist() == [[[1, 1, 1]], [[0, 0, 0]]]
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(SHAPES.flatmap(lambda shape: arrays(np.uint8, (3, *shape), elements=VALUES)), st.sampled_from([1, 2, 101, 255]))
 def test_exclusive_is_the_most_probable_of_the_classes_that_reach_the_level(planes, level):
     found = together(planes, level, 0, exclusive=True)
@@ -92,14 +92,14 @@ def test_no_object_is_smaller_than_a_pixel(area):
     assert not decided(lone, Cell(8, area)).any()
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(MASKS)
 def test_objects_are_whole_apart_and_all(mask):
     found = [by_hand.pixels(decode(runs, mask.shape)) for runs in object_runs(mask)]
     assert sorted(map(sorted, found)) == sorted(map(sorted, by_hand.objects(mask)))
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(MASKS)
 def test_objects_come_in_the_order_of_their_first_pixel(mask):
     first = [int(runs[0, 0]) for runs in object_runs(mask)]

@@ -38,7 +38,7 @@ def f2_by_hand(predicted: list[set], true: list[set]) -> Fraction:
     return total / 10
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(PAIRS, st.lists(st.integers(0, 12), min_size=1, max_size=3, unique=True).map(sorted))
 @example((np.full((2, 2), 255, np.uint8), np.ones((2, 2), np.int32)), [0, 4, 5])
 def test_every_level_and_area_as_one_by_one(pair, areas):
@@ -51,7 +51,7 @@ def test_every_level_and_area_as_one_by_one(pair, areas):
             assert found[level, column] == pytest.approx(float(f2_by_hand(predicted, true)), abs=1e-12)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     SHAPES.flatmap(
         lambda shape: st.tuples(

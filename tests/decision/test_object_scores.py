@@ -42,7 +42,7 @@ def by_definition(predicted: list[int], truth: list[int]) -> Fraction:
 painted = st.lists(st.sampled_from([0, 0, 1, 2, 3]), min_size=PIXELS, max_size=PIXELS)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(truth=painted, changed=st.lists(st.tuples(st.integers(0, PIXELS - 1), st.integers(0, 3)), max_size=14))
 def test_f2_is_as_defined(truth, changed):
     predicted = list(truth)

@@ -20,7 +20,7 @@ def discs(*centres: tuple[int, int], radius: int = 12, hw: tuple[int, int] = (64
     return np.any([(x - cx) ** 2 + (y - cy) ** 2 <= radius**2 for cx, cy in centres], axis=0)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(RELIEFS, st.integers(1, 254))
 @example(np.full((3, 3), 7, np.uint8), 1)
 @example(np.array([[255, 1, 255]], np.uint8), 254)
@@ -34,7 +34,7 @@ def test_a_partition_of_the_mask_into_connected_objects(relief, depth):
         assert len(np.unique(whole[labels == number])) == 1, "none is of two that do not touch"
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(RELIEFS, st.integers(1, 254))
 def test_objects_are_as_many_as_peaks_of_that_depth(relief, depth):
     """A peak counts where each way to a higher one (or one found before) leads `depth` below it: by hand."""

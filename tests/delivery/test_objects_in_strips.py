@@ -69,7 +69,7 @@ RING = np.array([[0, 1, 1, 0], [1, 0, 0, 1], [1, 0, 0, 1], [0, 1, 1, 0]], bool)
 """Closed at its corners: background gets out along the sides of pixels alone."""
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12)), st.sets(st.integers(1, 11)), st.integers(0, 9))
 @example(RING, {1, 2, 3}, 0)
 @example(np.ones((5, 4), bool), {2}, 3)

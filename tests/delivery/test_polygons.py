@@ -28,7 +28,7 @@ def by_place(found: list[FoundObject]) -> list[tuple[str, int, float]]:
     return sorted((shapely.normalize(of.outline).wkt, of.pixels, round(of.score, 9)) for of in found)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     arrays(bool, HW, elements=st.booleans()),
     st.lists(st.integers(1, HW[0] - 1), unique=True, max_size=5).map(sorted),
@@ -46,7 +46,7 @@ def _place(found: FoundObject) -> tuple[float, ...]:
     return (*found.outline.bounds, found.outline.area, *found.outline.representative_point().coords[0])
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(arrays(bool, HW, elements=st.booleans()))
 def test_outlines_are_valid_and_hold_the_pixels_of_connected_objects(mask):
     levels = np.full(HW, 51, np.uint8)
@@ -73,7 +73,7 @@ def test_memory_holds_no_finished_object():
     assert polygons._open == {}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(arrays(bool, HW, elements=st.booleans()))
 def test_simplified_outlines_are_valid_and_within_half_a_pixel(mask):
     for of in objects_of(mask, np.zeros(HW, np.uint8), [0]):

@@ -54,7 +54,7 @@ def test_both_layouts_in_the_order_asked_for(tmp_path, layout, lines):
     assert sorted(tmp_path.iterdir()) == [path]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(array_shapes(min_dims=2, max_dims=2, max_side=9).flatmap(lambda shape: arrays(bool, shape)))
 def test_objects_are_apart_and_make_up_the_mask(drawn):
     decoded = [by_hand.decode(text, drawn.shape) for text in mask_rows(drawn, OBJECTS)]

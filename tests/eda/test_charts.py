@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
@@ -199,7 +199,6 @@ def test_a_line_needs_as_many_x_as_y() -> None:
         Line("a", [1, 2], [1])
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), max_size=60), st.booleans())
 def test_bins_hold_every_number_once(values: list[float], log: bool) -> None:
     counts, edges = binned(values, bins=10, log=log)

@@ -2,7 +2,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segsmith.eda.svg import linear_axis, log_axis, shortened, text_width
@@ -25,7 +25,6 @@ def test_ticks_are_nice_numbers_with_just_the_decimals_they_need(low: float, hig
     assert list(linear_axis(low, high, 160, 0).labels) == labels
 
 
-@settings(deadline=None)
 @given(numbers, numbers, st.booleans(), st.booleans())
 def test_ticks_lie_on_the_axis_and_their_labels_apart(one: float, other: float, whole: bool, to_ticks: bool) -> None:
     low, high = min(one, other), max(one, other)
@@ -67,7 +66,6 @@ def test_logarithmic_ticks(low: float, high: float, labels: list[str]) -> None:
     assert 0 <= axis(low) <= axis(high) <= 400
 
 
-@settings(deadline=None)
 @given(st.floats(1e-3, 1e6), st.floats(1.0, 1e8))
 def test_logarithmic_ticks_lie_on_the_axis_and_their_labels_apart(low: float, ratio: float) -> None:
     axis = log_axis(low, low * ratio, 50, 450)

@@ -62,7 +62,7 @@ def slow_hinge(logits: Tensor, truth: Tensor, sizes: list[float], slope: str) ->
     return float(np.mean(values))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(batch=batches, slope=st.sampled_from(["relu", "elu"]), weights=st.lists(sizes, min_size=4, max_size=4))
 def test_hinge_is_the_extension_per_image_and_class(batch, slope, weights):
     logits, truth = batch
@@ -74,7 +74,7 @@ def test_hinge_is_the_extension_per_image_and_class(batch, slope, weights):
     assert float(lovasz_hinge(logits, truth, weight, slope=slope)) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     scores=st.lists(st.tuples(logit, logit, logit), min_size=1, max_size=5),
     labels=st.lists(st.integers(0, 2), min_size=5, max_size=5),

@@ -62,7 +62,7 @@ def counts_of(predicted: list[np.ndarray], truth: list[np.ndarray]) -> Counts:
     return Counts(np.array(tp), np.array(found), np.array(true), np.array(prod(HW)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(found=some_images, level=st.integers(0, 255))
 def test_scores_are_those_of_sets_of_pixels(found, level):
     predicted, truth = [p >= level for p, _ in found], [t for _, t in found]
@@ -71,7 +71,7 @@ def test_scores_are_those_of_sets_of_pixels(found, level):
         assert float(score(metric, counts_of(predicted, truth))) == pytest.approx(expected, abs=1e-12), metric
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(found=some_images)
 def test_all_levels_at_once_are_each_level_alone(found):
     scores = LevelScores()
@@ -85,7 +85,7 @@ def test_all_levels_at_once_are_each_level_alone(found):
             assert at_once[level] == pytest.approx(slow_score(metric, predicted, truth), abs=1e-12), (metric, level)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(found=some_images)
 def test_dice_of_images_with_and_without_foreground_apart(found):
     scores = LevelScores()
@@ -102,7 +102,7 @@ def test_dice_of_images_with_and_without_foreground_apart(found):
             assert dice[level] == pytest.approx(slow_score("mean_dice", predicted, truth), abs=1e-12)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(found=images)
 def test_counts_at_every_level_are_those_of_the_thresholded_mask(found):
     probabilities, truth = found
@@ -181,7 +181,7 @@ def test_f1_is_the_harmonic_mean_of_precision_and_recall():
     assert score("global_dice", counts) == score("global_f1", counts)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(found=st.lists(st.tuples(st.integers(0, 2), images), min_size=1, max_size=6))
 def test_dice_of_each_class_is_that_of_its_images_alone(found):
     scores, alone = LevelScores(3), [LevelScores() for _ in range(3)]
@@ -208,7 +208,7 @@ def test_what_empties_score_in_the_dice_of_a_class():
     assert np.isnan(scores.dice(foreground=True, of_class=0)).all()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(found=images, valid=arrays(np.bool_, HW))
 def test_unusable_pixels_count_for_nothing(found, valid):
     probabilities, truth = found

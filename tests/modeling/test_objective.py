@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
@@ -195,7 +195,6 @@ PLANES = st.tuples(st.integers(1, 4), st.just(2), st.just(3)).flatmap(
 )
 
 
-@settings(deadline=None)
 @given(PLANES)
 def test_the_most_probable_class_keeps_its_probability_and_of_equals_the_later(planes):
     alone = most_probable(planes)

@@ -88,7 +88,7 @@ def test_cosine_restarts_are_torchs():
         theirs.step()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     name=st.sampled_from(["cosine", "cyclic"]),
     cycles=st.integers(1, 4),
@@ -147,7 +147,7 @@ def test_schedules_are_drawn_as_they_are():
         assert picture == "".join("▁▂▃▄▅▆▇█"[min(7, int(8 * lr / LR))] for lr in lrs), schedule
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     name=st.sampled_from(["onecycle", "cosine"]),
     steps=st.integers(1, 60),
@@ -165,7 +165,7 @@ def test_every_schedule_climbs_once_and_falls_once(name, steps, warmup, final):
         assert lrs[-1] == pytest.approx(LR * final), "the last step has the last learning rate"
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     scores=st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), max_size=20),
     patience=st.integers(0, 4),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from segsmith.data.cache import FOLDER as CACHE
 from segsmith.data.dataset import Dataset
 from segsmith.data.examine import examine
 from segsmith.data.findings import Finding, to_csv
@@ -17,8 +18,9 @@ from segsmith.errors import WriteError
 from segsmith.types import HW
 
 WRITTEN = frozenset(
-    {"dataset.json", "images.parquet", "objects.parquet", "profile.json", "report.html", "findings.csv"}
+    {"dataset.json", "images.parquet", "objects.parquet", "profile.json", "report.html", "findings.csv", CACHE}
 )
+"""What a dataset that is replaced may hold: what was written of it, and samples that trainings decoded of it."""
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def test_coco_segments_have_their_area_and_box_and_lie_on_what_is_drawn(coco: Pa
 
 
 @given(seed=st.integers(0, 10_000), share=st.sampled_from([0.0, 0.02, 0.5, 0.98, 1.0]))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_coco_run_lengths_come_back(seed: int, share: float) -> None:
     mask = np.random.default_rng(seed).random(HW) < share
     counts = _counts(mask)

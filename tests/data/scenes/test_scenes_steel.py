@@ -89,7 +89,7 @@ def test_all_forms_of_the_table_say_the_same(tmp_path: Path, absent_rows: bool) 
 
 
 @given(seed=st.integers(0, 10_000), number=st.integers(1, 4))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_what_a_defect_changes_lies_in_its_label(seed: int, number: int) -> None:
     """The strip is the same with and without the defect: no difference may lie outside, and much lies within."""
     hw = (96, 144)
