@@ -64,9 +64,9 @@ def command() -> Callable[..., Said]:
 def two_workers() -> Iterator[str]:
     """The address of a Dask cluster of two workers, which are threads of this process: that is quick."""
     pytest.importorskip("distributed", reason="Dask is not installed: pip install 'segsmith[cluster]'")
-    from distributed import LocalCluster
+    from dask_threads import cluster_of_threads
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+    with cluster_of_threads(2) as cluster:
         yield cluster.scheduler_address
 
 

@@ -16,7 +16,8 @@ from segsmith.errors import DataError, RunError
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'segsmith[cluster]'")
 import dask
-from distributed import LocalCluster, get_worker
+from dask_threads import cluster_of_threads
+from distributed import get_worker
 
 
 def noting(folder: Path) -> Callable[[int], tuple[str, int]]:
@@ -77,7 +78,7 @@ def test_a_job_that_ends_its_workers_is_given_up(monkeypatch):
 
 
 def test_where_no_worker_is_left_one_is_waited_for(tmp_path, capsys):
-    with LocalCluster(n_workers=0, processes=False, threads_per_worker=1, dashboard_address=None) as local:
+    with cluster_of_threads(0) as local:
         later = threading.Timer(1, local.scale, [1])
         later.start()
         with opened_cluster(local.scheduler_address) as client:
@@ -89,7 +90,7 @@ def test_where_no_worker_is_left_one_is_waited_for(tmp_path, capsys):
 def test_a_scheduler_that_is_lost_ends_all(tmp_path):
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        LocalCluster(n_workers=1, processes=False, threads_per_worker=1, dashboard_address=None) as local,
+        cluster_of_threads(1) as local,
         opened_cluster(local.scheduler_address) as client,
     ):
         done = spread(client, partial(noting, tmp_path), range(200), "jobs")
