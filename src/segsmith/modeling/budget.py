@@ -5,14 +5,12 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
-from segsmith.data.batches import TrainingBatches
 from segsmith.data.chips import Chips, cut
 from segsmith.data.dataset import Dataset
 from segsmith.errors import ModelError, RecipeError, SegsmithError
@@ -143,8 +141,7 @@ class _Timer(Training):
         """Images a second of a stage, read and augmented by as many workers as it will have: the median of steps."""
         self.at.stage, self.at.epoch, self.at.step = stage, 0, 0
         self._enter_stage(None)
-        share = partial(self.processes.part, passes=self.recipe.train.accumulate)
-        batches = TrainingBatches(self.chips, self.stage, self.plan, self.workers, share)
+        batches = self._stage_batches()
         began, taken = time.perf_counter(), []
         before = began
         for number, batch in enumerate(islice(batches.epoch(0), self.plan.batches)):
