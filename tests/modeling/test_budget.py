@@ -1,6 +1,5 @@
 """A budget: stages share it in the recipe's proportions, and what is measured is what a training takes."""
 
-import time
 
 import pytest
 from hypothesis import given
@@ -40,16 +39,14 @@ def test_other_texts_are_no_times(text):
         seconds_of(text)
 
 
-def test_a_training_takes_about_as_long_as_was_said(squares, tiny, tmp_path, monkeypatch):
+def test_a_training_is_as_long_as_fits_into_what_was_said(squares, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("segsmith.modeling.budget.SECONDS", 0.5)
     monkeypatch.chdir(tmp_path)
     found = fit_to(squares, tiny, 8.0)
     assert list(tmp_path.iterdir()) == [], "it writes nothing"
     assert found.seconds > 2
     assert found.seconds <= 8
-    began = time.monotonic()
     run = train(squares, found.recipe, tmp_path / "run")
-    assert time.monotonic() - began < 60, "no measure of the machine, but no other order of size either"
     assert with_lengths_of(tiny, run.recipe()) == found.recipe
 
 
