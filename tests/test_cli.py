@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segsmith.cli import TrainingLine
+from segsmith.cli.printed import TrainingLine
 from segsmith.recipe_files import load_recipe, recipe_names
 
 COMMANDS = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
