@@ -137,8 +137,8 @@ class Predictor:
         if self.skip is not None and self.recipe.data.fit != "chip":
             seen = [fit_image(image, self.first.recipe.data) for image in images]
             worth = (self.first_look(seen, extra, self.skip.scale) >= self.skip.below).tolist()
-        kept = [(image, levels) for image, levels, keep in zip(images, extra, worth, strict=True) if keep]
-        found = iter(self._found(*zip(*kept, strict=True))) if kept else iter(())
+        kept = [number for number, keep in enumerate(worth) if keep]
+        found = iter(self._found([images[number] for number in kept], [extra[number] for number in kept]))
         return [
             self._levelled(next(found), image) if keep else self._nothing((image.shape[0], image.shape[1]))
             for image, keep in zip(images, worth, strict=True)
@@ -168,6 +168,7 @@ class Predictor:
 
     @property
     def _worth(self) -> Worth | None:
+        """What chips are not skipped, if any may be."""
         skip = self.skip
         if skip is None:
             return None
@@ -225,6 +226,8 @@ class Predictor:
 
     def _found(self, images: Images, extra: Sequence[Levels]) -> list[_Found]:
         """Of each image at its own size, averaged over parts, or over scales."""
+        if not images:
+            return []
         if self.parts:
             each = [part._found(images, extra) for part in self.parts]
         else:
