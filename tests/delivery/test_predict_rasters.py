@@ -28,12 +28,11 @@ from rasterio.features import rasterize
 
 from segsmith.data.rasters import Levels
 from segsmith.data.sight import Sight
-from segsmith.data.windows import Window
 from segsmith.decision.masks import decided, decided_by
 from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
 from segsmith.errors import DataError, ModelError, WriteError
 from segsmith.modeling.bundle import Bundle, Cell, Decision, Part, Skip
-from segsmith.prediction.blending import Blend
+from segsmith.prediction.blending import shares
 from segsmith.prediction.network_calls import TorchCall
 from segsmith.prediction.probabilities import Predictor
 
@@ -596,10 +595,12 @@ def test_chips_that_are_skipped_add_nothing_to_the_mean_of_the_others(tmp_path, 
     assert (told["chips"], told["skipped"], told["blank"]) == (len(kept), len(chips) - len(kept), 0)
     assert 0.3 < len(kept) / len(chips) < 0.7
     assert f"{told['skipped']} skipped, since a first look found nothing" in " ".join(said.out.split())
-    blend = Blend(HW, (32, 32), (16, 16), 1)
+    down, across = (shares(length, 32, 16) for length in HW)
+    expected = np.zeros((200, 200))
     for chip, (top, left) in kept:
-        blend.add([Window(top, left, 32, 32)], predictor.of_chips(chip[None], numbers))
-    (expected,) = np.concatenate([strip for strip in blend.pop_finished(HW[0])], axis=1)
+        (plane,) = predictor.of_chips(chip[None], numbers)[0]
+        expected[top : top + 32, left : left + 32] += plane * np.outer(down[top // 16], across[left // 16])
+    expected = expected[: HW[0], : HW[1]]
     found = read(tmp_path / "out" / "probabilities" / "a.tif")[0]
     assert np.abs(found - 255 * expected).max() <= 0.51
     assert (found == 0).mean() > 0.2
@@ -690,11 +691,9 @@ def mixed(tmp_path) -> Path:
     return tmp_path / "in"
 
 
-@pytest.mark.parametrize("skip", [(), ("--skip",)])
-def test_on_two_workers_one_of_which_is_killed_midway_the_same_bytes(tmp_path, bundle, sparing, mixed, command, skip):
+def test_on_two_workers_one_of_which_is_killed_midway_the_same_bytes(tmp_path, bundle, mixed, command):
     pytest.importorskip("distributed", reason="Dask is not installed: pip install 'segsmith[cluster]'")
-    used = sparing if skip else bundle
-    assert command("predict", used, mixed, "--to", tmp_path / "alone", *skip).code == 0
+    assert command("predict", bundle, mixed, "--to", tmp_path / "alone").code == 0
     progress = tmp_path / ".out.progress"
     killed = []
 
@@ -708,12 +707,20 @@ def test_on_two_workers_one_of_which_is_killed_midway_the_same_bytes(tmp_path, b
 
     killer = threading.Thread(target=kill_who_is_at_the_largest)
     killer.start()
-    said = command("predict", used, mixed, "--to", tmp_path / "out", "--cluster", "local", "--workers", 2, *skip)
+    said = command("predict", bundle, mixed, "--to", tmp_path / "out", "--cluster", "local", "--workers", 2)
     killer.join(1)
     assert said.code == 0, said.err
     assert killed
     assert files_in(tmp_path / "out") == files_in(tmp_path / "alone")
     assert not progress.exists()
+
+
+def test_workers_skip_what_one_process_skips(tmp_path, sparing, mixed, command, two_workers):
+    for place, spread in (("alone", ()), ("out", ("--cluster", two_workers))):
+        said = command("predict", sparing, mixed, "--to", tmp_path / place, "--skip", *spread)
+        assert said.code == 0, said.err
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "alone")
+    assert "skipped, since a first look found nothing" in " ".join(said.out.split())
 
 
 def test_a_broken_raster_ends_a_cluster_with_a_message(tmp_path, bundle, mixed, command, two_workers):
