@@ -1,10 +1,12 @@
 """What may be skipped: the promise, held against new images that networks look at; what decide stores and says."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import rasterio
 import torch
 
 from segsmith.data.images import read_image
@@ -16,7 +18,14 @@ from segsmith.modeling.bundle import Bundle, Part
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import Predictor
 
-OPTIONS = ("data.fit=resize", "data.input_hw=[32,32]", "folds.count=2", "decide.areas=[0,2]", "decide.parts=2")
+OPTIONS = (
+    "data.fit=resize",
+    "data.input_hw=[32,32]",
+    "folds.count=2",
+    "decide.areas=[0,2]",
+    "decide.parts=2",
+    "decide.gate=none",
+)
 NO_NUMBERS = np.empty(0, np.uint8)
 
 
@@ -161,3 +170,21 @@ def test_a_network_of_one_size_does_not_look_at_shrunk_images(make_run):
     made = make_run(truths, [truth * np.uint8(200) for truth in truths], *OPTIONS, "data.normalise=mean_image")
     with pytest.raises(RunError, match=r"takes off the mean image.*choose --look 1"):
         decide(made.folder, skip_loss=0.2)
+
+
+def test_the_example_of_the_docs(made, command, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("segsmith ") and "--skip" in line]
+    assert len(lines) == 2
+    (tmp_path / "rasters").mkdir()
+    place = rasterio.transform.from_origin(500_000, 5_000_000, 0.2, 0.2)
+    with rasterio.open(
+        tmp_path / "rasters" / "a.tif", "w", driver="GTiff", height=40, width=40, count=3, dtype="uint8",
+        crs="EPSG:32631", transform=place,
+    ) as file:  # fmt: skip
+        file.write(np.random.default_rng(0).integers(0, 256, (3, 40, 40), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        said = command(*(str(made.folder) if word == "RUN" else word for word in line.split()[1:]))
+        assert said.code == 0, said.err
+    assert (tmp_path / "mapped" / "masks" / "a.tif").exists()
