@@ -55,7 +55,7 @@ def main() -> None:
     run = train(folder / "dataset", recipe, folder / f"run-{args.epochs}")
     decision = decide(run.folder, skip_loss=args.loss, look=args.look)
     print(f"{decision.metric} {decision.score:.3f} on the validation fold; {decision.skip}", flush=True)
-    truths = [ship for number in range(args.rasters) for ship in _made(folder / "rasters", number)]
+    truths = [ship for number in range(args.rasters) for ship in _made(folder / f"rasters-{args.rasters}", number)]
 
     seconds: dict[bool, list[float]] = {False: [], True: []}
     found = {}
@@ -63,7 +63,7 @@ def main() -> None:
         for skip in (False, True):
             out = folder / f"out-{'skipping' if skip else 'full'}"
             began = time.perf_counter()
-            done = predict_rasters(run.bundle, folder / "rasters", out, vectors=(), skip=skip)
+            done = predict_rasters(run.bundle, folder / f"rasters-{args.rasters}", out, vectors=(), skip=skip)
             seconds[skip].append(time.perf_counter() - began)
             found[skip] = [_marks(out / "masks" / f"{number}.tif", ship) for number, ship in truths]
         print(f"turn {turn}: {seconds[False][-1]:.1f} s in full, {seconds[True][-1]:.1f} s skipping", flush=True)

@@ -191,7 +191,7 @@ def test_images_in_which_nothing_is_found_at_first_are_empty(tmp_path, images, m
     seen = [fit_image(read_image(file), opened.recipe.data) for file in sorted(images.rglob("*.png"))]
     values = Predictor(opened).first_look(seen, [np.empty(0, np.uint8)] * len(seen), 1.0)
     skip = Skip(0.1, float(np.sort(values)[2]), 1.0, (20,), 40, 9, 30, 1)
-    decision = replace(opened.decision, cells=(Cell(),), skip=skip)
+    decision = replace(opened.decision, cells=(Cell(1),), skip=skip)
     replace(opened, decision=decision).write(tmp_path / "b.safetensors")
     whole = predict(tmp_path / "b.safetensors", images, tmp_path / "whole")
     said = command("predict", tmp_path / "b.safetensors", images, "--to", tmp_path / "out", "--skip")
