@@ -6,6 +6,7 @@ gradients summed over the processes as they are cut. So parameters, gradients an
 share of their memory, and a block at a time all of it.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -21,8 +22,8 @@ from segsmith import recipe
 from segsmith.errors import ModelError, RecipeError
 from segsmith.modeling.processes import Processes
 
-LARGEST_BLOCK = 1 / 8
-"""Of a network's parameters, what is gathered at once, unless a single layer has more."""
+SMALLEST_BLOCK, LARGEST_BLOCK = 1 / 1000, 1 / 8
+"""Of a network's parameters, what is gathered by itself, unless a single layer has more."""
 
 
 def check_sharding(options: recipe.Train, processes: Processes) -> None:
@@ -48,9 +49,10 @@ def shard(network: nn.Module, images: UInt8[Tensor, "batch bands height width"],
     `images` are any that the network takes: it is tried on them, first whole, to see what its blocks are, then in
     shares. Gradients are sums over the processes. Raises ModelError for a network that cannot be taken apart.
     """
-    blocks = list(_blocks(network, _calls(network, images)))
+    blocks = list(_blocks(network, _able(network, images)))
     for parameter in network.parameters():
         parameter.data = parameter.data.contiguous()  # FSDP takes no other; activations stay in channels_last
+    warnings.filterwarnings("ignore", ".*returned a view tensor")  # the network may, which nobody changes in place
     try:
         for module in (*blocks, network):
             held = fully_shard(module, mesh=mesh, reshard_after_forward=True)
@@ -98,28 +100,39 @@ def _cut(value: Any, like: Tensor | None) -> Any:
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
-def _calls(network: nn.Module, images: Tensor) -> Counter[nn.Module]:
-    """How often each module is called for a batch: shares are gathered where one is, and not where another module uses
-    its parameters or goes through its children."""
+def _able(network: nn.Module, images: Tensor) -> set[nn.Module]:
+    """The modules that FSDP can gather by themselves, as a batch shows: those that are called, once, for tensors which
+    are no views of others. It gathers where a module is called, not where another one uses its parameters or goes
+    through its children, and again where gradients reach what it returned, of which a change of a view takes no note.
+    """
     calls: Counter[nn.Module] = Counter()
-    hooks = [module.register_forward_pre_hook(lambda module, _: calls.update([module])) for module in network.modules()]
+
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        tensors = [output] if isinstance(output, Tensor) else output if isinstance(output, list | tuple) else [None]
+        able = all(isinstance(tensor, Tensor) and tensor._base is None for tensor in tensors)
+        calls[module] += 1 if able else 2
+
+    hooks = [module.register_forward_hook(note) for module in network.modules()]
     try:
         with torch.no_grad():
             network.eval()(images)
     finally:
         for hook in hooks:
             hook.remove()
-    return calls
+    return {module for module, count in calls.items() if count == 1}
 
 
-def _blocks(network: nn.Module, calls: Counter[nn.Module]) -> Iterator[nn.Module]:
-    """The largest modules that are called once and hold little enough to be gathered at once, or are single layers."""
-    most = LARGEST_BLOCK * _size(network)
+def _blocks(network: nn.Module, able: set[nn.Module]) -> Iterator[nn.Module]:
+    """The largest modules that can be gathered by themselves and are not too large for it, or are single layers; what
+    is small or left over is gathered with the network."""
+    parameters = _size(network)
 
     def within(module: nn.Module) -> Iterator[nn.Module]:
         for child in module.children():
-            small = _size(child) <= most or not any(True for _ in child.children())
-            if calls[child] == 1 and small and _size(child):
+            share = _size(child) / parameters
+            if share < SMALLEST_BLOCK:
+                continue
+            if child in able and (share <= LARGEST_BLOCK or not list(child.children())):
                 yield child
             else:
                 yield from within(child)
