@@ -11,7 +11,7 @@ from segsmith.cli.printed import out, say, score_table
 from segsmith.errors import SegsmithError
 
 if TYPE_CHECKING:
-    from segsmith.delivery.predict_rasters import RasterPrediction
+    from segsmith.delivery.raster_files import RasterPrediction
 
 
 @app.command()

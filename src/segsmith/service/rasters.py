@@ -15,7 +15,7 @@ from segsmith.data.rasters import check_place, raster_shape
 from segsmith.data.windows import scaled_hw
 from segsmith.decision.masks import connected_objects
 from segsmith.delivery.predict import Masked
-from segsmith.delivery.predict_rasters import check_bundle, predict_raster, raster_job
+from segsmith.delivery.raster_files import check_bundle, predict_raster, raster_job
 from segsmith.delivery.vectors import VectorFormat
 from segsmith.errors import DataError, ModelError
 from segsmith.modeling.bundle import Bundle
