@@ -1,6 +1,5 @@
 """A budget: stages share it in the recipe's proportions, and what is measured is what a training takes."""
 
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -20,7 +20,8 @@ from segsmith.data.rasters import REMOTE, Levels, RasterFacts, inspect_raster, r
 from segsmith.data.windows import Window
 from segsmith.decision.calibration import calibrated_levels
 from segsmith.delivery.decided_strips import decided_strips
-from segsmith.delivery.polygons import ClassPolygons, simplified, squared
+from segsmith.delivery.outlines import simplified, squared
+from segsmith.delivery.polygons import ClassPolygons
 from segsmith.delivery.strip_files import AS_THEY_ARE, StripFiles
 from segsmith.delivery.vectors import VectorFormat, write_vectors
 from segsmith.errors import ModelError
@@ -67,6 +68,8 @@ class RasterPrediction:
     """By class, in the mask."""
     objects: dict[str, int]
     """Polygons by class; none where none were asked for, or the raster has no CRS."""
+    left_whole: dict[str, int]
+    """By class, how many connected things were too large to be taken apart, and are an object each."""
     seam: float | None
     """How much steeper probabilities are across the edges of chips than elsewhere (squared): 1 for no seams."""
     backend: str = "torch"
@@ -116,11 +119,6 @@ def check_bundle(opened: Bundle, name: Path) -> None:
             f"{name}: was decided with a gate for empty images, which rasters do not know; decide again with "
             "decide.gate=none in the recipe"
         )
-    if any(cell.depth for cell in opened.decision.cells):
-        raise ModelError(
-            f"{name}: was decided with touching objects taken apart, which is not known for rasters, whose objects are "
-            "found strip by strip; decide again with --separate none"
-        )
     if opened.recipe.predict.crf is not None:
         raise ModelError(
             f"{name}: refines images as a whole (predict.crf), which rasters, predicted strip by strip, do not know; "
@@ -143,14 +141,16 @@ def predict_raster(
 
     sweep = predictor.sweep(job.facts.hw, job.scale, read, job.extra)
     probabilities = StripFiles(work / "probabilities", job.facts, sweep.edges)
+    count, decision = len(opened.classes), opened.decision
+    by_borders = decision.separate_by == "border" and any(cell.depth for cell in decision.cells)
 
     def write(strip: LevelStrip) -> None:
         rows = strip.levels.shape[1]
         if rows:
             valid = read_valid(job.path, Window(strip.top, 0, rows, job.facts.hw[1]))
-            levels = strip.levels[: len(opened.classes)]
-            planes = np.concatenate([levels * valid, (valid * np.uint8(255))[None]])
-            probabilities.write(strip.number, planes, {"chips": strip.chips, "blank": strip.blank})
+            levels, borders = np.split(strip.levels * valid, [count])
+            planes = [levels, (valid * np.uint8(255))[None], *([borders] if by_borders else [])]
+            probabilities.write(strip.number, np.concatenate(planes), {"chips": strip.chips, "blank": strip.blank})
 
     first = probabilities.missing()
     if first < len(sweep.rows.tops):
@@ -161,16 +161,16 @@ def predict_raster(
 
     seams = SeamMeter(sweep.rows, job.facts.hw)
     masks = StripFiles(work / "masks", job.facts, sweep.edges)
-    usable, foreground = 0, np.zeros(len(opened.classes), np.int64)
-    temperature = opened.decision.temperature
+    usable, foreground = 0, np.zeros(count, np.int64)
+    temperature = decision.temperature
     written = AS_THEY_ARE if temperature is None else calibrated_levels(temperature)
-    outlines = ClassPolygons(opened.classes, squared if square else simplified)
-    for number, mask, valid, levels in decided_strips(opened, probabilities, seams, job.scale):
+    outlines = ClassPolygons(opened.classes, squared if square else simplified, decision)
+    for number, mask, valid, planes in decided_strips(opened, probabilities, seams, job.scale):
         masks.write(number, np.where(valid, mask.view(np.uint8), np.uint8(NODATA)))
         usable += int(valid.sum())
         foreground += mask.sum(axis=(1, 2))
         if vectors and job.facts.crs:
-            outlines.add(mask, written[levels])
+            outlines.add(mask, written[planes[:count]], planes)
 
     probabilities.write_cog(result / "probabilities" / f"{job.name}.tif", opened.classes, levels=written)
     masks.write_cog(result / "masks" / f"{job.name}.tif", opened.classes, nodata=NODATA, resampling="nearest")
@@ -191,6 +191,7 @@ def predict_raster(
         usable_pixels=usable,
         foreground_pixels=dict(zip(opened.classes, foreground.tolist(), strict=True)),
         objects=dict(Counter(of.class_name for of in objects)),
+        left_whole={name: number for name, number in outlines.left_whole.items() if number},
         seam=seams.ratio(),
     )
     write_text(done, json.dumps(asdict(found)))
