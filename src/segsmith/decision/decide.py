@@ -219,10 +219,12 @@ def _gates_tried(recipe: Recipe, chips: Chips, validation: list[int], files: Pro
 
 
 def true_objects(chips: Chips, chip: int, class_id: int, truth: ClassMask) -> Labels:
-    """The labelled objects of a class of a chip, numbered; of chips that are windows of images, and of labels that are
-    polygons, the connected parts of its truth instead."""
+    """The labelled objects of a class of a chip, numbered; of windows of images whose labels are run lengths, the
+    connected parts of its truth instead."""
     dataset = chips.dataset
-    if not chips.whole or "shape" in dataset.objects:
+    if dataset.of_polygons:
+        return np.asarray(chips.numbered(chip)[class_id] * truth)
+    if not chips.whole:
         return connected_objects(truth)
     image = int(chips.image[chip])
     labels = np.zeros(truth.shape, np.int32)
