@@ -20,7 +20,7 @@ from segsmith.cli.printed import TrainingLine
 from segsmith.recipe_files import load_recipe, recipe_names
 
 COMMANDS = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
-COMMANDS += ["cache", "combine", "decide", "evaluate", "compare", "runs", "review", "correct", "mine"]
+COMMANDS += ["cache", "combine", "decide", "evaluate", "compare", "view", "runs", "review", "correct", "mine"]
 COMMANDS += ["label", "teach", "export", "predict", "check", "serve"]
 JOBS = ["buildings", "houses", "salt", "ships", "steel"]
 RECIPES = sorted([*JOBS, *(f"{job}-best" for job in JOBS), "ships-demo"])

@@ -9,14 +9,14 @@ import segsmith
 
 HOUSE = Path(segsmith.__file__).parent
 ORDER = (
-    "errors types recipe recipe_files files progress cluster",
+    "errors types recipe recipe_files files progress cluster listening",
     "data",
     "eda",
     "modeling",
     "prediction",
     "decision",
     "delivery",
-    "service",
+    "service viewer",
     "cli journey",
     "__init__ __main__",
 )

@@ -16,7 +16,7 @@ from segsmith.data.sight import Sight
 from segsmith.modeling.bundle import Bundle
 from segsmith.prediction.probabilities import Predictor
 
-pytest.importorskip("fastapi", reason="the service is an extra: pip install 'segsmith[serve]'")
+pytest.importorskip("prometheus_client", reason="the service is an extra: pip install 'segsmith[serve]'")
 
 import uvicorn
 from starlette.testclient import TestClient

@@ -15,7 +15,19 @@ class Journey(typer.core.TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         making = ["demo", "recipe", "inspect", "plan", "chips", "preview", "find-rate", "find-batch", "train", "search"]
-        judging = ["combine", "decide", "evaluate", "compare", "runs", "review", "correct", "mine", "label", "teach"]
+        judging = [
+            "combine",
+            "decide",
+            "evaluate",
+            "compare",
+            "view",
+            "runs",
+            "review",
+            "correct",
+            "mine",
+            "label",
+            "teach",
+        ]
         return [*making, "cache", *judging, "export", "predict", "check", "serve"]
 
 

@@ -7,7 +7,7 @@ import typer
 
 from segsmith.cli.app import app
 from segsmith.cli.options import DatasetFolder, RunFolder
-from segsmith.cli.printed import out, print_scores
+from segsmith.cli.printed import out, print_scores, say
 
 SHOWN_KEYS = 6
 """Of the keys by which a run's recipe differs, shown at the most."""
@@ -112,6 +112,22 @@ def compare(
             f"its public score varies by {each.public_spread:.4f} (standard deviation)"
         )
     out.print(f"the public winner is not the private one in {found.shaken:.0%} of such contests")
+
+
+@app.command()
+def view(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="FOLDER...", help="Runs, and predictions of rasters.", show_default=False),
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen at, of this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8080,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser here.")] = True,
+) -> None:
+    """Look at runs and predictions on a local web page."""
+    from segsmith.viewer.view import view as run_viewer
+
+    run_viewer(folders, host=host, port=port, open_page=open_page, say=say)
 
 
 @app.command("runs")

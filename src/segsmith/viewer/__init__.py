@@ -1,0 +1,1 @@
+"""Runs and predictions -> a local web page to look at them on."""
