@@ -382,7 +382,8 @@ def test_polygons_that_touch_are_two_true_objects(tmp_path):
     place = rasterio.transform.from_origin(500_000, 5_000_000, 1, 1)
     with rasterio.open(tmp_path / "area" / "a.tif", "w", **profile, transform=place) as file:
         file.write(np.zeros((3, 32, 32), np.uint8))
-    houses = [shapely.box(500_000 + left, 4_999_980, 500_000 + left + 8, 4_999_990) for left in (4, 12)]
+    places = ((24, 30), (4, 20), (12, 20))  # of which the first is in the lower chip alone
+    houses = [shapely.box(500_000 + x, 5_000_000 - y, 500_000 + x + 8, 5_000_010 - y) for x, y in places]
     pyogrio.raw.write(
         tmp_path / "area" / "area.gpkg", shapely.to_wkb(houses), [], [], geometry_type="Polygon", crs="EPSG:32631"
     )
@@ -391,5 +392,6 @@ def test_polygons_that_touch_are_two_true_objects(tmp_path):
         truth = chips.truth(chip)[0]
         labels = true_objects(chips, chip, 0, truth)
         expected = np.zeros((32, 32), int)
-        expected[10:20, 4:12], expected[10:20, 12:20] = 1, 2
+        for number, (x, y) in enumerate(places):
+            expected[y - 10 : y, x : x + 8] = number + (top > 0)
         assert (labels == expected[top : top + 16]).all()
