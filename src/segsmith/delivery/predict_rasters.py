@@ -26,8 +26,9 @@ from segsmith.delivery.raster_files import RasterJob, RasterPrediction, check_bu
 from segsmith.delivery.vectors import VectorFormat
 from segsmith.errors import DataError, ModelError, WriteError, listed
 from segsmith.files import digest, held, put_in_place, write_error, write_text
-from segsmith.modeling.bundle import Bundle
+from segsmith.modeling.bundle import Bundle, Skip
 from segsmith.prediction.backends import choose_backend
+from segsmith.prediction.first_look import check_skip
 from segsmith.prediction.probabilities import Predictor
 
 WRITTEN = frozenset({"probabilities", "masks", "objects", "prediction.json"})
@@ -46,6 +47,7 @@ class _Plan:
     backend: str
     """What runs the networks, in every process the same."""
     why: str
+    skip: Skip | None
 
     @property
     def result(self) -> Path:
@@ -65,6 +67,7 @@ def predict_rasters(
     vectors: Sequence[VectorFormat] = ("gpkg",),
     square: bool = False,
     backend: str = "auto",
+    skip: bool = False,
     cluster: str | None = None,
     workers: int | None = None,
 ) -> list[RasterPrediction]:
@@ -74,7 +77,9 @@ def predict_rasters(
     the model was trained with; `scale` says what it is enlarged by, whatever its metres a pixel. Pixels that are
     nodata, masked, of alpha 0 or not finite are not predicted, nor chips without others. Objects are written in
     each format of `vectors`, with right angles if `square`, else simplified. `backend` is what runs the networks
-    (backends.py). A folder that an earlier prediction wrote is replaced.
+    (backends.py). With `skip`, chips in which a first look finds nothing are left out as well, as far as the bundle's
+    decision says at what loss (first_look.py): they add level 0 to the mean with chips that overlap them. A folder that
+    an earlier prediction wrote is replaced.
 
     With `cluster`, `local` or the address of a Dask scheduler, its workers predict the rasters, one each at a time and
     the largest first (cluster.py). They must see the bundle, the rasters and the folder to write by the same paths.
@@ -88,11 +93,13 @@ def predict_rasters(
     _check_free(out)
     jobs = _look(file, rasters, scale, numbers)
     folder = out.resolve()
-    chosen = choose_backend(file, Bundle.read(file), backend)
+    opened = Bundle.read(file)
+    allowed = check_skip(opened, file, by_chips=True) if skip else None
+    chosen = choose_backend(file, opened, backend)
     told = {"segsmith": version("segsmith"), "bundle": digest(file), "vectors": list(vectors), "square": square}
-    told |= {"backend": chosen.name}
+    told |= {"backend": chosen.name, "skip": skip}
     progress_folder = folder.with_name(f".{folder.name}.progress")
-    plan = _Plan(file.resolve(), told, progress_folder, vectors, square, chosen.name, chosen.why)
+    plan = _Plan(file.resolve(), told, progress_folder, vectors, square, chosen.name, chosen.why, allowed)
     progress, result = plan.progress, plan.result
     largest_first = sorted((job.anywhere() for job in jobs), key=lambda job: job.seen_pixels, reverse=True)
     with opened_cluster(cluster, workers) as client, held(progress, "place for the progress of a prediction"):
@@ -102,7 +109,7 @@ def predict_rasters(
         done = spread(client, partial(_doing, plan), largest_first, "rasters", needs=needs)
         by_name = {job.name: of for job, of in done}
         found = [replace(by_name[job.name], raster=str(job.path)) for job in jobs]
-        if not any(of.chips for of in found):
+        if not any(of.chips or of.skipped for of in found):
             shutil.rmtree(progress, ignore_errors=True)
             raise DataError(f"{rasters}: holds no usable pixel: all are nodata, masked, of alpha 0 or not finite")
         write_text(result / "prediction.json", json.dumps([asdict(of) for of in found], indent=2))
@@ -152,7 +159,7 @@ def _doing(plan: _Plan) -> Callable[[RasterJob], RasterPrediction]:
     if digest(plan.bundle) != plan.told["bundle"]:
         raise ModelError(f"{plan.bundle}: changed while rasters were predicted with it; run the same command again")
     opened = Bundle.read(plan.bundle)
-    predictor = Predictor(opened, choose_backend(plan.bundle, opened, plan.backend).calls)
+    predictor = Predictor(opened, choose_backend(plan.bundle, opened, plan.backend).calls, skip=plan.skip)
     device = {"device": predictor.hardware.name, "precision": predictor.hardware.precision}
 
     def do(job: RasterJob) -> RasterPrediction:

@@ -63,6 +63,8 @@ class RasterPrediction:
     """Chips that were computed; where scales or parts are averaged, at the first of them."""
     blank: int
     """Chips that were left out, since they hold no usable pixel."""
+    skipped: int
+    """Chips that were left out, since a first look ruled them out."""
     usable_pixels: int
     foreground_pixels: dict[str, int]
     """By class, in the mask."""
@@ -150,7 +152,8 @@ def predict_raster(
             valid = read_valid(job.path, Window(strip.top, 0, rows, job.facts.hw[1]))
             levels, borders = np.split(strip.levels * valid, [count])
             planes = [levels, (valid * np.uint8(255))[None], *([borders] if by_borders else [])]
-            probabilities.write(strip.number, np.concatenate(planes), {"chips": strip.chips, "blank": strip.blank})
+            counts = {"chips": strip.chips, "blank": strip.blank, "skipped": strip.skipped}
+            probabilities.write(strip.number, np.concatenate(planes), counts)
 
     first = probabilities.missing()
     if first < len(sweep.rows.tops):
@@ -188,6 +191,7 @@ def predict_raster(
         levels=(job.levels.low, job.levels.high) if job.levels.low else None,
         chips=probabilities.notes("chips"),
         blank=probabilities.notes("blank"),
+        skipped=probabilities.notes("skipped"),
         usable_pixels=usable,
         foreground_pixels=dict(zip(opened.classes, foreground.tolist(), strict=True)),
         objects=dict(Counter(of.class_name for of in objects)),
