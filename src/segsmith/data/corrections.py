@@ -112,7 +112,7 @@ def corrected(dataset: "Dataset", corrections: Sequence[Correction], file: Path)
             problems.append(f"row {number}: class '{found.class_name}' is none of {', '.join(dataset.classes)}")
         elif found.verdict != "keep" and dataset.taught[index]:
             problems.append(f"row {number}: labels of {found.image_id} are soft ones, of a run; it can be left out")
-        elif found.verdict != "keep" and "shape" in dataset.objects:
+        elif found.verdict != "keep" and dataset.of_polygons:
             problems.append(f"row {number}: labels of {found.image_id} are polygons; correct them in their vector file")
         elif found.verdict != "keep":
             try:
