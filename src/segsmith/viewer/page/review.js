@@ -177,7 +177,7 @@ const acts = {
   empty: () => shown && !shown.fixed && judge("empty"),
   leave: () => judge("leave out"),
   back: () => shown && (shown.left_out || shown.labels[at.classId].verdict) && judge(null),
-  save: () => painting && !shown.fixed && say("replace", painted()),
+  save: () => painting?.done.length && !shown.fixed && say("replace", painted()),
   undo: () => { if (painting?.undo()) drawTools(); },
   redo: () => { if (painting?.redo()) drawTools(); },
   "from-label": () => start(masks.label),
@@ -282,7 +282,6 @@ function drawLabel() {
   const ranked = at.place >= 0;
   by("name").textContent = at.image;
   by("class").value = at.classId;
-  by("quality").textContent = ranked ? `Quality ${known.labels[at.place][2].toFixed(3)}: how likely the networks find this label` : "Not ranked: chosen by its name";
   by("number").value = ranked ? at.place + 1 : "";
   by("previous").disabled = at.place <= 0;
   by("next").disabled = at.place + 1 >= known.labels.length;
@@ -302,7 +301,9 @@ function drawLabel() {
 function drawProgress() {
   const done = known.labels.filter(judged).length;
   Object.assign(by("progress"), { max: Math.max(1, known.labels.length), value: done });
-  by("judged").textContent = known.command ? "" : `${done.toLocaleString("en")} of ${known.labels.length.toLocaleString("en")} labels judged`;
+  const quality = at.place >= 0 ? `quality ${known.labels[at.place][2].toFixed(3)}` : "not ranked";
+  by("judged").textContent = `${done.toLocaleString("en")} of ${known.labels.length.toLocaleString("en")} judged · ${quality}`;
+  by("judged").title = "Quality: how likely the networks find this label, 0 to 1";
   by("count").textContent = known.labels.length.toLocaleString("en");
   const count = verdicts.size;
   const beside = count && known.all_put ? `; all beside ${known.dataset}` : "";
@@ -325,6 +326,7 @@ function drawTools() {
   by("smaller").disabled ||= board.size === SIZES[0];
   by("larger").disabled ||= board.size === SIZES.at(-1);
   by("undo").disabled ||= !painting.done.length;
+  by("save").disabled ||= !painting.done.length;
   by("redo").disabled ||= !painting.undone.length;
   by("from-prediction").disabled ||= !masks.prediction;
   by("predicted").disabled = fixed || !masks.prediction;
@@ -430,7 +432,7 @@ try {
   drawHeader(folders, folder, KEYS);
   await look();
   by("class").append(...known.classes.map((name, number) => element("option", { value: number }, name)));
-  by("classes").hidden = known.classes.length < 2;
+  by("class").hidden = known.classes.length < 2;
   by("sides").hidden = false;
   by("number").max = known.labels.length;
   by("counted").hidden = !known.labels.length;
