@@ -17,7 +17,6 @@ from segsmith.decision.review import review
 from segsmith.viewer.app import make_viewer
 
 HW = (32, 40)
-PAINTS = {"brush": "b", "eraser": "e", "fill": "f", "move": "m"}
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +124,7 @@ def test_each_verdict_is_written_at_once_and_can_be_taken_back(run, address, ope
     shows(page, run.ids[4])
     verdicts = said(run)
     assert [verdicts[image_id][0] for image_id in (first, third, fourth)] == ["keep", "leave out", "empty"]
-    shown = page.request.get(f"{address.split('/page')[0]}/api/folders/0/review/image?id={second}").json()
+    shown = page.request.get(f"{address.split('/page')[0]}/api/runs/0/review/image?id={second}").json()
     assert (verdicts[second][1] or "") == shown["labels"][0]["prediction"]
     assert "4 of 6 judged" in page.locator("#judged").text_content()
 

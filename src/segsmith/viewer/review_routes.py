@@ -46,7 +46,7 @@ async def _body(request: Request) -> bytes:
 
 def review_routes(folders: Sequence[Folder]) -> APIRouter:
     """The routes of all runs among the folders. A run is opened when its page first is."""
-    router = APIRouter(prefix="/api/folders/{number}/review", route_class=_Refusing)
+    router = APIRouter(prefix="/api/runs/{number}/review", route_class=_Refusing)
 
     opening = Lock()
 

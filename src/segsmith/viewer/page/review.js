@@ -30,7 +30,7 @@ const SIZES = [1, 2, 3, 4, 5, 7, 9, 12, 16, 22, 30, 42, 60, 85, 120];
 const by = (id) => document.getElementById(id);
 const keyOf = (image, classId) => JSON.stringify([image, classId]);
 const folder = folderNumber();
-const api = `/api/folders/${folder}/review`;
+const api = `/api/runs/${folder}/review`;
 
 let known; // of the run: classes, labels in their order, verdicts, ...
 let verdicts; // keyOf -> verdict
