@@ -34,16 +34,19 @@ def test_what_is_painted_at_any_zoom_is_what_the_dataset_holds(reviewed, address
     shows(page, reviewed.ids[0])
     page.click("#from-empty")
     thinnest(page)
+    fitted = page.locator("#zoom").text_content()
     page.keyboard.press("b")
-    page.keyboard.press("-")  # 1.5 times smaller, and still around the middle
-    drag(page, (5, 8), (5, 20), (12, 20), (12, 8), (5, 8))
-    page.keyboard.press("+")
+    page.keyboard.press("+")  # around the middle
+    page.wait_for_function("before => document.getElementById('zoom').textContent !== before", arg=fitted)
+    drag(page, (8, 10), (8, 22), (15, 22), (15, 10), (8, 10))
+    page.keyboard.press("0")
+    page.wait_for_function("before => document.getElementById('zoom').textContent === before", arg=fitted)
     page.keyboard.press("f")
-    page.mouse.click(*place(page, 9, 15))
+    page.mouse.click(*place(page, 12, 15))
     page.keyboard.press("s")
     shows(page, reviewed.ids[1])
     wanted = np.zeros(HW, bool)
-    wanted[5:13, 8:21] = True
+    wanted[8:16, 10:23] = True
     verdict, runs = said(reviewed)[reviewed.ids[0]]
     assert verdict == "replace"
     assert (mask(runs) == wanted).all()
@@ -125,7 +128,7 @@ def test_a_finger_paints_and_two_zoom(reviewed, address, open_page):
     touch("Start", left, right)
     touch("Move", (left[0] - 40, left[1]), (right[0] + 40, right[1]))
     touch("End")
-    assert page.locator("#zoom").text_content() != before
+    page.wait_for_function("before => document.getElementById('zoom').textContent !== before", arg=before)
     page.tap("#save")
     shows(page, reviewed.ids[1])
     wanted = np.zeros(HW, bool)

@@ -24,7 +24,6 @@ const KEYS = [
   [["?"], "these keys"],
 ];
 const SAID = { keep: "Label accepted", empty: "Nothing here", replace: "Replaced", "leave out": "Image left out" };
-const [TRUTH, PREDICTION] = ["rgb(240, 228, 66)", "rgb(86, 180, 233)"];
 const SIZES = [1, 2, 3, 4, 5, 7, 9, 12, 16, 22, 30, 42, 60, 85, 120];
 
 const by = (id) => document.getElementById(id);
@@ -42,12 +41,12 @@ let began = ""; // run lengths of the mask that painting began with
 let saying = false;
 let drawing = false; // the keyboard's cursor paints as it moves
 
-const board = new Board(by("board"), {
-  begin: (from, erase) => begin(from, erase),
+const board = new Board({
+  begin,
   go: (from, to) => { if (board.tool !== "fill") painting.stroke(from, to, board.size, value); },
   end: () => { painting.end(); drawTools(); },
   cancel: () => { painting.cancel(); drawTools(); },
-  zoomed: () => { by("zoom").textContent = `${Math.round(board.view.scale * 100)} %`; },
+  zoomed: (scale) => { by("zoom").textContent = `${Math.round(scale * 100)} %`; },
 });
 let value = 1; // that the stroke sets
 
@@ -84,11 +83,11 @@ async function show(image, classId, { keepPainting = false } = {}) {
   };
   if (!keepPainting) {
     began = label.verdict === "replace" ? label.runs : label.verdict === "empty" ? "" : label.label;
-    painting = new Painting(maskOf(began, height, width), height, width, (...box) => board.maskChanged(...box));
-    board.show(picture, painting, maskOf(shown.ignored, height, width), same);
+    painting = new Painting(maskOf(began, height, width), height, width, (...box) => board.changed(...box));
+    board.show(picture, painting, maskOf(shown.ignored, height, width));
+    if (!same) board.canvas.show(null);
   }
-  board.outline("label", masks.label, TRUTH);
-  board.outline("prediction", masks.prediction, PREDICTION);
+  board.outline(masks);
   setCursor(false);
   drawLabel();
   drawTools();
@@ -189,9 +188,9 @@ const acts = {
   previous: () => go(at.place - 1),
   next: () => go(at.place + 1),
   unjudged: nextOpen,
-  in: () => board.zoom(1.5),
-  out: () => board.zoom(1 / 1.5),
-  fit: () => board.fit(),
+  in: () => board.canvas.zoom(1.5),
+  out: () => board.canvas.zoom(1 / 1.5),
+  fit: () => board.canvas.show(null),
   put: putBeside,
 };
 
@@ -205,35 +204,28 @@ function resize(by) {
   const place = SIZES.indexOf(board.size) + by;
   board.size = SIZES[Math.min(SIZES.length - 1, Math.max(0, place))];
   drawTools();
-  board.draw();
+  board.canvas.draw();
 }
 
 function choose(tool) {
   if (shown?.fixed && tool !== "move") return;
   board.tool = tool;
   drawTools();
-  board.draw();
+  board.canvas.draw();
 }
 
 // painting by the keyboard
 
 function setCursor(on) {
   drawing = false;
-  board.cursor = on && painting && !shown.fixed ? middle() : null;
+  board.cursor = on && painting && !shown.fixed ? board.middle : null;
   by("cursor").setAttribute("aria-pressed", String(Boolean(board.cursor)));
   if (board.cursor) {
     if (board.tool === "move") choose("brush");
-    by("board").focus();
+    board.element.focus();
     told();
   }
-  board.draw();
-}
-
-/** The pixel in the middle of what is seen. */
-function middle() {
-  const { scale, x, y } = board.view;
-  const within = (seen, from, size) => Math.min(size - 1, Math.max(0, Math.floor((seen / 2 - from) / scale)));
-  return { x: within(by("board").clientWidth, x, painting.width), y: within(by("board").clientHeight, y, painting.height) };
+  board.canvas.draw();
 }
 
 function steer(event) {
@@ -245,7 +237,7 @@ function steer(event) {
     const inside = (place, size) => Math.min(size - 1, Math.max(0, place));
     board.cursor = { x: inside(from.x + steps[0] * far, painting.width), y: inside(from.y + steps[1] * far, painting.height) };
     if (drawing) edit(() => painting.stroke(centre(from), centre(board.cursor), board.size, board.tool === "eraser" ? 0 : 1));
-    board.follow();
+    board.canvas.reveal(board.cursor);
   } else if (event.key === " ") {
     edit(() => begin(centre(board.cursor), false));
   } else if (event.key === "d") {
@@ -294,7 +286,7 @@ function drawLabel() {
   by("predicted").setAttribute("aria-pressed", String(byPrediction));
   by("empty").setAttribute("aria-pressed", String(verdict === "empty"));
   by("leave").setAttribute("aria-pressed", String(verdict === "leave out"));
-  by("board").setAttribute("aria-label", `Image ${at.image}; c paints by the keyboard`);
+  board.element.setAttribute("aria-label", `Image ${at.image}; c paints by the keyboard`);
   drawProgress();
 }
 
@@ -321,7 +313,7 @@ function drawTools() {
   for (const button of document.querySelectorAll("[data-tool]")) {
     if (button.tagName === "BUTTON") button.setAttribute("aria-pressed", String(button.dataset.tool === board.tool));
   }
-  by("board").dataset.tool = board.tool;
+  board.element.dataset.tool = board.tool;
   by("size").textContent = `${board.size} px`;
   by("smaller").disabled ||= board.size === SIZES[0];
   by("larger").disabled ||= board.size === SIZES.at(-1);
@@ -395,7 +387,7 @@ document.addEventListener("keydown", (event) => {
   const onControl = event.target.matches("button, a, input, select");
   if (board.cursor && !(onControl && event.key === " ") && steer(event)) return;
   if (event.key === " " && !onControl) {
-    board.spaceHeld = true;
+    board.panning = true;
     return event.preventDefault();
   }
   const does = {
@@ -409,7 +401,7 @@ document.addEventListener("keydown", (event) => {
     does();
   }
 });
-document.addEventListener("keyup", (event) => { if (event.key === " ") board.spaceHeld = false; });
+document.addEventListener("keyup", (event) => { if (event.key === " ") board.panning = false; });
 addEventListener("beforeunload", (event) => { if (painting?.done.length && painted() !== began) event.preventDefault(); });
 addEventListener("hashchange", async () => {
   if (folderNumber() !== folder) location.reload();
@@ -418,7 +410,7 @@ addEventListener("hashchange", async () => {
 for (const [id, does] of Object.entries(acts)) by(id).addEventListener("click", does);
 for (const button of document.querySelectorAll("button[data-tool]")) button.addEventListener("click", () => choose(button.dataset.tool));
 for (const name of ["mask", "label", "prediction"]) {
-  by(`show-${name}`).addEventListener("change", (event) => { board.shown[name] = event.target.checked; board.draw(); });
+  by(`show-${name}`).addEventListener("change", (event) => { board.shown[name] = event.target.checked; board.canvas.draw(); });
 }
 by("number").addEventListener("change", (event) => go(Number(event.target.value) - 1));
 by("class").addEventListener("change", async (event) => {
@@ -426,6 +418,10 @@ by("class").addEventListener("change", async (event) => {
   if (await settled()) await show(at.image, chosen);
   else event.target.value = at.classId;
 });
+
+Object.assign(board.element, { id: "board", role: "application" });
+board.element.setAttribute("aria-describedby", "told");
+by("told").before(board.element);
 
 try {
   const folders = await askedFolders();
