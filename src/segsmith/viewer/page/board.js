@@ -6,7 +6,7 @@ import { discRows } from "./painting.js";
 import { ZoomCanvas } from "./zoom_canvas.js";
 
 const MASK = [204, 121, 167]; // of Okabe and Ito, apart from those of labels and predictions
-const OUTLINES = { label: ["rgb(240 228 66)", 3.5], prediction: ["rgb(86 180 233)", 1.75] }; // the wider one below
+const OUTLINES = { label: ["rgb(240 228 66)", 2.75], prediction: ["rgb(86 180 233)", 1.25] }; // the wider one below
 const [RIGHT, PEN_END] = [2, 5]; // buttons that erase
 
 export class Board {
@@ -85,7 +85,7 @@ export class Board {
     this.stale = null;
     if (this.shown.mask) context.drawImage(this.over, 0, 0);
     for (const [name, [colour, px]] of Object.entries(OUTLINES)) {
-      if (this.shown[name] && this.outlines[name]) line(context, this.outlines[name], colour, px / scale);
+      if (this.shown[name] && this.outlines[name]) line(context, this.outlines[name], colour, px, scale);
     }
     this.#paintBrush(context, scale);
   }
@@ -118,16 +118,16 @@ export class Board {
     for (const [x, y] of this.cursor ? [[1, 0], [-1, 0], [0, 1], [0, -1]] : []) {
       path.moveTo(at.x + x * near, at.y + y * near), path.lineTo(at.x + x * far, at.y + y * far);
     }
-    line(context, path, "#fff", 1.5 / scale);
+    line(context, path, "#fff", 1.5, scale);
   }
 }
 
-/** A line that is seen on light and on dark. */
-function line(context, path, colour, width) {
+/** A line of so many px that is seen on light and on dark. */
+function line(context, path, colour, px, scale) {
   context.lineCap = "square";
-  for (const [stroke, wide] of [["rgb(0 0 0 / 55%)", width * 1.8], [colour, width]]) {
+  for (const [stroke, width] of [["rgb(0 0 0 / 55%)", px + 1.5], [colour, px]]) {
     context.strokeStyle = stroke;
-    context.lineWidth = wide;
+    context.lineWidth = width / scale;
     context.stroke(path);
   }
 }

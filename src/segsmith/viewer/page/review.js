@@ -427,7 +427,7 @@ try {
   const folders = await askedFolders();
   drawHeader(folders, folder, KEYS);
   await look();
-  by("class").append(...known.classes.map((name, number) => element("option", { value: number }, name)));
+  by("class").append(...known.classes.map((name, number) => element("option", { value: number }, `class ${name}`)));
   by("class").hidden = known.classes.length < 2;
   by("sides").hidden = false;
   by("number").max = known.labels.length;
