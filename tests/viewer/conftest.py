@@ -26,7 +26,7 @@ HW = (20, 26)
 def single(make_run: MakeRun) -> MadeRun:
     """Validated on fold 0 and with fold 1 held out, decided and evaluated on both, last on validation."""
     options = ("folds.count=3", "folds.held_out=1", "decide.fill_holes=true", "decide.gate=top_k", "decide.top_k=9")
-    made = make_run(*by_hand.scenes(36, HW), *options, "decide.areas=[0,2,5,9]", "decide.parts=1")
+    made = make_run(*by_hand.scenes(36, HW), *options, "decide.areas=[0,2,5,9]", "decide.parts=2")
     decide(made.folder)
     evaluate(made.folder, on="held_out")
     evaluate(made.folder, on="validation")
@@ -49,7 +49,7 @@ def double(tmp_path_factory: pytest.TempPathFactory, make_bundle: MakeBundle) ->
     dataset = ingest(folder / "raw")
     dataset.write(folder / "dataset")
     options = ("data.classes=[rust,scratch]", "data.exclusive=true", "folds.held_out=null", "folds.count=2")
-    bundle = make_bundle(*options, "decide.gate=none", "decide.areas=[0,2,5,9]", "decide.parts=1")
+    bundle = make_bundle(*options, "decide.gate=none", "decide.areas=[0,2,5,9]", "decide.parts=2")
     chips = cut(dataset.named(bundle.classes), bundle.recipe.data)
     run = Run(folder / "run")
     facts = {"hardware": "two quiet cores", "precision": "fp32", "versions": {}}

@@ -52,5 +52,5 @@ def test_probabilities_that_are_gone_are_named_with_the_command(open_page, singl
 @pytest.mark.parametrize("name", ["empty", "absent"])
 def test_a_folder_that_is_no_run_is_refused(tmp_path, name):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RunError, match="neither a run nor a prediction|no such folder"):
+    with pytest.raises(RunError, match=r"neither a run nor a prediction|no such folder"):
         make_viewer([tmp_path / name])

@@ -62,7 +62,9 @@ def test_sliders_show_what_evaluate_scores(open_page, single, copied, part):
 def test_each_class_has_sliders_of_its_own(open_page, double, copied):
     areas, run = [0, 2, 5, 9], copied(double, "run")
     decision = Bundle.read(run / "bundle.safetensors").decision
-    image_id = next(row["image_id"] for row in csv.DictReader((double / "images.csv").open()) if float(row["dice"]) > 0.3)
+    image_id = next(
+        row["image_id"] for row in csv.DictReader((double / "images.csv").open()) if float(row["dice"]) > 0.3
+    )
     with listening(make_viewer([double])) as address:
         page = open_page(f"{address}/#folder=0&image={image_id}&look=0")
         expect(page.locator("#score-of-all")).to_contain_text("0.")
