@@ -38,7 +38,7 @@ export async function asked(address, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Refused("The viewer does not answer; is it still running?");
   }
-  if (response.ok) return response;
+  if (response.ok && !response.headers.has("Refused")) return response;
   const text = await response.text();
   let answer = {};
   try {
