@@ -59,7 +59,10 @@ def mask(text):
 
 
 def shows(page, image_id):
-    page.wait_for_function("id => document.getElementById('name').textContent === id", arg=image_id)
+    page.wait_for_function(
+        "id => document.getElementById('name').textContent === id && document.querySelector('[aria-busy=false]')",
+        arg=image_id,
+    )
 
 
 def told(page, words):

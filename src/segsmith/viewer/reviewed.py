@@ -1,7 +1,6 @@
 """A run -> its labels as a person reviews them: ranked, beside what the networks say, and what was said of them."""
 
 import csv
-import sys
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -114,7 +113,6 @@ class Reviewed:
         file = self.run.folder / "review.csv"
         if not file.is_file():
             return None
-        csv.field_size_limit(sys.maxsize)
         try:
             with file.open(newline="", encoding="utf-8") as lines:
                 return [

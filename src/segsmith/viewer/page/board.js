@@ -11,9 +11,10 @@ const [RIGHT, PEN_END] = [2, 5]; // buttons that erase
 
 export class Board {
   /** `acts` are what pointers ask for, at spots of the image: begin(spot, erase), go(from, to), end(), cancel(); and
-   * zoomed(scale), told the px of a pixel. `tool` is "brush", "eraser", "fill" or "move"; `size` the diameter of the brush; `cursor` the pixel a keyboard paints at. */
+   * zoomed(scale), told the px of a pixel. `tool` is "brush", "eraser", "fill" or "move"; `size` the diameter of the brush; `cursor` the pixel a keyboard paints at;
+   * `busy` lets nothing be painted. */
   constructor(acts) {
-    Object.assign(this, { acts, tool: "move", size: 5, cursor: null, hover: null, panning: false, painting: null });
+    Object.assign(this, { acts, tool: "move", size: 5, cursor: null, hover: null, panning: false, painting: null, busy: false });
     this.shown = { mask: true, label: true, prediction: true };
     this.canvas = new ZoomCanvas({
       label: "The image and its mask",
@@ -62,7 +63,7 @@ export class Board {
   #press(event, spot) {
     if (event.pointerType === "pen") this.penSeen = true;
     const palm = event.pointerType === "touch" && this.penSeen; // who has a pen paints with it, and moves with fingers
-    if (!this.painting || this.tool === "move" || this.panning || palm || event.button === 1) return null;
+    if (!this.painting || this.busy || this.tool === "move" || this.panning || palm || event.button === 1) return null;
     const { begin, go, end, cancel } = this.acts;
     let from = spot;
     begin(spot, event.button === RIGHT || event.button === PEN_END);

@@ -66,13 +66,21 @@ async function show(image, classId, { keepPainting = false } = {}) {
   const query = new URLSearchParams({ folder, image, ...(known.classes.length > 1 && { class: known.classes[classId] }) });
   history.replaceState(null, "", `#${query}`);
   const about = at;
+  if (!keepPainting) shown = painting = null; // nothing can be said of what is not shown yet
+  busy(true);
+  setCursor(false);
+  drawPlace();
   let picture = board.picture;
   try {
     const [told, bitmap] = await Promise.all([askedJson(`${api}/image?${of(image)}`), same ? picture : pictureOf(image)]);
     if (about !== at) return; // another one was asked for since
     [shown, picture] = [told, bitmap];
   } catch (error) {
-    shown = painting = null;
+    if (about !== at) return;
+    shown = painting = board.painting = null;
+    masks = {};
+    board.canvas.draw();
+    busy(false);
     return tell(error.message, true);
   }
   const [height, width] = shown.hw;
@@ -88,10 +96,15 @@ async function show(image, classId, { keepPainting = false } = {}) {
     if (!same) board.canvas.show(null);
   }
   board.outline(masks);
-  setCursor(false);
+  busy(false);
   drawLabel();
   drawTools();
   ahead(place + 1);
+}
+
+function busy(loading) {
+  board.busy = loading;
+  by("sides").setAttribute("aria-busy", String(loading));
 }
 
 const of = (image) => new URLSearchParams({ id: image });
@@ -172,7 +185,7 @@ async function judge(verdict, runs) {
 
 const acts = {
   keep: () => judge("keep"),
-  predicted: () => masks.prediction && !shown.fixed && judge("replace", shown.labels[at.classId].prediction),
+  predicted: () => shown && masks.prediction && !shown.fixed && judge("replace", shown.labels[at.classId].prediction),
   empty: () => shown && !shown.fixed && judge("empty"),
   leave: () => judge("leave out"),
   back: () => shown && (shown.left_out || shown.labels[at.classId].verdict) && judge(null),
@@ -181,7 +194,7 @@ const acts = {
   redo: () => { if (painting?.redo()) drawTools(); },
   "from-label": () => start(masks.label),
   "from-prediction": () => masks.prediction && start(masks.prediction),
-  "from-empty": () => start(new Uint8Array(masks.label.length)),
+  "from-empty": () => painting && start(new Uint8Array(masks.label.length)),
   smaller: () => resize(-1),
   larger: () => resize(1),
   cursor: () => setCursor(!board.cursor),
@@ -269,14 +282,16 @@ function told() {
 
 // what stands on the page
 
-function drawLabel() {
-  const label = shown.labels[at.classId];
-  const ranked = at.place >= 0;
+function drawPlace() {
   by("name").textContent = at.image;
   by("class").value = at.classId;
-  by("number").value = ranked ? at.place + 1 : "";
+  by("number").value = at.place >= 0 ? at.place + 1 : "";
   by("previous").disabled = at.place <= 0;
   by("next").disabled = at.place + 1 >= known.labels.length;
+}
+
+function drawLabel() {
+  const label = shown.labels[at.classId];
   const verdict = shown.left_out ? "leave out" : label.verdict;
   const byPrediction = verdict === "replace" && label.runs === label.prediction;
   by("verdict").textContent = verdict ? (byPrediction ? "Prediction taken" : SAID[verdict]) : "No verdict yet";
