@@ -48,7 +48,8 @@ def double(tmp_path_factory: pytest.TempPathFactory, make_bundle: MakeBundle) ->
     (folder / "raw" / "train.csv").write_text("\n".join(rows) + "\n")
     dataset = ingest(folder / "raw")
     dataset.write(folder / "dataset")
-    options = ("data.classes=[rust,scratch]", "data.exclusive=true", "folds.held_out=null", "folds.count=2")
+    loss = "train.stages=[{epochs: 1, images_per_epoch: 8, loss: {cross_entropy: 1}}]"
+    options = (loss, "data.classes=[rust,scratch]", "data.exclusive=true", "folds.held_out=null", "folds.count=2")
     bundle = make_bundle(*options, "decide.gate=none", "decide.areas=[0,2,5,9]", "decide.parts=2")
     chips = cut(dataset.named(bundle.classes), bundle.recipe.data)
     run = Run(folder / "run")

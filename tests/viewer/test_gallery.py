@@ -64,6 +64,7 @@ def test_filters_act_together_and_say_when_nothing_fits(open_page, address, sing
 
 def test_one_is_found_by_its_id(open_page, address, scored):
     page = open_page(address)
+    expect(page.locator(".cell").first).to_be_visible()
     page.keyboard.press("/")
     page.keyboard.type(scored[3][:-4])
     expect(page.locator(".count")).to_have_text(re.compile("^1 of"))

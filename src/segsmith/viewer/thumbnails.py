@@ -47,7 +47,7 @@ def _at_edge(mask: UInt8[np.ndarray, "height width"]) -> ClassMask:
     return edge
 
 
-def _resized(mask: ClassMask, size: tuple[int, int]) -> UInt8[np.ndarray, "height width"]:
+def _resized(mask: ClassMask, size: tuple[int, int]) -> UInt8[np.ndarray, "shown_height shown_width"]:
     grey = mask.astype(np.uint8) * np.uint8(255)
     shrinks = mask.shape[1] > size[0]
     scaled = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
