@@ -8,13 +8,20 @@ from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from segsmith.errors import SegsmithError
+from segsmith.viewer.folders import recognised
+from segsmith.viewer.review_routes import review_routes
+from segsmith.viewer.run_routes import refusal, run_routes
+
 PAGE = Path(__file__).parent / "page"
 LOADS = "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 """No outside host, no script within a page: names of files and ids are never code."""
 
 
 def make_viewer(folders: Sequence[Path]) -> FastAPI:
-    """The viewer of some runs and predictions as an ASGI application, to be listened at on loopback alone."""
+    """The viewer of some runs and predictions as an ASGI application, to be listened at on loopback alone. Raises
+    RunError for a folder that is neither."""
+    known = recognised(folders)
     app = FastAPI(title="segsmith view", docs_url=None, redoc_url=None, openapi_url=None)
     # another site's page can have its own name resolved to this machine, and then read what is answered
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "testserver"])
@@ -33,5 +40,12 @@ def make_viewer(folders: Sequence[Path]) -> FastAPI:
     def root() -> FileResponse:
         return FileResponse(PAGE / "index.html")
 
+    @app.get("/api/folders")
+    def folders_named() -> list[dict[str, object]]:
+        return [{"number": of.number, "kind": of.kind, "name": of.name, "path": str(of.path)} for of in known]
+
+    app.include_router(review_routes(known))
+    app.include_router(run_routes(known))
+    app.add_exception_handler(SegsmithError, lambda _, error: refusal(error))  # type: ignore[arg-type]
     app.mount("/page", StaticFiles(directory=PAGE))
     return app
