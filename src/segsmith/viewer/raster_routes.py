@@ -1,0 +1,171 @@
+"""What the page of predicted rasters asks for: rasters by their number, tiles, objects. No path comes from a request."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import FileResponse
+
+from segsmith.errors import DataError
+from segsmith.viewer.map_objects import MOST_OUTLINES, ObjectsOnDemand, Order
+from segsmith.viewer.predicted_rasters import PredictedRaster
+from segsmith.viewer.tiles import coarsest, image_tile, level_tile, mask_tile, packed
+
+PAGE = Path(__file__).parent / "page"
+THREADS = 2
+"""That read files, each with a few of them open; GDAL's own memory is shared."""
+MOST_WAITING = 512
+"""Requests for tiles that may wait; a page that asks for more is told to come back."""
+MOST_LISTED = 200
+
+Found = TypeVar("Found")
+
+
+class _Readers:
+    """A few threads that read; whoever went away while waiting is not read for."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tiles")
+        self._free = asyncio.Semaphore(THREADS)
+        self._waiting = 0
+
+    async def read(self, request: Request, read: Callable[[], Found]) -> Found:
+        """Raises HTTPException: 503 where too many wait, 404 with a sentence for what cannot be read."""
+        if self._waiting >= MOST_WAITING:
+            raise HTTPException(503, "too many tiles are asked for at once", {"Retry-After": "1"})
+        self._waiting += 1
+        try:
+            async with self._free:
+                if await request.is_disconnected():
+                    raise HTTPException(499, "nobody waits for it any more")
+                return await asyncio.get_running_loop().run_in_executor(self._threads, read)
+        except DataError as error:
+            raise HTTPException(404, str(error)) from None
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+
+def raster_routes(rasters: Sequence[PredictedRaster]) -> APIRouter:
+    """The page `/rasters` and what it asks for below `/rasters/NUMBER/`."""
+    router = APIRouter(prefix="/rasters")
+    readers = _Readers()
+    objects = ObjectsOnDemand()
+
+    def raster(number: int) -> PredictedRaster:
+        if not 0 <= number < len(rasters):
+            raise HTTPException(404, f"raster {number}: there are {len(rasters)}, counted from 0")
+        return rasters[number]
+
+    async def tile(request: Request, file: str | Path, make: Callable[[], bytes], kind: str, **headers: str) -> Response:
+        """A tile, unless the browser has it as the file is now."""
+        tag = _tag(file, request.url.path)
+        told = {"ETag": tag, "Cache-Control": "private, no-cache", **headers}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=told)
+        return Response(await readers.read(request, make), media_type=kind, headers=told)
+
+    @router.get("")
+    def page() -> FileResponse:
+        return FileResponse(PAGE / "raster.html")
+
+    @router.get("/list")
+    def listed() -> list[dict[str, Any]]:
+        return [{"name": of.name, "folder": of.folder.name, "hw": of.told.get("hw")} for of in rasters]
+
+    @router.get("/{number}")
+    async def described(request: Request, number: int) -> dict[str, Any]:
+        of = raster(number)
+
+        def told() -> dict[str, Any]:
+            try:
+                of.check_image()
+                image: dict[str, Any] = {"coarsest": coarsest(of, of.image)}
+            except DataError as error:
+                image = {"missing": str(error)}
+            return {**of.described(), "image": image, "has_objects": of.objects is not None}
+
+        return await readers.read(request, told)
+
+    @router.get("/{number}/image/{zoom}/{x}/{y}")
+    async def image(request: Request, number: int, zoom: int, x: int, y: int) -> Response:
+        of = raster(number)
+        return await tile(request, of.image, partial(image_tile, of, of.image, zoom, x, y), "image/png")
+
+    @router.get("/{number}/levels/{zoom}/{x}/{y}")
+    async def levels(request: Request, number: int, zoom: int, x: int, y: int) -> Response:
+        of = raster(number)
+
+        def made() -> bytes:
+            return packed(level_tile(of, zoom, x, y))
+
+        return await tile(request, of.probabilities, made, "application/octet-stream", **{"Content-Encoding": "gzip"})
+
+    @router.get("/{number}/masks/{zoom}/{x}/{y}")
+    async def masks(request: Request, number: int, zoom: int, x: int, y: int) -> Response:
+        of = raster(number)
+
+        def made() -> bytes:
+            return packed(mask_tile(of, zoom, x, y))
+
+        return await tile(request, of.masks, made, "application/octet-stream", **{"Content-Encoding": "gzip"})
+
+    @router.get("/{number}/view")
+    async def in_view(
+        request: Request,
+        number: int,
+        box: Annotated[list[float], Query(min_length=4, max_length=4, description="left, top, right, bottom")],
+        pixel: Annotated[float, Query(gt=0, description="pixels of the raster for each of the screen")],
+    ) -> dict[str, Any]:
+        of = raster(number)
+
+        def found() -> dict[str, Any]:
+            if of.objects is None:
+                return {"count": 0, "objects": []}
+            table = objects.of(of.objects, of.facts)
+            which = table.within((box[0], box[1], box[2], box[3]))
+            if len(which) > MOST_OUTLINES:
+                return {"count": len(which), "cells": table.counted(which, pixel)}
+            rings = table.drawn(which, pixel)
+            rows = [row._asdict() | {"rings": of_row} for row, of_row in zip(table.rows(which), rings, strict=True)]
+            return {"count": len(which), "objects": rows}
+
+        return await readers.read(request, found)
+
+    @router.get("/{number}/objects")
+    async def in_order(
+        request: Request,
+        number: int,
+        by: Order = "score",
+        first: Annotated[int, Query(ge=0)] = 0,
+        count: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 50,
+    ) -> dict[str, Any]:
+        of = raster(number)
+
+        def found() -> dict[str, Any]:
+            if of.objects is None:
+                return {"count": 0, "objects": []}
+            table = objects.of(of.objects, of.facts)
+            rows = table.rows(table.ordered(by)[first : first + count])
+            return {"count": len(table), "objects": [row._asdict() for row in rows]}
+
+        return await readers.read(request, found)
+
+    return router
+
+
+def _tag(file: str | Path, path: str) -> str:
+    """Another one when the file changed. Remote files are taken not to."""
+    try:
+        state = Path(file).stat()
+        told = f"{state.st_mtime_ns} {state.st_size} {path}"
+    except OSError:
+        told = f"{file} {path}"
+    return f'"{hashlib.blake2b(told.encode(), digest_size=12).hexdigest()}"'
