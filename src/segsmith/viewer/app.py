@@ -8,13 +8,17 @@ from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from segsmith.viewer.folders import recognised
+
 PAGE = Path(__file__).parent / "page"
 LOADS = "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 """No outside host, no script within a page: names of files and ids are never code."""
 
 
 def make_viewer(folders: Sequence[Path]) -> FastAPI:
-    """The viewer of some runs and predictions as an ASGI application, to be listened at on loopback alone."""
+    """The viewer of some runs and predictions as an ASGI application, to be listened at on loopback alone. Raises
+    RunError for a folder that is neither."""
+    known = recognised(folders)
     app = FastAPI(title="segsmith view", docs_url=None, redoc_url=None, openapi_url=None)
     # another site's page can have its own name resolved to this machine, and then read what is answered
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "testserver"])
@@ -32,6 +36,10 @@ def make_viewer(folders: Sequence[Path]) -> FastAPI:
     @app.get("/", include_in_schema=False)
     def root() -> FileResponse:
         return FileResponse(PAGE / "index.html")
+
+    @app.get("/api/folders")
+    def folders_named() -> list[dict[str, object]]:
+        return [{"number": of.number, "kind": of.kind, "name": of.name, "path": str(of.path)} for of in known]
 
     app.mount("/page", StaticFiles(directory=PAGE))
     return app
