@@ -9,6 +9,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from segsmith.viewer.folders import recognised
+from segsmith.viewer.raster_routes import raster_routes
 
 PAGE = Path(__file__).parent / "page"
 LOADS = "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
@@ -41,5 +42,6 @@ def make_viewer(folders: Sequence[Path]) -> FastAPI:
     def folders_named() -> list[dict[str, object]]:
         return [{"number": of.number, "kind": of.kind, "name": of.name, "path": str(of.path)} for of in known]
 
+    app.include_router(raster_routes(known))
     app.mount("/page", StaticFiles(directory=PAGE))
     return app

@@ -1,7 +1,6 @@
 """Folders that `predict` wrote of rasters -> each raster with its files, and where its pixels lie on the earth."""
 
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, isfinite, log2
@@ -146,20 +145,11 @@ class PredictedRaster:
         }
 
 
-def is_prediction_of_rasters(folder: Path) -> bool:
-    return (folder / "prediction.json").is_file()
-
-
-def predicted_rasters(folders: Sequence[Path]) -> list[PredictedRaster]:
-    """The rasters of the predictions among these folders, in order. Raises DataError for a prediction.json that no
-    prediction of rasters wrote."""
-    return [raster for folder in folders if is_prediction_of_rasters(folder) for raster in _read(folder)]
-
-
-def _read(folder: Path) -> Iterator[PredictedRaster]:
+def predicted_rasters(folder: Path) -> list[PredictedRaster]:
+    """The rasters of a prediction, in order. Raises DataError for a prediction.json that no prediction of rasters
+    wrote."""
     file = folder / "prediction.json"
     try:
-        for told in json.loads(file.read_text()):
-            yield PredictedRaster(folder, str(told["raster"]), told)
+        return [PredictedRaster(folder, str(told["raster"]), told) for told in json.loads(file.read_text())]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(unreadable(file, "what `predict` says of rasters", error)) from None

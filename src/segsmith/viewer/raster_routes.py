@@ -1,4 +1,4 @@
-"""What the page of predicted rasters asks for: rasters by their number, tiles, objects. No path comes from a request."""
+"""What the page of predicted rasters asks for: tiles and objects, by numbers. No path comes from a request."""
 
 import asyncio
 import hashlib
@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
-from fastapi.responses import FileResponse
 
 from segsmith.errors import DataError
 from segsmith.viewer.map_objects import MOST_OUTLINES, ObjectsOnDemand, Order
-from segsmith.viewer.predicted_rasters import PredictedRaster
+from segsmith.viewer.folders import Folder
+from segsmith.viewer.predicted_rasters import PredictedRaster, predicted_rasters
 from segsmith.viewer.tiles import coarsest, image_tile, level_tile, mask_tile, packed
 
-PAGE = Path(__file__).parent / "page"
 THREADS = 2
 """That read files, each with a few of them open; GDAL's own memory is shared."""
 MOST_WAITING = 512
@@ -53,16 +52,18 @@ class _Readers:
         self._threads.shutdown(cancel_futures=True)
 
 
-def raster_routes(rasters: Sequence[PredictedRaster]) -> APIRouter:
-    """The page `/rasters` and what it asks for below `/rasters/NUMBER/`."""
-    router = APIRouter(prefix="/rasters")
+def raster_routes(folders: Sequence[Folder]) -> APIRouter:
+    """What pages ask of the predictions among some folders. Raises DataError for one that does not read."""
+    router = APIRouter(prefix="/api/folders/{folder}/rasters")
+    rasters = {of.number: predicted_rasters(of.path) for of in folders if of.kind == "prediction"}
     readers = _Readers()
     objects = ObjectsOnDemand()
 
-    def raster(number: int) -> PredictedRaster:
-        if not 0 <= number < len(rasters):
-            raise HTTPException(404, f"raster {number}: there are {len(rasters)}, counted from 0")
-        return rasters[number]
+    def raster(folder: int, number: int) -> PredictedRaster:
+        there = rasters.get(folder, [])
+        if not 0 <= number < len(there):
+            raise HTTPException(404, f"folder {folder}, raster {number}: there are {len(there)}, counted from 0")
+        return there[number]
 
     async def tile(request: Request, file: str | Path, make: Callable[[], bytes], kind: str, **headers: str) -> Response:
         """A tile, unless the browser has it as the file is now."""
@@ -73,16 +74,12 @@ def raster_routes(rasters: Sequence[PredictedRaster]) -> APIRouter:
         return Response(await readers.read(request, make), media_type=kind, headers=told)
 
     @router.get("")
-    def page() -> FileResponse:
-        return FileResponse(PAGE / "raster.html")
-
-    @router.get("/list")
-    def listed() -> list[dict[str, Any]]:
-        return [{"name": of.name, "folder": of.folder.name, "hw": of.told.get("hw")} for of in rasters]
+    def listed(folder: int) -> list[dict[str, Any]]:
+        return [{"name": of.name, "hw": of.told.get("hw")} for of in rasters.get(folder, [])]
 
     @router.get("/{number}")
-    async def described(request: Request, number: int) -> dict[str, Any]:
-        of = raster(number)
+    async def described(request: Request, folder: int, number: int) -> dict[str, Any]:
+        of = raster(folder, number)
 
         def told() -> dict[str, Any]:
             try:
@@ -95,13 +92,13 @@ def raster_routes(rasters: Sequence[PredictedRaster]) -> APIRouter:
         return await readers.read(request, told)
 
     @router.get("/{number}/image/{zoom}/{x}/{y}")
-    async def image(request: Request, number: int, zoom: int, x: int, y: int) -> Response:
-        of = raster(number)
+    async def image(request: Request, folder: int, number: int, zoom: int, x: int, y: int) -> Response:
+        of = raster(folder, number)
         return await tile(request, of.image, partial(image_tile, of, of.image, zoom, x, y), "image/png")
 
     @router.get("/{number}/levels/{zoom}/{x}/{y}")
-    async def levels(request: Request, number: int, zoom: int, x: int, y: int) -> Response:
-        of = raster(number)
+    async def levels(request: Request, folder: int, number: int, zoom: int, x: int, y: int) -> Response:
+        of = raster(folder, number)
 
         def made() -> bytes:
             return packed(level_tile(of, zoom, x, y))
@@ -109,8 +106,8 @@ def raster_routes(rasters: Sequence[PredictedRaster]) -> APIRouter:
         return await tile(request, of.probabilities, made, "application/octet-stream", **{"Content-Encoding": "gzip"})
 
     @router.get("/{number}/masks/{zoom}/{x}/{y}")
-    async def masks(request: Request, number: int, zoom: int, x: int, y: int) -> Response:
-        of = raster(number)
+    async def masks(request: Request, folder: int, number: int, zoom: int, x: int, y: int) -> Response:
+        of = raster(folder, number)
 
         def made() -> bytes:
             return packed(mask_tile(of, zoom, x, y))
@@ -120,11 +117,12 @@ def raster_routes(rasters: Sequence[PredictedRaster]) -> APIRouter:
     @router.get("/{number}/view")
     async def in_view(
         request: Request,
+        folder: int,
         number: int,
         box: Annotated[list[float], Query(min_length=4, max_length=4, description="left, top, right, bottom")],
         pixel: Annotated[float, Query(gt=0, description="pixels of the raster for each of the screen")],
     ) -> dict[str, Any]:
-        of = raster(number)
+        of = raster(folder, number)
 
         def found() -> dict[str, Any]:
             if of.objects is None:
@@ -142,12 +140,13 @@ def raster_routes(rasters: Sequence[PredictedRaster]) -> APIRouter:
     @router.get("/{number}/objects")
     async def in_order(
         request: Request,
+        folder: int,
         number: int,
         by: Order = "score",
         first: Annotated[int, Query(ge=0)] = 0,
         count: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 50,
     ) -> dict[str, Any]:
-        of = raster(number)
+        of = raster(folder, number)
 
         def found() -> dict[str, Any]:
             if of.objects is None:
