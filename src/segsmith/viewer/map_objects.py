@@ -128,7 +128,8 @@ class MapObjects:
         simple = shapely.simplify(shapes, 0.6 * pixel) if pixel > 1 else shapes
         simple = np.where(shapely.is_empty(simple), shapes, simple)
         return [
-            [shapely.get_coordinates(ring).round(2).tolist() for ring in shapely.get_rings(shape)] for shape in simple
+            [shapely.get_coordinates(ring).round(2).tolist() for ring in shapely.get_rings(shapely.get_parts(shape))]
+            for shape in simple
         ]
 
     def counted(self, which: Int[np.ndarray, " some"], pixel: float) -> list[tuple[float, float, int]]:

@@ -13,6 +13,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from segsmith.errors import DataError
 from segsmith.viewer.map_objects import MOST_OUTLINES, ObjectsOnDemand, Order
 from segsmith.viewer.folders import Folder
+from segsmith.viewer.overviews import ImageOverviews
 from segsmith.viewer.predicted_rasters import PredictedRaster, predicted_rasters
 from segsmith.viewer.tiles import coarsest, image_tile, level_tile, mask_tile, packed
 
@@ -28,13 +29,13 @@ Found = TypeVar("Found")
 class _Readers:
     """A few threads that read; whoever went away while waiting is not read for."""
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tiles")
-        self._free = asyncio.Semaphore(THREADS)
+    def __init__(self, threads: int) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="rasters")
+        self._free = asyncio.Semaphore(threads)
         self._waiting = 0
 
     async def read(self, request: Request, read: Callable[[], Found]) -> Found:
-        """Raises HTTPException: 503 where too many wait, 404 with a sentence for what cannot be read."""
+        """Raises HTTPException where too many wait, and whatever `read` raises."""
         if self._waiting >= MOST_WAITING:
             raise HTTPException(503, "too many tiles are asked for at once", {"Retry-After": "1"})
         self._waiting += 1
@@ -43,21 +44,16 @@ class _Readers:
                 if await request.is_disconnected():
                     raise HTTPException(499, "nobody waits for it any more")
                 return await asyncio.get_running_loop().run_in_executor(self._threads, read)
-        except DataError as error:
-            raise HTTPException(404, str(error)) from None
         finally:
             self._waiting -= 1
-
-    def close(self) -> None:
-        self._threads.shutdown(cancel_futures=True)
 
 
 def raster_routes(folders: Sequence[Folder]) -> APIRouter:
     """What pages ask of the predictions among some folders. Raises DataError for one that does not read."""
     router = APIRouter(prefix="/api/folders/{folder}/rasters")
     rasters = {of.number: predicted_rasters(of.path) for of in folders if of.kind == "prediction"}
-    readers = _Readers()
-    objects = ObjectsOnDemand()
+    tiles, facts = _Readers(THREADS), _Readers(1)  # what is asked once does not wait behind tiles
+    objects, overviews = ObjectsOnDemand(), ImageOverviews()
 
     def raster(folder: int, number: int) -> PredictedRaster:
         there = rasters.get(folder, [])
@@ -71,7 +67,7 @@ def raster_routes(folders: Sequence[Folder]) -> APIRouter:
         told = {"ETag": tag, "Cache-Control": "private, no-cache", **headers}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=told)
-        return Response(await readers.read(request, make), media_type=kind, headers=told)
+        return Response(await tiles.read(request, make), media_type=kind, headers=told)
 
     @router.get("")
     def listed(folder: int) -> list[dict[str, Any]]:
@@ -84,17 +80,19 @@ def raster_routes(folders: Sequence[Folder]) -> APIRouter:
         def told() -> dict[str, Any]:
             try:
                 of.check_image()
-                image: dict[str, Any] = {"coarsest": coarsest(of, of.image)}
+                awaited = overviews.awaited(of)
+                image: dict[str, Any] = {"coarsest": coarsest(of, overviews.file(of)), "awaited": awaited}
             except DataError as error:
                 image = {"missing": str(error)}
             return {**of.described(), "image": image, "has_objects": of.objects is not None}
 
-        return await readers.read(request, told)
+        return await facts.read(request, told)
 
     @router.get("/{number}/image/{zoom}/{x}/{y}")
     async def image(request: Request, folder: int, number: int, zoom: int, x: int, y: int) -> Response:
         of = raster(folder, number)
-        return await tile(request, of.image, partial(image_tile, of, of.image, zoom, x, y), "image/png")
+        file = overviews.file(of)
+        return await tile(request, file, partial(image_tile, of, file, zoom, x, y), "image/png")
 
     @router.get("/{number}/levels/{zoom}/{x}/{y}")
     async def levels(request: Request, folder: int, number: int, zoom: int, x: int, y: int) -> Response:
@@ -135,7 +133,7 @@ def raster_routes(folders: Sequence[Folder]) -> APIRouter:
             rows = [row._asdict() | {"rings": of_row} for row, of_row in zip(table.rows(which), rings, strict=True)]
             return {"count": len(which), "objects": rows}
 
-        return await readers.read(request, found)
+        return await facts.read(request, found)
 
     @router.get("/{number}/objects")
     async def in_order(
@@ -155,7 +153,7 @@ def raster_routes(folders: Sequence[Folder]) -> APIRouter:
             rows = table.rows(table.ordered(by)[first : first + count])
             return {"count": len(table), "objects": [row._asdict() for row in rows]}
 
-        return await readers.read(request, found)
+        return await facts.read(request, found)
 
     return router
 

@@ -19,8 +19,8 @@ from segsmith.errors import DataError
 from segsmith.types import HW
 from segsmith.viewer.predicted_rasters import TILE, PredictedRaster
 
-MOST_SHRUNK = 8
-"""How many times a file is shrunk beyond its coarsest overview for a tile: 2048 pixels a side are read for one."""
+MOST_SHRUNK = 4
+"""How many times a file is shrunk beyond its coarsest overview for a tile: 1024 pixels a side are read for one."""
 
 Planes = UInt8[np.ndarray, "_planes 256 256"]
 

@@ -34,6 +34,11 @@ export class TileSource {
     return tile.promise;
   }
 
+  /** Whether a tile is here, or asked for. */
+  has({ z, x, y }) {
+    return this.tiles.has(`${z}/${x}/${y}`);
+  }
+
   release({ z, x, y }) {
     const key = `${z}/${x}/${y}`;
     const tile = this.tiles.get(key);

@@ -5,7 +5,7 @@ import { askedJson, element, stateElement } from "./elements.js";
 import { askedFolders, drawHeader, folderNumber, typing } from "./header.js";
 import { ObjectList, Outlines } from "./raster-objects.js";
 import { Place, areaText, degreesText, lengthText, mapText, roundLength } from "./raster-place.js";
-import { LevelLayer, RAMP, TileSource, maskTable, rampTable } from "./raster-tiles.js";
+import { LevelLayer, RAMP, TILE, TileSource, maskTable, rampTable } from "./raster-tiles.js";
 
 const CLOSER = 5; // zooms beyond the raster's own pixels
 const LAYERS = [
@@ -58,8 +58,8 @@ class RasterPage {
     this.board = element("div", { class: "board", tabindex: 0, role: "application", "aria-label": `Raster ${raster.name}` });
     this.readout = element("output", { class: "readout" });
     this.scale = element("div", { class: "scale", "aria-hidden": "true" });
-    this.northArrow = this.#north();
-    this.stage.append(this.board, this.scale, this.readout, this.northArrow);
+    this.wait = element("p", { class: "wait", role: "status", hidden: true }, "The image has no overviews: some are being made, to see it from afar.");
+    this.stage.append(this.board, this.scale, this.readout, this.wait, this.#north());
     this.details = element("div", { class: "details", "aria-live": "polite" });
     this.inView = element("p", { class: "muted small" });
     this.drawn = {};
@@ -117,7 +117,7 @@ class RasterPage {
     const colours = this.raster.classes.map((of) => of.colour);
     if (!image.missing) {
       this.drawn.image = new TileLayer(`${this.address}/image/{z}/{x}/{y}`, { ...tiles, pane: "image" });
-      this.drawn.image.options.minZoom = image.coarsest;
+      this.#nearOnly(image);
     }
     this.drawn.probability = new LevelLayer(this.levels, this.#rampTables(), { ...tiles, pane: "probability" });
     this.drawn.threshold = new LevelLayer(this.levels, this.#thresholdTables(), { ...tiles, pane: "threshold" });
@@ -131,6 +131,26 @@ class RasterPage {
     if (this.raster.has_objects) {
       this.list.load(0).catch((error) => { this.inView.textContent = error.message; });
     }
+  }
+
+  /** The image is seen from as far as there are tiles of it; overviews that the viewer makes bring it further. */
+  #nearOnly(image) {
+    const { options } = this.drawn.image;
+    // four levels of tiles at once are no more than a screen holds anyway
+    if (image.coarsest <= 2) options.minNativeZoom = image.coarsest;
+    else options.minZoom = image.coarsest;
+    this.wait.hidden = !image.awaited;
+    if (!image.awaited) return;
+    setTimeout(async () => {
+      const now = await askedJson(this.address);
+      if (now.image.missing) return;
+      if (!now.image.awaited) {
+        delete options.minNativeZoom;
+        options.minZoom = 0;
+      }
+      this.#nearOnly(now.image);
+      if (!now.image.awaited && this.map.hasLayer(this.drawn.image)) this.drawn.image.remove().addTo(this.map);
+    }, 1000);
   }
 
   #rampTables() {
@@ -272,17 +292,23 @@ class RasterPage {
     const [x, y] = [at.lng, at.lat];
     const parts = [`x ${Math.floor(x)}  y ${Math.floor(y)}`];
     const levels = this.#levelsAt(x, y);
-    if (levels) parts.push(levels.map((level, n) => `${this.raster.classes[n].name} ${(level / 255).toFixed(2)}`).join("  "));
+    if (levels) parts.splice(1, 0, levels.map((level, n) => `${this.raster.classes[n].name} ${(level / 255).toFixed(2)}`).join("  "));
     if (this.raster.crs) parts.push(mapText(this.raster.crs, this.place.onMap(x, y), this.raster.transform[0] || this.raster.transform[1]));
     const degrees = this.place.inDegrees(x, y);
     if (degrees) parts.push(degreesText(degrees));
     this.readout.replaceChildren(...parts.map((part) => element("span", {}, part)));
   }
 
+  /** The levels under the pointer; null while they are not here yet. */
   #levelsAt(x, y) {
-    const zoom = Math.min(this.raster.deepest, Math.round(this.map.getZoom()));
-    const shrunk = 2 ** (this.raster.deepest - zoom);
-    return this.levels.at(zoom, x / shrunk, y / shrunk);
+    const z = Math.min(this.raster.deepest, Math.round(this.map.getZoom()));
+    const [column, row] = [x, y].map((at) => at / 2 ** (this.raster.deepest - z));
+    const tile = { z, x: Math.floor(column / TILE), y: Math.floor(row / TILE) };
+    if (!this.levels.has(tile)) {
+      const release = () => this.levels.release(tile);
+      this.levels.get(tile).then(release, release);
+    }
+    return this.levels.at(z, column, row);
   }
 
   #moved() {
