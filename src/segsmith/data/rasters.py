@@ -409,7 +409,8 @@ _open_files = _OpenFiles()
 
 @contextmanager
 def _reading(path: Path | str, overview: int | None = None) -> Iterator[Any]:
-    """The open file, or one of its overviews; what GDAL says stays out of the terminal, and what it raises comes as DataError."""
+    """The open file, or one of its overviews; what GDAL says stays out of the terminal, what it raises comes as
+    DataError."""
     try:
         with rasterio.Env(
             GDAL_DISABLE_READDIR_ON_OPEN="TRUE",

@@ -3,7 +3,7 @@ the metric the recipe names."""
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -108,10 +108,11 @@ def validation_part(place: int, parts: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """One image of the validation fold, as decisions see it."""
+class Seen:
+    """One image, as decisions see it."""
 
     planes: Probabilities
+    """At any level, what `masks.decided_by` makes of the image but for small objects and the gate."""
     raw: UInt8[np.ndarray, "planes height width"]
     """As the network has them: of classes that exclude each other, of all of them; with holes; borders behind them."""
     gates: list[int]
@@ -120,8 +121,9 @@ class _Seen:
     chip: int
 
 
-def _seen(options: Recipe, chips: Chips, validation: list[int], files: ProbabilityFiles) -> Iterator[_Seen]:
-    for index in validation:
+def seen_images(options: Recipe, chips: Chips, indices: Iterable[int], files: ProbabilityFiles) -> Iterator[Seen]:
+    """Chips whose probabilities are there, one by one. Raises DataError for files that are gone or broken."""
+    for index in indices:
         (mask, valid), raw = chips.labels(index), files.read(chips.id(index))
         planes = raw[: len(chips.dataset.classes)]
         if options.data.exclusive:
@@ -129,7 +131,7 @@ def _seen(options: Recipe, chips: Chips, validation: list[int], files: Probabili
         gates = gate_values(planes, options.gate, options.decide.top_k, files.presence(chips.id(index)))
         if options.decide.fill_holes:
             planes = np.stack([filled(plane) for plane in planes])
-        yield _Seen(planes, raw, gates, mask & valid, valid, index)
+        yield Seen(planes, raw, gates, mask & valid, valid, index)
 
 
 def _tuned(
@@ -152,7 +154,7 @@ def _tuned(
     ]
     rates = [defaultdict[int, MissRates](MissRates.of_none) for _ in counted]
     calibration = Calibration.of_no_pixel()
-    for place, seen in enumerate(_seen(recipe, chips, validation, files)):
+    for place, seen in enumerate(seen_images(recipe, chips, validation, files)):
         for class_id, (scored, plane, truth) in enumerate(zip(counted, seen.planes, seen.truth, strict=True)):
             gate = seen.gates[class_id]
             if metric == "f2_objects":

@@ -8,8 +8,10 @@ from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from segsmith.errors import SegsmithError
 from segsmith.viewer.folders import recognised
 from segsmith.viewer.raster_routes import raster_routes
+from segsmith.viewer.run_routes import refusal, run_routes
 
 PAGE = Path(__file__).parent / "page"
 LOADS = "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
@@ -43,5 +45,7 @@ def make_viewer(folders: Sequence[Path]) -> FastAPI:
         return [{"number": of.number, "kind": of.kind, "name": of.name, "path": str(of.path)} for of in known]
 
     app.include_router(raster_routes(known))
+    app.include_router(run_routes(known))
+    app.add_exception_handler(SegsmithError, lambda _, error: refusal(error))  # type: ignore[arg-type]
     app.mount("/page", StaticFiles(directory=PAGE))
     return app

@@ -89,8 +89,9 @@ class MapObjects:
             np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint16), np.empty(0, np.float32),
             np.empty(0), np.empty((0, 4), np.float32), np.empty((0, 2), np.float32),
         )  # fmt: skip
-        joined = [np.concatenate(column) for column in zip(nothing, *parts, strict=True)]
-        return MapObjects(file, facts, list(classes), *joined, None if _numbered(file) else outlines)
+        ids, numbers, class_of, scores, areas, boxes, centroids = map(np.concatenate, zip(nothing, *parts, strict=True))
+        kept = None if _numbered(file) else outlines
+        return MapObjects(file, facts, list(classes), ids, numbers, class_of, scores, areas, boxes, centroids, kept)
 
     def __len__(self) -> int:
         return len(self.ids)

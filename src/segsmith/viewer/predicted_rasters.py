@@ -7,7 +7,6 @@ from math import ceil, isfinite, log2
 from pathlib import Path
 
 import numpy as np
-from affine import Affine
 from jaxtyping import Float
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
@@ -84,8 +83,8 @@ class PredictedRaster:
     def image_levels(self) -> Levels:
         """What the bands of the raster itself are stretched by: as the networks saw them, else as measured."""
         told = self.told.get("levels")
-        if told:
-            low, high = told  # type: ignore[misc]
+        if isinstance(told, list):
+            low, high = told
             return Levels(tuple(low), tuple(high))
         facts = inspect_raster(self.image)
         return EIGHT_BIT if facts.dtype == "uint8" else common_levels([facts])
@@ -107,7 +106,8 @@ class PredictedRaster:
         height, width = self.facts.hw
         x, y = np.meshgrid(np.linspace(0, width, _KNOTS), np.linspace(0, height, _KNOTS))
         try:
-            there = Affine(*self.facts.transform) @ (x.ravel(), y.ravel())
+            a, b, c, d, e, f = self.facts.transform
+            there = (a * x + b * y + c).ravel(), (d * x + e * y + f).ravel()
             degrees = np.array(warp_points(self.facts.crs, LONGITUDE_LATITUDE, *there))
         except (RasterioError, CPLE_BaseError):
             return None
@@ -130,7 +130,7 @@ class PredictedRaster:
             "classes": [
                 {
                     "name": name,
-                    "colour": "#%02x%02x%02x" % OVERLAY_COLOURS[number % len(OVERLAY_COLOURS)],
+                    "colour": "#{:02x}{:02x}{:02x}".format(*OVERLAY_COLOURS[number % len(OVERLAY_COLOURS)]),
                     "threshold": self.thresholds[number] if self.thresholds else None,
                 }
                 for number, name in enumerate(self.classes)

@@ -11,8 +11,8 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from segsmith.errors import DataError
-from segsmith.viewer.map_objects import MOST_OUTLINES, ObjectsOnDemand, Order
 from segsmith.viewer.folders import Folder
+from segsmith.viewer.map_objects import MOST_OUTLINES, ObjectsOnDemand, Order
 from segsmith.viewer.overviews import ImageOverviews
 from segsmith.viewer.predicted_rasters import PredictedRaster, predicted_rasters
 from segsmith.viewer.tiles import coarsest, image_tile, level_tile, mask_tile, packed
@@ -58,10 +58,12 @@ def raster_routes(folders: Sequence[Folder]) -> APIRouter:
     def raster(folder: int, number: int) -> PredictedRaster:
         there = rasters.get(folder, [])
         if not 0 <= number < len(there):
-            raise HTTPException(404, f"folder {folder}, raster {number}: there are {len(there)}, counted from 0")
+            raise DataError(f"folder {folder}, raster {number}: there are {len(there)}, counted from 0")
         return there[number]
 
-    async def tile(request: Request, file: str | Path, make: Callable[[], bytes], kind: str, **headers: str) -> Response:
+    async def tile(
+        request: Request, file: str | Path, make: Callable[[], bytes], kind: str, **headers: str
+    ) -> Response:
         """A tile, unless the browser has it as the file is now."""
         tag = _tag(file, request.url.path)
         told = {"ETag": tag, "Cache-Control": "private, no-cache", **headers}

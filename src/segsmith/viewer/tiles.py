@@ -26,7 +26,7 @@ Planes = UInt8[np.ndarray, "_planes 256 256"]
 
 
 def tile_window(hw: HW, shrunk: int, x: int, y: int) -> Window:
-    """What a tile shows of a raster of `hw` pixels shrunk `shrunk` times. Raises DataError for one that lies outside."""
+    """What a tile shows of a raster of `hw` pixels shrunk `shrunk` times. Raises DataError for one outside."""
     small = -(-hw[0] // shrunk), -(-hw[1] // shrunk)
     window = Window(y * TILE, x * TILE, TILE, TILE).inside(small)
     if x < 0 or y < 0 or not window.height or not window.width:

@@ -1,11 +1,12 @@
 // The page of a predicted raster: its tiles on a map of its own pixels, what lies on top, and what they mean.
 
 import { CRS, Map as LeafletMap, TileLayer, Transformation, extend } from "/page/vendor/leaflet/leaflet.js";
+import { fragment, note, settle, told } from "./address.js";
 import { askedJson, element, stateElement } from "./elements.js";
 import { askedFolders, drawHeader, folderNumber, typing } from "./header.js";
-import { ObjectList, Outlines } from "./raster-objects.js";
-import { Place, areaText, degreesText, lengthText, mapText, roundLength } from "./raster-place.js";
-import { LevelLayer, RAMP, TILE, TileSource, maskTable, rampTable } from "./raster-tiles.js";
+import { ObjectList, Outlines } from "./raster_objects.js";
+import { Place, areaText, degreesText, lengthText, mapText, roundLength } from "./raster_place.js";
+import { LevelLayer, RAMP, TILE, TileSource, maskTable, rampTable } from "./raster_tiles.js";
 
 const CLOSER = 5; // zooms beyond the raster's own pixels
 const LAYERS = [
@@ -30,6 +31,7 @@ const KEYS = [
 const main = document.getElementById("main");
 start().catch((error) => main.replaceChildren(stateElement("This cannot be shown", error.message, error.command)));
 window.addEventListener("hashchange", () => location.reload());
+window.addEventListener("pagehide", settle);
 
 async function start() {
   const folders = await askedFolders();
@@ -41,8 +43,8 @@ async function start() {
     return;
   }
   const rasters = await askedJson(`/api/folders/${folder}/rasters`);
-  const asked = new URLSearchParams(location.hash.slice(1));
-  const number = Math.min(rasters.length - 1, Math.max(0, Number(asked.get("raster")) || 0));
+  const asked = told();
+  const number = Math.min(rasters.length - 1, Math.max(0, Number(asked.raster) || 0));
   const address = `/api/folders/${folder}/rasters/${number}`;
   const raster = await askedJson(address);
   document.title = `${raster.name} - segsmith view`;
@@ -76,14 +78,14 @@ class RasterPage {
   #state(asked) {
     const { classes } = this.raster;
     const opacity = Object.fromEntries(LAYERS.map(([key, , first]) => [key, first]));
-    for (const part of (asked.get("layers") ?? "").split(",").filter(Boolean)) {
+    for (const part of (asked.layers ?? "").split(",").filter(Boolean)) {
       const [key, percent] = part.split(":");
       if (key in opacity) opacity[key] = Math.min(100, Math.max(0, Number(percent) || 0)) / 100;
     }
-    const told = (asked.get("thresholds") ?? "").split(",").map(Number);
-    const thresholds = classes.map((of, n) => (told[n] >= 1 && told[n] <= 255 ? told[n] : of.threshold ?? 128));
-    const chosen = Math.min(classes.length - 1, Math.max(0, Number(asked.get("class")) || 0));
-    const number = (key) => (asked.has(key) && Number.isFinite(Number(asked.get(key))) ? Number(asked.get(key)) : null);
+    const levels = (asked.thresholds ?? "").split(",").map(Number);
+    const thresholds = classes.map((of, n) => (levels[n] >= 1 && levels[n] <= 255 ? levels[n] : of.threshold ?? 128));
+    const chosen = Math.min(classes.length - 1, Math.max(0, Number(asked.class) || 0));
+    const number = (key) => (key in asked && Number.isFinite(Number(asked[key])) ? Number(asked[key]) : null);
     return { opacity, last: {}, thresholds, chosen, x: number("x"), y: number("y"), zoom: number("zoom") };
   }
 
@@ -168,7 +170,7 @@ class RasterPage {
     this.list = new ObjectList(this.address, (object) => this.choose(object, true));
     const choice = this.rasters.length > 1 && element("select", {
       "aria-label": "Raster",
-      onchange: (event) => { location.hash = new URLSearchParams({ folder: this.folder, raster: event.target.value }); },
+      onchange: (event) => { location.hash = fragment({ folder: this.folder, raster: event.target.value }); },
     }, this.rasters.map((of, n) => element("option", { value: n, selected: n === this.number }, of.name)));
     const [height, width] = raster.hw;
     const facts = [`${width.toLocaleString("en")} × ${height.toLocaleString("en")} pixels`, raster.gsd_m && `${lengthText(Number(raster.gsd_m.toPrecision(3)))} a pixel`, raster.crs === null ? "no CRS" : crsName(raster.crs)];
@@ -284,6 +286,7 @@ class RasterPage {
   // What is under the pointer, and where
 
   #point(at) {
+    this.pointed = at;
     const [height, width] = this.raster.hw;
     if (!at || at.lng < 0 || at.lat < 0 || at.lng >= width || at.lat >= height) {
       this.readout.textContent = "";
@@ -305,8 +308,11 @@ class RasterPage {
     const [column, row] = [x, y].map((at) => at / 2 ** (this.raster.deepest - z));
     const tile = { z, x: Math.floor(column / TILE), y: Math.floor(row / TILE) };
     if (!this.levels.has(tile)) {
-      const release = () => this.levels.release(tile);
-      this.levels.get(tile).then(release, release);
+      const arrived = () => {
+        this.levels.release(tile);
+        if (this.pointed) this.#point(this.pointed);
+      };
+      this.levels.get(tile).then(arrived, () => this.levels.release(tile));
     }
     return this.levels.at(z, column, row);
   }
@@ -382,14 +388,10 @@ class RasterPage {
   }
 
   #remember() {
-    clearTimeout(this.remembering);
-    this.remembering = setTimeout(() => {
-      const { opacity, thresholds, chosen, x, y, zoom } = this.state;
-      const layers = LAYERS.map(([key]) => `${key}:${Math.round(opacity[key] * 100)}`).join(",");
-      const told = { folder: this.folder, raster: this.number, x: x.toFixed(1), y: y.toFixed(1), zoom, layers, thresholds: thresholds.join(","), class: chosen };
-      const said = new URLSearchParams(told).toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
-      history.replaceState(null, "", `#${said}`);
-    }, 150);
+    const { opacity, thresholds, chosen, x, y, zoom } = this.state;
+    if (x === null) return;
+    const layers = LAYERS.map(([key]) => `${key}:${Math.round(opacity[key] * 100)}`).join(",");
+    note({ folder: this.folder, raster: this.number, x: x.toFixed(1), y: y.toFixed(1), zoom, layers, thresholds: thresholds.join(","), class: chosen });
   }
 }
 

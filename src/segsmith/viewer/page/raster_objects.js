@@ -2,7 +2,7 @@
 
 import { LayerGroup, canvas, divIcon, marker, polygon } from "/page/vendor/leaflet/leaflet.js";
 import { askedJson, element } from "./elements.js";
-import { areaText } from "./raster-place.js";
+import { areaText } from "./raster_place.js";
 
 const PAGE = 50;
 

@@ -1,0 +1,46 @@
+"""A chip with its truth and prediction -> a small picture of it for the gallery."""
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from segsmith.eda.pictures import HIT, MISSED
+from segsmith.errors import DataError
+from segsmith.types import ClassMask
+
+LONGER_SIDE = 240
+TRUTH, PREDICTION = MISSED, HIT
+
+
+def thumbnail(
+    image: UInt8[np.ndarray, "height width 3"], truth: ClassMask, prediction: ClassMask | None
+) -> UInt8[np.ndarray, "shown_height shown_width 3"]:
+    """The RGB image at most LONGER_SIDE px a side: around the truth a line outside it, around the prediction one
+    inside it, so that both are seen where they agree. Objects that shrink to less than a pixel keep one."""
+    height, width = truth.shape
+    scale = LONGER_SIDE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    drawn = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
+    square = np.ones((3, 3), np.uint8)
+    true = _resized(truth, size)
+    drawn[(cv2.dilate(true, square) > 0) & (true == 0)] = TRUTH
+    if prediction is not None:
+        found = _resized(prediction, size)
+        drawn[(found > 0) & (cv2.erode(found, square) == 0)] = PREDICTION
+    return np.asarray(drawn)
+
+
+def webp(picture: UInt8[np.ndarray, "height width 3"], quality: int) -> bytes:
+    """An RGB picture as WebP; `quality` above 100 is without loss. Raises DataError where OpenCV cannot."""
+    content = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    written, data = cv2.imencode(".webp", content, [cv2.IMWRITE_WEBP_QUALITY, quality])
+    if not written:
+        raise DataError(f"a picture of shape {picture.shape} does not encode as WebP")
+    return data.tobytes()
+
+
+def _resized(mask: ClassMask, size: tuple[int, int]) -> UInt8[np.ndarray, "height width"]:
+    grey = mask.astype(np.uint8) * np.uint8(255)
+    shrinks = mask.shape[1] > size[0]
+    scaled = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
+    return np.asarray(scaled >= 64, np.uint8)
