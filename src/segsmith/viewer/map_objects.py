@@ -177,15 +177,19 @@ def _numbered(file: Path) -> bool:
     return file.suffix == ".gpkg"
 
 
-def _batches(file: Path) -> Iterator[tuple[Any, dict[str, list[Any]], np.ndarray]]:
+def _batches(file: Path) -> Iterator[tuple[Any, dict[str, Any], np.ndarray]]:
     """Numbers, fields and outlines as WKB, some thousands at a time."""
     if file.suffix == ".parquet":
         for batch in pq.ParquetFile(file).iter_batches(_AT_ONCE, columns=[*_COLUMNS, "geometry"]):
             yield batch["id"].to_pylist(), {name: batch[name].to_pylist() for name in _COLUMNS}, _wkb(batch["geometry"])
         return
+    if file.suffix == ".geojson":  # it is in memory anyway once one object is read
+        meta, numbers, wkb, fields = pyogrio.raw.read(file, columns=_COLUMNS, return_fids=True)
+        yield numbers, dict(zip(meta["fields"].tolist(), fields, strict=True)), wkb
+        return
     options = {"columns": _COLUMNS, "batch_size": _AT_ONCE, "return_fids": True, "use_pyarrow": True}
     with pyogrio.raw.open_arrow(file, **options) as (meta, reader):
-        geometry, number = meta["geometry_name"] or "wkb_geometry", meta["fid_column"] or "OGC_FID"
+        geometry, number = meta["geometry_name"], meta["fid_column"]
         for batch in reader:
             table = {name: batch[name].to_pylist() for name in _COLUMNS}
             yield batch[number].to_pylist(), table, _wkb(batch[geometry])
