@@ -133,7 +133,7 @@ def test_of_images_without_overviews_some_are_made_elsewhere(tmp_path):
 def test_what_cannot_be_shown_is_said(made, raster, tmp_path):
     with pytest.raises(DataError, match="tile 3, 0: lies outside"):
         level_tile(raster, 2, 3, 0)
-    with pytest.raises(DataError, match="zoom 3: .* end at 2"):
+    with pytest.raises(DataError, match=r"zoom 3: .* end at 2"):
         level_tile(raster, 3, 0, 0)
     other = make_prediction(tmp_path / "other", smooth(3, 90, 90), smooth(1, 90, 90))
     (raster,) = predicted_rasters(other.folder)
