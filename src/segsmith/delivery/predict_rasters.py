@@ -4,7 +4,7 @@
                              mask says where nothing is known
     masks/NAME.tif           0 and 1, a band per class; 255, nodata, where nothing is known
     objects/NAME.gpkg        a polygon per object, or .geojson, .parquet (vectors.py), where the raster has a CRS
-    prediction.json          what was done to each raster, and how far seams are to be seen
+    prediction.json          where each raster lies, what was done to it, and how far seams are to be seen
 
 Until all is done the work lies beside that folder, in `.FOLDER.progress`. Whoever is stopped there, at whatever
 instant, goes on behind the last strip when called again, and ends with the same bytes.
@@ -14,7 +14,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from math import ceil
@@ -98,6 +98,9 @@ class RasterPrediction:
     """What ran the networks: torch, or one that was exported."""
     why: str = "as asked for"
     """Why that."""
+    thresholds: dict[str, int] = field(default_factory=dict)
+    """By class, the level of the probabilities as written at which its mask begins, before holes are filled and small
+    objects go."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,8 @@ def predict_rasters(
         if not any(of.chips for of in found):
             shutil.rmtree(progress, ignore_errors=True)
             raise DataError(f"{rasters}: holds no usable pixel: all are nodata, masked, of alpha 0 or not finite")
-        write_text(result / "prediction.json", json.dumps([asdict(of) for of in found], indent=2))
+        places = [asdict(of) | {"raster": str(job.anywhere().path)} for of, job in zip(found, jobs, strict=True)]
+        write_text(result / "prediction.json", json.dumps(places, indent=2))
         try:
             put_in_place(result, folder)
         except OSError as error:
@@ -323,6 +327,7 @@ def predict_raster(
     usable, foreground = 0, np.zeros(len(opened.classes), np.int64)
     temperature = opened.decision.temperature
     written = AS_THEY_ARE if temperature is None else calibrated_levels(temperature)
+    cells = opened.decision.cells_of(len(opened.classes))
     outlines = ClassPolygons(opened.classes, squared if square else simplified)
     for number, mask, valid, levels in decided_strips(opened, probabilities, seams, job.scale):
         masks.write(number, np.where(valid, mask.view(np.uint8), np.uint8(NODATA)))
@@ -351,6 +356,7 @@ def predict_raster(
         foreground_pixels=dict(zip(opened.classes, foreground.tolist(), strict=True)),
         objects=dict(Counter(of.class_name for of in objects)),
         seam=seams.ratio(),
+        thresholds={name: int(written[cell.level]) for name, cell in zip(opened.classes, cells, strict=True)},
     )
     write_text(done, json.dumps(asdict(found)))
     for strips_of in (probabilities, masks):
