@@ -150,4 +150,4 @@ def test_memory_does_not_grow_with_the_raster(tmp_path):
             assert client.get(f"{RASTER}/image/0/0/0").status_code == 200
             assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000
 
-    in_child(look)
+    assert in_child(look) is None
