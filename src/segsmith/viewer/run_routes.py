@@ -22,7 +22,7 @@ KEPT = {"Cache-Control": "private, max-age=3600"}
 
 
 def run_routes(folders: Sequence[Folder]) -> APIRouter:
-    """Routes under /api/runs/NUMBER. What cannot be shown is answered with 409 and a sentence (`refusal`)."""
+    """Routes under /api/runs/NUMBER. What cannot be shown is answered with a sentence (`refusal`)."""
     routes = APIRouter(prefix="/api/runs/{number}")
     runs = Runs({folder.number: folder.path for folder in folders if folder.kind == "run"})
     runs.warm()
@@ -74,8 +74,10 @@ def run_routes(folders: Sequence[Folder]) -> APIRouter:
 
 
 def refusal(error: SegsmithError) -> Response:
-    """What a page is told that could not be shown something."""
-    return JSONResponse({"said": str(error), "command": getattr(error, "command", None)}, 409)
+    """What a page is told that cannot be shown something. That is an answer like another, marked by a header: browsers
+    log those of 400 and above as errors of the page."""
+    answer = {"said": str(error), "command": getattr(error, "command", None)}
+    return JSONResponse(answer, headers={"Refused": "yes", "Cache-Control": "no-store"})
 
 
 def _shown(run: OpenRun, chip: int) -> int:

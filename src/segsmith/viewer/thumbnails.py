@@ -10,6 +10,8 @@ from segsmith.types import ClassMask
 
 LONGER_SIDE = 240
 TRUTH, PREDICTION = MISSED, HIT
+LINE = np.ones((5, 5), np.uint8)
+"""Two pixels wide."""
 
 
 def thumbnail(
@@ -21,12 +23,11 @@ def thumbnail(
     scale = LONGER_SIDE / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     drawn = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
-    square = np.ones((3, 3), np.uint8)
     true = _resized(truth, size)
-    drawn[(cv2.dilate(true, square) > 0) & (true == 0)] = TRUTH
+    drawn[(cv2.dilate(true, LINE) > 0) & (true == 0) | (true > 0) & _at_edge(true)] = TRUTH
     if prediction is not None:
         found = _resized(prediction, size)
-        drawn[(found > 0) & (cv2.erode(found, square) == 0)] = PREDICTION
+        drawn[(found > 0) & (cv2.erode(found, LINE, borderType=cv2.BORDER_CONSTANT, borderValue=0) == 0)] = PREDICTION
     return np.asarray(drawn)
 
 
@@ -39,7 +40,14 @@ def webp(picture: UInt8[np.ndarray, "height width 3"], quality: int) -> bytes:
     return data.tobytes()
 
 
-def _resized(mask: ClassMask, size: tuple[int, int]) -> UInt8[np.ndarray, "height width"]:
+def _at_edge(mask: UInt8[np.ndarray, "height width"]) -> ClassMask:
+    """Where there is no outside for a line to run in."""
+    edge = np.zeros(mask.shape, bool)
+    edge[[0, -1]] = edge[:, [0, -1]] = True
+    return edge
+
+
+def _resized(mask: ClassMask, size: tuple[int, int]) -> UInt8[np.ndarray, "shown_height shown_width"]:
     grey = mask.astype(np.uint8) * np.uint8(255)
     shrinks = mask.shape[1] > size[0]
     scaled = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)

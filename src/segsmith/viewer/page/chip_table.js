@@ -57,7 +57,7 @@ export class ChipTable {
   }
 
   /** Rows that fit, in order. `wanted`: {sort, down, class, part, fold, finding, stratum, id, least, most}. Rows that
-   * are not scored come last; of equal ones the earlier comes first. */
+   * are not scored come last; of equal ones that with more wrong pixels comes first. */
   rows(wanted) {
     const { columns, length } = this;
     const keys = this.measure(wanted.sort, wanted.class);
@@ -79,7 +79,9 @@ export class ChipTable {
     const place = (row) => (Number.isNaN(keys[row]) ? Infinity : sign * keys[row]);
     const by = new Float64Array(length);
     for (const row of kept) by[row] = place(row);
-    return Uint32Array.from(kept).sort((a, b) => (by[a] === by[b] ? a - b : by[a] - by[b]));
+    const wrong = columns.dice ? this.measure("wrong_pixels", wanted.class) : by;
+    const tie = (a, b) => (wrong[a] === wrong[b] ? a - b : wrong[b] - wrong[a]);
+    return Uint32Array.from(kept).sort((a, b) => (by[a] === by[b] ? tie(a, b) : by[a] - by[b]));
   }
 }
 

@@ -9,7 +9,7 @@ export function element(name, attributes = {}, ...children) {
     else if (value === true) made.setAttribute(key, "");
     else if (value !== false && value != null) made.setAttribute(key, value);
   }
-  made.append(...children.flat().filter((child) => child != null));
+  made.append(...children.flat(Infinity).filter((child) => child != null));
   return made;
 }
 
@@ -38,7 +38,7 @@ export async function asked(address, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Refused("The viewer does not answer; is it still running?");
   }
-  if (response.ok) return response;
+  if (response.ok && !response.headers.has("Refused")) return response;
   const text = await response.text();
   let answer = {};
   try {

@@ -43,19 +43,20 @@ export class ScorePanel {
     this.figure.value = figure in FIGURES ? figure : this.first;
   }
 
-  /** Columns of scores of this image: [[heading, counts of each class], ...]; `number` is the class that is looked at. */
-  showImage(columns, number) {
-    const several = this.table.classes.length > 1;
+  /** Scores of this image in one run or two: [[name of the run, counts of each class], ...]; of a run alone also those of
+   * the class of a number. */
+  showImage(runs, number) {
+    const several = this.table.classes.length > 1, ofClass = (counts, name) => OF_COUNTS[name](counts[number]);
     const mean = (counts, name) => counts.reduce((sum, of) => sum + OF_COUNTS[name](of), 0) / counts.length;
-    const rows = Object.entries(OF_IMAGE).flatMap(([name, text]) => [
-      element("tr", {}, element("th", { scope: "row" }, several ? `${text}, all classes` : text), columns.map(([, counts], side) =>
-        element("td", { "data-score": side ? null : name }, scoreText(mean(counts, name))))),
-      several && element("tr", { class: "of-class" }, element("th", { scope: "row" }, `class ${this.table.classes[number]}`), columns.map(([, counts]) =>
-        element("td", {}, scoreText(OF_COUNTS[name](counts[number]))))),
-    ].filter(Boolean));
-    const pixels = columns.map(([, counts]) => counts[number]);
-    rows.push(element("tr", {}, element("th", { scope: "row" }, "True, predicted"), pixels.map((of) =>
-      element("td", {}, `${of.true.toLocaleString("en")}, ${of.predicted.toLocaleString("en")} px`))));
+    const columns = runs.map(([name, counts]) => [name, counts, mean]);
+    if (several && runs.length === 1) columns.splice(0, 1, ["all classes", runs[0][1], mean], [`class ${this.table.classes[number]}`, runs[0][1], ofClass]);
+    const rows = Object.entries(OF_IMAGE).map(([name, text]) => element("tr", {}, element("th", { scope: "row" }, text),
+      columns.map(([, counts, by], side) => element("td", { "data-score": side ? null : name }, scoreText(by(counts, name))))));
+    for (const [text, name] of [["True pixels", "true"], ["Predicted pixels", "predicted"]]) {
+      const sum = (counts) => counts.reduce((all, of) => all + of[name], 0);
+      rows.push(element("tr", {}, element("th", { scope: "row" }, text), columns.map(([, counts, by]) =>
+        element("td", {}, (by === ofClass ? counts[number][name] : sum(counts)).toLocaleString("en")))));
+    }
     const head = columns.length > 1 ? [element("thead", {}, element("tr", {}, element("td", {}), columns.map(([heading]) => element("th", { scope: "col" }, heading))))] : [];
     this.image.replaceChildren(...head, element("tbody", {}, rows));
   }

@@ -29,7 +29,7 @@ export const OF_COUNTS = {
 export const FIGURES = {
   mean_dice: "Dice, mean per image",
   mean_iou: "IoU, mean per image",
-  mean_iou_map: "IoU over thresholds 0.50 to 0.95",
+  mean_iou_map: "IoU over thresholds",
   global_dice: "Dice, all pixels",
   global_iou: "IoU, all pixels",
   global_accuracy: "Accuracy, all pixels",

@@ -1,0 +1,95 @@
+"""The scores that sliders show are those that `evaluate` computes with that decision."""
+
+import csv
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from browser import listening
+from playwright.sync_api import expect
+
+from segsmith.decision.evaluate import evaluate
+from segsmith.modeling.bundle import Bundle, Cell, Decision
+from segsmith.viewer.app import make_viewer
+
+
+def evaluated_with(run, cells, decision: Decision, part: str) -> tuple[dict[str, float], dict[str, list[dict]]]:
+    """Scores by name, and rows of images.csv by id, of a run whose decision is other cells."""
+    path = run / "bundle.safetensors"
+    replace(Bundle.read(path), decision=replace(decision, cells=cells, parts=())).write(path)
+    evaluate(run, on=part)
+    rows: dict[str, list[dict]] = {}
+    for row in csv.DictReader((run / "images.csv").open()):
+        rows.setdefault(row["image_id"], []).append(row)
+    scores = json.loads((run / "scores.json").read_text())["scores"]
+    return {name: score["value"] for name, score in scores.items()}, rows
+
+
+def of_all(page) -> str:
+    return page.locator("#score-of-all").evaluate("element => element.firstChild.textContent")
+
+
+def of_image(page, name: str) -> str:
+    return page.locator(f"[data-score={name}]").inner_text()
+
+
+def slide(page, level: int, area: int) -> None:
+    page.locator("#level").fill(str(level))
+    page.locator("#area").fill(str(area))
+
+
+@pytest.mark.parametrize("part", ["validation", "held_out"])
+def test_sliders_show_what_evaluate_scores(open_page, single, copied, part):
+    areas, run = [0, 2, 5, 9], copied(single.folder, "run")
+    image_id = max(single.fold(0 if part == "validation" else 1), key=lambda of: int((single.truths[of] > 0).sum()))
+    decision = Bundle.read(run / "bundle.safetensors").decision
+    gate = decision.cells[0].gate
+    with listening(make_viewer([single.folder])) as address:
+        page = open_page(f"{address}/#folder=0&image={image_id}")
+        expect(page.locator("#score-of-all")).to_contain_text("0.")
+        for level, place in [(90, 2), (200, 3), (31, 0)]:
+            slide(page, level, place)
+            scores, rows = evaluated_with(run, (Cell(level, areas[place], gate),), decision, part)
+            for metric in ("mean_dice", "mean_iou_map", "global_iou", "global_precision"):
+                page.get_by_label("Score of all images").first.select_option(metric)
+                assert of_all(page) == f"{scores[metric]:.4f}", (level, metric)
+            (row,) = rows[image_id]
+            for name in ("dice", "iou", "iou_map"):
+                assert of_image(page, name) == f"{float(row[name]):.4f}"
+
+
+def test_each_class_has_sliders_of_its_own(open_page, double, copied):
+    areas, run = [0, 2, 5, 9], copied(double, "run")
+    decision = Bundle.read(run / "bundle.safetensors").decision
+    image_id = next(
+        row["image_id"] for row in csv.DictReader((double / "images.csv").open()) if float(row["dice"]) > 0.3
+    )
+    with listening(make_viewer([double])) as address:
+        page = open_page(f"{address}/#folder=0&image={image_id}&look=0")
+        expect(page.locator("#score-of-all")).to_contain_text("0.")
+        slide(page, 70, 3)
+        page.keyboard.press("Escape")
+        page.keyboard.press("2")
+        expect(page.get_by_role("button", name="scratch")).to_have_attribute("aria-pressed", "true")
+        slide(page, 120, 1)
+        scores, rows = evaluated_with(run, (Cell(70, areas[3]), Cell(120, areas[1])), decision, "validation")
+        for metric in ("mean_dice", "mean_iou", "global_dice", "global_accuracy"):
+            page.get_by_label("Score of all images").first.select_option(metric)
+            assert of_all(page) == f"{scores[metric]:.4f}", metric
+        dice = [float(row["dice"]) for row in rows[image_id]]
+        assert of_image(page, "dice") == f"{sum(dice) / 2:.4f}"
+        expect(page).to_have_url(re.compile("level=70%2C120"))
+
+
+def test_as_decided_is_one_key_away(open_page, single):
+    decision = Bundle.read(single.folder / "bundle.safetensors").decision
+    with listening(make_viewer([single.folder])) as address:
+        page = open_page(f"{address}/#folder=0&image={single.fold(0)[0]}&level=3")
+        expect(page.locator("output[for=level]")).to_have_text("0.012 (3)")
+        expect(page.locator("#score-of-all")).to_contain_text("0.")
+        page.keyboard.press("d")
+        level = decision.cells[0].level
+        expect(page.locator("output[for=level]")).to_have_text(f"{level / 255:.3f} ({level})")
+        page.get_by_label("Score of all images").first.select_option("mean_dice")
+        assert of_all(page) == f"{decision.score:.4f}"
