@@ -22,7 +22,7 @@ import torch
 
 from segsmith.data.scenes import make_ships
 from segsmith.decision.decide import decide
-from segsmith.decision.evaluate import image_rows, score_of
+from segsmith.decision.evaluate import image_rows, judge, score_of
 from segsmith.delivery.export import export
 from segsmith.eda.inspect import inspect
 from segsmith.errors import ModelError
@@ -119,7 +119,7 @@ def measure(run: Run, count: int, size: int) -> None:
             took[name].append((time.perf_counter() - began) / len(batch))
             for index, said in zip(batch, found, strict=True):
                 levels = np.rint(said * 255).astype(np.uint8) if name == "peer" else said
-                rows[name] += image_rows(chips, index, levels, None, bundle.decision)
+                rows[name] += image_rows(judge(chips, index, levels, None, bundle.decision))
     score = {name: score_of(rows[name], bundle.decision.metric) for name in names}
     print(f"{len(indices)} images of 256 x 256, batches of {size}, {torch.get_num_threads()} threads,", end=" ")
     print(f"{torch.backends.cpu.get_cpu_capability()}")

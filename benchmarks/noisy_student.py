@@ -59,12 +59,23 @@ train:
 decide: {metric: mean_iou_map}
 """
 SOFT = ['train.stages.0.mix={"source:taught": 1, rest: 1}', "train.stages.0.loss={kl: 1, dice: 1}"]
-"""What the student differs in from the supervised model: half of what it sees has soft labels."""
-NOISIER = [
-    "train.stages.0.augment={hflip: 0.5, affine: 0.8, shift: 0.1, scale: 0.2, rotate: 12, colour: 0.8, "
-    "brightness: 0.2, contrast: 0.2, cutout: 0.5, cutout_size: 0.3}",
-]
+"""What the student's first two thirds differ in from the supervised model: half of what it sees has soft labels."""
+NOISE = (
+    "{hflip: 0.5, affine: 0.8, shift: 0.1, scale: 0.2, rotate: 12, colour: 0.8, brightness: 0.2, contrast: 0.2, "
+    "cutout: 0.5, cutout_size: 0.3}"
+)
+NOISIER = [f"train.stages.0.augment={NOISE}"]
 """What both differ in from the teacher: images are changed more."""
+FINE = f"""
+    - images_per_epoch: 500
+      mix: {{"source:taught": 0, rest: 1}}
+      loss: {{bce: 1, dice: 1}}
+      optimizer: {{name: adamw, lr: 1e-3}}
+      schedule: {{name: onecycle, final: 0.01}}
+      start_from: last
+      augment: {NOISE}
+decide:"""
+"""The student's last third: labelled images alone, as `segsmith teach` does it."""
 SURE, AGREE = 0.8, 0.8
 OF_LABELLING = 1 / 3
 """What a view that labelling looks at costs, in training images: a pass forward, and none back."""
@@ -102,6 +113,7 @@ def main() -> None:
 def _trained(runs: Path, seed: int, data: "_Data", images: int) -> tuple[Run, Run, Run]:
     """Teacher, student, and the supervised model that costs as much as both."""
     (runs / "recipe.yaml").write_text(RECIPE)
+    (runs / "student.yaml").write_text(RECIPE.replace("\ndecide:", FINE))
     of_student = 3 * images
     recipe = load_recipe(runs / "recipe.yaml", [f"seed={seed}", _epochs(images)])
     teacher = train(data.dataset, recipe, runs / f"teacher-{seed}")
@@ -110,7 +122,8 @@ def _trained(runs: Path, seed: int, data: "_Data", images: int) -> tuple[Run, Ru
     if not taught.exists():
         found = label(teacher.folder, data.dataset, taught, sure=SURE, agree=AGREE)
         print(f"  {found.kept} of {len(found.table)} kept")
-    softly = load_recipe(runs / "recipe.yaml", [f"seed={seed}", _epochs(of_student), *NOISIER, *SOFT])
+    parts = [_epochs(of_student * 2 // 3), _epochs(of_student // 3, stage=1)]
+    softly = load_recipe(runs / "student.yaml", [f"seed={seed}", *parts, *NOISIER, *SOFT])
     student = train(taught, softly, runs / f"student-{seed}")
     decide(student.folder)
     looked_at = len(pd.read_csv(taught / "taught.csv")) * 2 * OF_LABELLING
@@ -121,8 +134,8 @@ def _trained(runs: Path, seed: int, data: "_Data", images: int) -> tuple[Run, Ru
     return teacher, student, supervised
 
 
-def _epochs(images: int) -> str:
-    return f"train.stages.0.epochs={max(1, round(images / 500))}"
+def _epochs(images: int, stage: int = 0) -> str:
+    return f"train.stages.{stage}.epochs={max(1, round(images / 500))}"
 
 
 class _Data:

@@ -7,7 +7,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from by_hand import decided, scenes, score
+from by_hand import decided, objects, scenes, score
 
 from segsmith.decision.decide import decide
 from segsmith.decision.evaluate import evaluate
@@ -113,6 +113,26 @@ def test_each_image_has_a_row_and_the_worst_comes_first(made, which, request):
     order = list(zip(images["dice"], -wrong, images["image_id"], strict=True))
     assert order == sorted(order)
     assert images["dice"].nunique() > 3
+
+
+def test_each_object_of_either_side_has_a_row_with_its_best_overlap(made, held_out):
+    _, evaluation = held_out
+    cell = evaluation.decision.cells[0]
+    found = evaluation.objects.groupby(["image_id", "side"])[["pixels", "iou"]].agg(list)
+    ids = made.fold(1)
+    assert any((image_id, "true") in found.index for image_id in ids), "or the test would be empty"
+    for image_id in ids:
+        sides = {
+            "true": objects(made.truths[image_id]),
+            "predicted": objects(decided(made.probabilities[image_id], cell.level, cell.smallest_area)),
+        }
+        for side, other in (("true", "predicted"), ("predicted", "true")):
+            expected = sorted(
+                (len(mine), round(max((len(mine & each) / len(mine | each) for each in sides[other]), default=0.0), 4))
+                for mine in sides[side]
+            )
+            row = found.loc[(image_id, side)] if (image_id, side) in found.index else {"pixels": [], "iou": []}
+            assert sorted(zip(row["pixels"], row["iou"], strict=True)) == expected
 
 
 def test_intervals_hold_their_score_and_are_the_bootstrap_over_images(made, held_out, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segsmith.decision.object_scores import f2_of_image
+from segsmith.decision.object_scores import best_overlaps, f2_of_image
 
 HW = (6, 7)
 PIXELS = HW[0] * HW[1]
@@ -69,3 +69,14 @@ def test_a_missed_ship_weighs_four_times_a_false_one():
     ships = [np.array([[start, 5]], np.int32) for start in (0, 10, 20)]
     assert f2_of_image(ships[:2], ships, HW) == pytest.approx(10 / 14)
     assert f2_of_image(ships, ships[:2], HW) == pytest.approx(10 / 11)
+
+
+@given(*(st.lists(st.integers(0, 3), min_size=PIXELS, max_size=PIXELS) for _ in range(2)))
+def test_the_best_overlap_of_every_object_is_found(one, other):
+    def best(of, with_):
+        sets = [[{p for p in range(PIXELS) if side[p] == n} for n in sorted(set(side) - {0})] for side in (of, with_)]
+        return [(len(a), max([len(a & b) / len(a | b) for b in sets[1]], default=0.0)) for a in sets[0]]
+
+    found = best_overlaps(*(np.array(side).reshape(HW) for side in (one, other)))
+    for of_side, expected in zip(found, (best(one, other), best(other, one)), strict=True):
+        assert of_side == [(area, pytest.approx(iou)) for area, iou in expected]

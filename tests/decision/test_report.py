@@ -87,7 +87,8 @@ def test_every_metric_has_a_name_for_people():
 def test_sections_without_an_image_are_left_out(hostile, make_run):
     _, _, html = hostile
     assert Page(html).all("h2") == [
-        "Scores", "Learning", "Decision", "Calibration", "Worst images", "Typical images", "Best images",
+        "Scores", "Scores by kind of image", "Objects by size", "Learning", "Decision", "Calibration",
+        "Worst images", "Typical images", "Best images",
         "What was trained on what",
     ]  # fmt: skip
     made = make_run(*scenes(12, (12, 14)), "folds.count=2", "decide.areas=[0]")
@@ -96,7 +97,7 @@ def test_sections_without_an_image_are_left_out(hostile, make_run):
     noisy = replace(decision, cells=(Cell(1),), parts=((Cell(1),),) * len(decision.parts))
     replace(Bundle.read(file), decision=noisy).write(file)  # at level 1 noise alone makes false alarms
     page = Page(write_report(made.folder, evaluate(made.folder)).read_text("utf-8"))
-    assert page.all("h2")[5] == "False alarms on empty images"
+    assert page.all("h2")[7] == "False alarms on empty images"
 
 
 def test_pictures_are_in_the_order_of_the_scores(hostile):

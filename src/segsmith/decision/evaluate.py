@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int, UInt8
 
-from segsmith.data import rle
 from segsmith.data.chips import Chips
 from segsmith.decision.decide import decided_bundle, true_objects, validation_part
-from segsmith.decision.masks import decided_by, label_runs
-from segsmith.decision.object_scores import f2_of_image
+from segsmith.decision.masks import Labels, decided_by, label_runs
+from segsmith.decision.object_scores import best_overlaps, f2_of_image
 from segsmith.decision.separation import objects_by
 from segsmith.errors import RunError
 from segsmith.files import write_text
@@ -24,10 +24,12 @@ from segsmith.modeling.run import Run
 from segsmith.prediction.out_of_fold import Part, predict_part
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import DecideMetric
+from segsmith.types import ClassMask, Mask
 
 RESAMPLES = 1000
 COUNTED = ["right_pixels", "predicted_pixels", "true_pixels", "usable_pixels"]
 """Columns of a table of images, in the order of Counts."""
+OBJECT_COLUMNS = ["image_id", "class", "side", "pixels", "iou"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Evaluation:
     decision: Decision
     scores: tuple[Score, ...]
     images: pd.DataFrame
+    objects: pd.DataFrame
+    """A row for each true and each predicted object, as `object_rows` tells."""
 
     @property
     def count(self) -> int:
@@ -66,8 +70,8 @@ class Evaluation:
 
 
 def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
-    """Score a decided run; write scores.json and images.csv into it. `on` defaults to the held-out fold if there is
-    one.
+    """Score a decided run; write scores.json, images.csv and objects.csv into it. `on` defaults to the held-out fold
+    if there is one.
 
     On the validation fold, which the decision was tuned on, every image is scored with the decision of the cross-fit
     that was tuned on other images. Raises RunError for a run that is not decided, or has no held-out fold.
@@ -83,59 +87,85 @@ def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
         bundle = decided_bundle(opened)
         indices, files = predict_part(opened, bundle, chips, part)
         cross_fitted = part == "validation" and len(bundle.decision.parts) > 1
-        table = _score_images(chips, indices, files, bundle.decision, cross_fitted)
+        table, objects = _score_images(chips, indices, files, bundle.decision, cross_fitted)
         scores = scores_of(table, bundle.classes, recipe.seed)
-        evaluation = Evaluation(part, cross_fitted, recipe.folds.by_heart, bundle.decision, scores, table)
+        evaluation = Evaluation(part, cross_fitted, recipe.folds.by_heart, bundle.decision, scores, table, objects)
         write_text(opened.folder / "scores.json", json.dumps(_plain(evaluation), indent=2))
         write_text(opened.folder / "images.csv", table.to_csv(index=False))
+        write_text(opened.folder / "objects.csv", objects.to_csv(index=False))
     return evaluation
 
 
 def _score_images(
     chips: Chips, indices: list[int], files: ProbabilityFiles, decision: Decision, cross_fitted: bool
-) -> pd.DataFrame:
-    rows = []
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rows, objects = [], []
     for place, index in enumerate(indices):
         image_id = chips.id(index)
         part = validation_part(place, len(decision.parts)) if cross_fitted else None
-        rows += image_rows(chips, index, files.read(image_id), files.presence(image_id), decision, part)
+        judged = judge(chips, index, files.read(image_id), files.presence(image_id), decision, part)
+        rows += image_rows(judged)
+        objects += object_rows(judged)
     table = pd.DataFrame(rows)
     wrong = table["true_pixels"] + table["predicted_pixels"] - 2 * table["right_pixels"]
     order = np.lexsort([table["image_id"], -wrong, table["dice"]])
-    return table.iloc[order].reset_index(drop=True)
+    return table.iloc[order].reset_index(drop=True), pd.DataFrame(objects, columns=OBJECT_COLUMNS)
 
 
-def image_rows(
+@dataclass(frozen=True)
+class Judged:
+    """A chip's truth beside what a decision, or that of one part of its cross-fit, makes of its probabilities."""
+
+    chips: Chips
+    index: int
+    decision: Decision
+    part: int | None
+    valid: ClassMask
+    true: Mask
+    """Where pixels are usable."""
+    predicted: Mask
+    found: list[Labels]
+    """The objects of each class that are predicted."""
+
+    @cached_property
+    def labelled(self) -> list[Labels]:
+        """The true objects of each class."""
+        return [true_objects(self.chips, self.index, number, true) for number, true in enumerate(self.true)]
+
+
+def judge(
     chips: Chips,
     index: int,
     planes: UInt8[np.ndarray, "planes height width"],
     presence: UInt8[np.ndarray, " classes"] | None,
     decision: Decision,
     part: int | None = None,
-) -> list[dict[str, Any]]:
-    """What is counted and scored of a chip, a row for each class: its truth beside what a decision, or that of one part
-    of its cross-fit, makes of its probabilities."""
-    classes = chips.dataset.classes
-    cells = decision.cells_of(len(classes), part)
+) -> Judged:
+    """What a decision makes of a chip; `planes` are its levels as they are kept, those of classes first."""
     mask, valid = chips.labels(index)
     predicted = decided_by(
-        decision, planes[: len(classes)], exclusive=chips.options.exclusive, part=part, presence=presence
+        decision, planes[: len(mask)], exclusive=chips.options.exclusive, part=part, presence=presence
     )
-    objects = objects_by(decision, predicted, planes, part=part) if decision.metric == "f2_objects" else []
+    objects = objects_by(decision, predicted, planes, part=part)
+    return Judged(chips, index, decision, part, valid, mask & valid, predicted, objects)
+
+
+def image_rows(judged: Judged) -> list[dict[str, Any]]:
+    """What is counted and scored of a chip, a row for each class."""
+    chips, index, decision = judged.chips, judged.index, judged.decision
+    classes = chips.dataset.classes
     rows = []
-    for class_id, (of_class, true) in enumerate(zip(predicted, mask & valid, strict=True)):
-        cell = cells[class_id]
-        counts = Counts(*(np.array(mask.sum()) for mask in (of_class & true, of_class, true, valid)))
+    for number, (predicted, true) in enumerate(zip(judged.predicted, judged.true, strict=True)):
+        cell = decision.cells_of(len(classes), judged.part)[number]
+        counts = Counts(*(np.array(mask.sum()) for mask in (predicted & true, predicted, true, judged.valid)))
         by_objects = {}
         if decision.metric == "f2_objects":
-            labels = true_objects(chips, index, class_id, true)
-            true_runs = [rle.encode(labels == number) for number in np.unique(labels[true])]
-            found = label_runs(objects[class_id])
-            by_objects["f2_objects"] = f2_of_image(found, true_runs, true.shape)
+            found, labelled = (label_runs(of[number]) for of in (judged.found, judged.labelled))
+            by_objects["f2_objects"] = f2_of_image(found, labelled, true.shape)
         rows.append(
             {
                 "image_id": chips.id(index),
-                "class": classes[class_id],
+                "class": classes[number],
                 "row": index,
                 "objects": int(chips.objects[index]),
                 "usable_pixels": int(counts.pixels),
@@ -146,13 +176,25 @@ def image_rows(
                 "smallest_area": cell.smallest_area,
                 "gate": cell.gate,
                 "depth": cell.depth,
-                "part": -1 if part is None else part,
+                "part": -1 if judged.part is None else judged.part,
                 "dice": float(image_scores("mean_dice", counts)),
                 "iou": float(image_scores("mean_iou", counts)),
                 "iou_map": float(image_scores("mean_iou_map", counts)),
                 **by_objects,
             }
         )
+    return rows
+
+
+def object_rows(judged: Judged) -> list[tuple[str, str, str, int, float]]:
+    """Of each true object, and then of each predicted one, the pixels and the highest IoU with one of the other side,
+    in the order of OBJECT_COLUMNS."""
+    rows: list[tuple[str, str, str, int, float]] = []
+    image_id, classes = judged.chips.id(judged.index), judged.chips.dataset.classes
+    for name, labelled, found in zip(classes, judged.labelled, judged.found, strict=True):
+        true, predicted = best_overlaps(labelled, found)
+        for side, objects in (("true", true), ("predicted", predicted)):
+            rows += [(image_id, name, side, area, round(iou, 4)) for area, iou in objects]
     return rows
 
 

@@ -69,7 +69,7 @@ def object_runs(mask: ClassMask) -> list[Runs]:
 
 def label_runs(labels: Labels) -> list[Runs]:
     """The run lengths of each object, in the order of their first pixels; no two share a pixel."""
-    found = [rle.encode(labels == label) for label in range(1, labels.max(initial=0) + 1)]
+    found = [rle.encode(labels == label) for label in np.unique(labels[labels > 0])]
     return sorted(found, key=lambda runs: int(runs[0, 0]))  # OpenCV numbers objects by blocks of pixels
 
 

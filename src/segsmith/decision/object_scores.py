@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from segsmith.decision.masks import Labels
 from segsmith.modeling.metrics import IOU_THRESHOLDS, thresholds_exceeded
 from segsmith.types import HW, Runs
 
@@ -32,6 +33,21 @@ def f2(right: Int[np.ndarray, "thresholds ..."], found: Int[np.ndarray, "..."], 
     """The mean over IoU thresholds, of right objects at each, objects found, and true ones."""
     counted = 4 * true + found  # 5 right + 4 (true - right) + (found - right)
     return np.asarray(np.where(counted == 0, 1.0, (5 * right / np.maximum(counted, 1)).mean(axis=0)))
+
+
+def best_overlaps(one: Labels, other: Labels) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+    """Of each object of either side, in the order of their numbers, its pixels and the highest IoU that it has with an
+    object of the other side; 0 where it meets none. Numbers without a pixel are left out."""
+    areas = np.bincount(one.ravel()), np.bincount(other.ravel())
+    both = (one > 0) & (other > 0)
+    pairs, shared = np.unique(np.stack([one[both], other[both]]), axis=1, return_counts=True)
+    iou = shared / (areas[0][pairs[0]] + areas[1][pairs[1]] - shared)
+    sides = []
+    for of_side, numbers in zip(areas, pairs, strict=True):
+        best = np.zeros(len(of_side))
+        np.maximum.at(best, numbers, iou)
+        sides.append([(int(of_side[n]), float(best[n])) for n in range(1, len(of_side)) if of_side[n]])
+    return sides[0], sides[1]
 
 
 def _painted(objects: Sequence[Runs], hw: HW) -> np.ndarray:

@@ -10,6 +10,7 @@ from segsmith.data.images import as_rgb
 from segsmith.decision.decision_report import calibration_sections, decision_section
 from segsmith.decision.evaluate import Evaluation, Score
 from segsmith.decision.ground import ground_sections
+from segsmith.decision.kinds_report import kind_sections
 from segsmith.decision.learning_report import Learnt, learning_sections, learnt_by
 from segsmith.decision.masks import decided_by
 from segsmith.eda.charts import Interval, interval_chart
@@ -84,6 +85,7 @@ def write_report(run: Path, evaluation: Evaluation) -> Path:
         ],
         [
             Section("Scores", _scores(evaluation)),
+            *kind_sections(chips, evaluation, METRIC_NAMES),
             *learning_sections(learnt, recipe, METRIC_NAMES),
             Section("Decision", decision_section(evaluation.decision, dataset.classes, METRIC_NAMES)),
             *calibration_sections(opened.folder / "calibration.json", evaluation.decision.temperature),
@@ -193,11 +195,19 @@ def _classes_in_turn(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def _speed(learnt: list[Learnt]) -> list[list[str]]:
-    """Rows of how long training took, and how fast it was; none for combined runs, which say it themselves."""
+    """Rows of how long training took and how fast it was, in all and in each stage; none for combined runs, which say
+    it themselves."""
     if not learnt:
         return []
-    seconds, images = (sum(float(of.epochs[name].sum()) for of in learnt) for name in ("seconds", "images"))
-    return [["time", _duration(seconds)], ["images per second", f"{images / seconds:.1f}"]]
+    epochs = pd.concat([of.epochs for of in learnt])
+    parts = [("time", epochs)]
+    if epochs["stage"].nunique() > 1:
+        parts += [(f"of stage {stage}", of_stage) for stage, of_stage in epochs.groupby("stage")]
+    return [[name, _took(float(of["seconds"].sum()), int(of["images"].sum()))] for name, of in parts]
+
+
+def _took(seconds: float, images: int) -> str:
+    return f"{_duration(seconds)}, {images / seconds:.1f} images per second"
 
 
 def _duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from segsmith.data.chips import Chips
-from segsmith.decision.evaluate import image_rows, score_of
+from segsmith.decision.evaluate import image_rows, judge, score_of
 from segsmith.decision.masks import decided_by
 from segsmith.modeling.bundle import Bundle
 from segsmith.prediction.backends import BackendName, Figures
@@ -58,7 +58,7 @@ class _Tally:
     def add(self, bundle: Bundle, chips: Chips, index: int, found: Predicted, by_torch: Predicted) -> None:
         _, valid = chips.labels(index)
         masks = [_mask(bundle, one.levels * valid, one) for one in (found, by_torch)]
-        self.rows += image_rows(chips, index, found.levels * valid, found.presence, bundle.decision)
+        self.rows += image_rows(judge(chips, index, found.levels * valid, found.presence, bundle.decision))
         self.largest = max(self.largest, int(np.abs(found.levels.astype(int) - by_torch.levels).max()))
         self.changed += int((masks[0] != masks[1]).sum())
         self.pixels += masks[0].size
