@@ -37,6 +37,7 @@ def test_each_state_has_a_page(open_page, single, copied):
             expect(page.locator("main")).to_contain_text(said)
             if command:
                 expect(page.locator("main pre")).to_contain_text(f"{command} ")
+        page.close()
 
 
 def test_probabilities_that_are_gone_are_named_with_the_command(open_page, single, copied):
@@ -45,6 +46,7 @@ def test_probabilities_that_are_gone_are_named_with_the_command(open_page, singl
     with listening(make_viewer([run])) as address:
         page = open_page(f"{address}/#folder=0&image={single.fold(1)[0]}")
         expect(page.get_by_role("alert")).to_contain_text(f"segsmith evaluate {run} --on held_out")
+        page.close()
 
 
 @pytest.mark.parametrize("name", ["empty", "absent"])

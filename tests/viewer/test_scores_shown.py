@@ -57,6 +57,7 @@ def test_sliders_show_what_evaluate_scores(open_page, single, copied, part):
             (row,) = rows[image_id]
             for name in ("dice", "iou", "iou_map"):
                 assert of_image(page, name) == f"{float(row[name]):.4f}"
+        page.close()
 
 
 def test_each_class_has_sliders_of_its_own(open_page, double, copied):
@@ -80,6 +81,7 @@ def test_each_class_has_sliders_of_its_own(open_page, double, copied):
         dice = [float(row["dice"]) for row in rows[image_id]]
         assert of_image(page, "dice") == f"{sum(dice) / 2:.4f}"
         expect(page).to_have_url(re.compile("level=70%2C120"))
+        page.close()
 
 
 def test_as_decided_is_one_key_away(open_page, single):
@@ -93,3 +95,4 @@ def test_as_decided_is_one_key_away(open_page, single):
         expect(page.locator("output[for=level]")).to_have_text(f"{level / 255:.3f} ({level})")
         page.get_by_label("Score of all images").first.select_option("mean_dice")
         assert of_all(page) == f"{decision.score:.4f}"
+        page.close()

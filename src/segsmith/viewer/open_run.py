@@ -36,7 +36,7 @@ class NotShownError(RunError):
         self.command = command
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OpenRun:
     """A decided run, read once. `chips_shown` are those of the validation and held-out parts, ascending."""
 

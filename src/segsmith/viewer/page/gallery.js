@@ -46,7 +46,7 @@ export class Gallery {
     const narrow = window.matchMedia("(max-width: 46rem)").matches;
     this.grid = new Grid({ make: (row) => this.#cell(row), least: narrow ? 108 : ratio < 0.5 ? 260 : 148, ratio, below: 40 });
     this.grid.scroller.setAttribute("aria-label", "Images");
-    this.grid.scroller.setAttribute("role", "list");
+    this.grid.scroller.setAttribute("role", "group");
     this.none = element("div", { hidden: true });
     this.count = element("output", { class: "count" });
     this.stage = element("section", { class: "stage gallery-stage", "aria-label": "Gallery" }, this.#bar(), this.grid.scroller, this.none);
@@ -174,7 +174,7 @@ export class Gallery {
     const id = columns.id[row], value = this.table.measure(this.wanted.sort, this.wanted.class)[row];
     const text = measureText(this.wanted.sort, value);
     const picture = element("img", { alt: "", loading: "lazy", decoding: "async", src: `/api/runs/${this.number}/chips/${columns.chip[row]}/thumbnail?of=${version}` });
-    return element("a", { class: "cell", role: "listitem", href: fragment({ ...told(), folder: this.number, image: id }), title: id, "data-id": id },
+    return element("a", { class: "cell", href: fragment({ ...told(), folder: this.number, image: id }), title: id, "data-id": id },
       picture, element("span", { class: "id" }, id), element("span", { class: "value" }, text));
   }
 }

@@ -57,10 +57,13 @@ function helpDialog(keys) {
   return dialog;
 }
 
-/** Whether a key goes to something that types or slides, and is not the page's. */
+const SLIDES = /^(Arrow|Page|Home|End)/;
+
+/** Whether a key goes to something that types, or slides by it, and is not the page's. */
 export const typing = (event) =>
   event.ctrlKey || event.metaKey || event.altKey ||
-  event.target.matches("input:not([type=checkbox]):not([type=radio]), textarea, select, [role=slider]");
+  event.target.matches("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select") ||
+  (event.target.matches("input[type=range]") && SLIDES.test(event.key));
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "?" && !event.target.matches("input[type=search], input[type=text], textarea")) {
