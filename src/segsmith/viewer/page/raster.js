@@ -367,8 +367,7 @@ class RasterPage {
 
   #keys() {
     document.addEventListener("keydown", (event) => {
-      if (typing(event) && event.target.type !== "range") return;
-      if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+      if (typing(event) || document.querySelector("dialog[open]")) return;
       const step = event.shiftKey ? 10 : 1;
       const { chosen, thresholds } = this.state;
       const does = {
