@@ -132,7 +132,7 @@ def test_coordinates_are_those_of_the_pixel_under_the_pointer(open_page, address
     ((longitude,), (latitude,)) = warp_points("EPSG:32631", "EPSG:4326", [east], [north])
     degrees = re.search(r"([\d.]+)° N, ([\d.]+)° E", said).groups()
     assert tuple(map(float, degrees)) == pytest.approx((latitude, longitude), abs=2e-6)
-    page.mouse.move(5, 5)
+    page.mouse.move(box["x"] + 5, box["y"] + 400)
     until(page, "document.querySelector('.readout').textContent === ''")
 
 

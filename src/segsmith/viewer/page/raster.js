@@ -106,8 +106,11 @@ class RasterPage {
     else this.map.setView([y, x], zoom, { animate: false });
     this.map.on("moveend", () => this.#moved());
     this.map.on("zoom", () => this.#drawScale());
-    this.map.on("mousemove click", (event) => this.#point(event.latlng));
-    this.map.on("mouseout", () => this.#point(null));
+    // Leaflet's own events of a canvas leave out what comes within 32 ms of another, the last one too
+    for (const moved of ["pointermove", "pointerdown"]) {
+      this.board.addEventListener(moved, (event) => this.#point(this.map.mouseEventToLatLng(event)));
+    }
+    this.board.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.#point(null));
     new ResizeObserver(() => this.map.invalidateSize({ animate: false })).observe(this.board);
   }
 
