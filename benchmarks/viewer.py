@@ -59,8 +59,8 @@ def repeated(dataset: Dataset, count: int) -> Dataset:
 def make_run(folder: Path, count: int) -> Path:
     make_ships(folder / "raw", train_images=DIFFERENT, test_images=1, size=96, seed=1)
     small = ingest(folder / "raw")
-    dataset = repeated(small, count)
-    dataset.write(folder / "dataset")
+    repeated(small, count).write(folder / "dataset")
+    dataset = Dataset.open(folder / "dataset")
     recipe = load_recipe("ships-demo", ["network.encoder_weights=null"])
     chips, run = cut(dataset, recipe.data), Run(folder / "run")
     nobody, everybody = np.zeros(0, int), np.arange(count)

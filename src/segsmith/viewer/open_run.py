@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 from segsmith.data.chips import Chips
 from segsmith.data.findings import KINDS
 from segsmith.decision.decide import Seen, areas_to_try, seen_images
-from segsmith.errors import RunError, SegsmithError
+from segsmith.errors import RunError
 from segsmith.modeling.bundle import Bundle, Decision
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import ProbabilityFiles
@@ -204,14 +204,6 @@ class Runs:
             if found is None or found.version != _version(folder):
                 found = self._read[number] = OpenRun.read(folder)
             return found
-
-    def warm(self) -> None:
-        """Read all runs, so that no page waits for it; what is wrong with one its page says."""
-        for number in self.folders:
-            try:
-                self[number]
-            except (SegsmithError, OSError, ValueError, KeyError):
-                continue
 
 
 def _version(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -12,10 +13,11 @@ from fastapi.responses import JSONResponse
 from segsmith.data.images import as_rgb
 from segsmith.decision.masks import decided_by
 from segsmith.errors import SegsmithError
+from segsmith.prediction.probabilities import png
 from segsmith.viewer.folders import Folder
 from segsmith.viewer.open_run import NotShownError, OpenRun, Runs
 from segsmith.viewer.surfaces import PLANES, SurfacesInTurn
-from segsmith.viewer.thumbnails import thumbnail, webp
+from segsmith.viewer.thumbnails import jpeg, thumbnail
 
 KEPT = {"Cache-Control": "private, max-age=3600"}
 """For what is asked for with the version of its run."""
@@ -25,12 +27,16 @@ def run_routes(folders: Sequence[Folder]) -> APIRouter:
     """Routes under /api/runs/NUMBER. What cannot be shown is answered with a sentence (`refusal`)."""
     routes = APIRouter(prefix="/api/runs/{number}")
     runs = Runs({folder.number: folder.path for folder in folders if folder.kind == "run"})
-    runs.warm()
     surfaces = SurfacesInTurn()
 
     @lru_cache(maxsize=8)
     def gallery_text(number: int, version: str) -> str:
         return json.dumps(_gallery(runs[number]), separators=(",", ":"))
+
+    for number in runs.folders:  # before anybody waits for it; what is wrong with one its page says
+        with suppress(SegsmithError, OSError, ValueError, KeyError):
+            gallery_text(number, runs[number].version)
+            runs[number].scored_rows("")
 
     @routes.get("/gallery")
     def gallery(number: int) -> Response:
@@ -40,14 +46,15 @@ def run_routes(folders: Sequence[Folder]) -> APIRouter:
     def small(number: int, chip: int) -> Response:
         run = runs[number]
         image, truth, prediction = _small(run, _shown(run, chip))
-        return Response(webp(thumbnail(image, truth, prediction), 85), media_type="image/webp", headers=KEPT)
+        return Response(jpeg(thumbnail(image, truth, prediction)), media_type="image/jpeg", headers=KEPT)
 
     @routes.get("/chips/{chip}/image")
     def image(number: int, chip: int) -> Response:
         run = runs[number]
         with run.reading:
             pixels = as_rgb(run.chips.pixels(_shown(run, chip)))
-        return Response(webp(np.ascontiguousarray(pixels), 101), media_type="image/webp", headers=KEPT)
+        content = png(np.ascontiguousarray(pixels[..., ::-1]))  # OpenCV's order of colours
+        return Response(content, media_type="image/png", headers=KEPT)
 
     @routes.get("/chips/{chip}/levels")
     def levels(number: int, chip: int) -> Response:

@@ -31,12 +31,12 @@ def thumbnail(
     return np.asarray(drawn)
 
 
-def webp(picture: UInt8[np.ndarray, "height width 3"], quality: int) -> bytes:
-    """An RGB picture as WebP; `quality` above 100 is without loss. Raises DataError where OpenCV cannot."""
-    content = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    written, data = cv2.imencode(".webp", content, [cv2.IMWRITE_WEBP_QUALITY, quality])
+def jpeg(picture: UInt8[np.ndarray, "height width 3"]) -> bytes:
+    """An RGB picture as JPEG, whose thin lines keep their colours. Raises DataError where OpenCV cannot."""
+    whole = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    written, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88, *whole])
     if not written:
-        raise DataError(f"a picture of shape {picture.shape} does not encode as WebP")
+        raise DataError(f"a picture of shape {picture.shape} does not encode as JPEG")
     return data.tobytes()
 
 
