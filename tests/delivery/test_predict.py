@@ -18,11 +18,12 @@ from by_hand import files_in, in_child
 
 from segsmith.data.images import read_image
 from segsmith.data.mosaics import Joint
+from segsmith.data.samples import fit_image
 from segsmith.decision.masks import decided_by
 from segsmith.decision.separation import objects_by
 from segsmith.delivery.predict import overlay, predict
 from segsmith.errors import DataError, ModelError, WriteError
-from segsmith.modeling.bundle import FORMAT, Bundle, Cell, Decision
+from segsmith.modeling.bundle import FORMAT, Bundle, Cell, Decision, Skip
 from segsmith.prediction.joints import agreed
 from segsmith.prediction.probabilities import Predictor
 
@@ -183,6 +184,25 @@ def test_one_row_per_image_where_the_labels_had_that(tmp_path, images, masks_bun
     assert (tmp_path / "out" / "submission.csv").read_text().startswith("id,rle_mask\na,")
     assert list(submission(tmp_path / "out")) == ["a", "b", "c", "e", "d"]
     assert done.rows == done.images == 5
+
+
+def test_images_in_which_nothing_is_found_at_first_are_empty(tmp_path, images, masks_bundle, command):
+    opened = Bundle.read(masks_bundle)
+    seen = [fit_image(read_image(file), opened.recipe.data) for file in sorted(images.rglob("*.png"))]
+    values = Predictor(opened).first_look(seen, [np.empty(0, np.uint8)] * len(seen), 1.0)
+    skip = Skip(0.1, float(np.sort(values)[2]), 1.0, (20,), 40, 9, 30, 1)
+    decision = replace(opened.decision, cells=(Cell(1),), skip=skip)
+    replace(opened, decision=decision).write(tmp_path / "b.safetensors")
+    whole = predict(tmp_path / "b.safetensors", images, tmp_path / "whole")
+    said = command("predict", tmp_path / "b.safetensors", images, "--to", tmp_path / "out", "--skip")
+    assert "2 of 5 skipped, since a first look found nothing" in said.out
+    assert (whole.chips, whole.skipped) == (5, 0)
+    for file, value in zip(sorted(images.rglob("*.png")), values, strict=True):
+        before, after = (read(tmp_path / out / "masks" / file.name) for out in ("whole", "out"))
+        assert before.any()
+        assert (after == (before if value >= skip.below else 0)).all()
+    rows = pd.read_csv(tmp_path / "out" / "submission.csv")
+    assert rows["rle_mask"].isna().sum() == 2
 
 
 def test_a_sample_submission_fixes_images_and_order(tmp_path, images, bundle):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,9 @@ from segsmith.data.sight import Sight
 from segsmith.decision.masks import decided, decided_by
 from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
 from segsmith.errors import DataError, ModelError, WriteError
-from segsmith.modeling.bundle import Bundle, Cell, Decision, Part
+from segsmith.modeling.bundle import Bundle, Cell, Decision, Part, Skip
+from segsmith.prediction.blending import shares
+from segsmith.prediction.network_calls import TorchCall
 from segsmith.prediction.probabilities import Predictor
 
 CHIPS = ("data.fit=chip", "data.input_hw=[32,32]", "predict.batch_size=4", "predict.flips=none")
@@ -552,6 +555,131 @@ def test_touching_objects_of_a_raster_are_not_taken_apart(tmp_path, make_bundle)
         predict_rasters(file, raster, tmp_path / "other")
 
 
+# Skipping
+
+
+@pytest.fixture(scope="module")
+def sparing(tmp_path_factory, make_bundle):
+    """It may skip chips; of a raster of noise that fades to a plain ground, about half."""
+    path = tmp_path_factory.mktemp("bundle") / "sparing.safetensors"
+    made = make_bundle(*CHIPS[:-1], "predict.flips=both", level=120)
+    chips = [chip for chip, _ in swept_chips()]
+    values = Predictor(made).first_look(chips, [np.empty(0, np.uint8)] * len(chips), 0.5)
+    skip = Skip(0.05, float(np.median(values)), 0.5, (30,), 60, 20, 40, 1)
+    replace(made, decision=replace(made.decision, skip=skip)).write(path)
+    return path
+
+
+def fading() -> np.ndarray:
+    return (noise(*HW) * np.linspace(1, 0, HW[1])[None, :, None]).astype(np.uint8)
+
+
+def swept_chips() -> list[tuple[np.ndarray, tuple[int, int]]]:
+    """The chips of it, 0 beyond its edges, and where each lies."""
+    padded = np.zeros((200, 200, 3), np.uint8)
+    padded[: HW[0], : HW[1]] = fading()
+    places = [(top, left) for top in range(0, HW[0] - 16, 16) for left in range(0, HW[1] - 16, 16)]
+    return [(padded[top : top + 32, left : left + 32], (top, left)) for top, left in places]
+
+
+def test_chips_that_are_skipped_add_nothing_to_the_mean_of_the_others(tmp_path, sparing, command):
+    raster, opened = save(tmp_path / "a.tif", fading()), Bundle.read(sparing)
+    said = command("predict", sparing, raster, "--to", tmp_path / "out", "--skip")
+    assert said.code == 0, said.err
+    chips = swept_chips()
+    predictor, skip = Predictor(opened), opened.decision.skip
+    numbers = np.empty(0, np.uint8)
+    values = predictor.first_look([chip for chip, _ in chips], [numbers] * len(chips), 0.5)
+    kept = [chip for chip, value in zip(chips, values, strict=True) if value >= skip.below]
+    (told,) = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert (told["chips"], told["skipped"], told["blank"]) == (len(kept), len(chips) - len(kept), 0)
+    assert 0.3 < len(kept) / len(chips) < 0.7
+    assert f"{told['skipped']} skipped, since a first look found nothing" in " ".join(said.out.split())
+    down, across = (shares(length, 32, 16) for length in HW)
+    expected = np.zeros((200, 200))
+    for chip, (top, left) in kept:
+        (plane,) = predictor.of_chips(chip[None], numbers)[0]
+        expected[top : top + 32, left : left + 32] += plane * np.outer(down[top // 16], across[left // 16])
+    expected = expected[: HW[0], : HW[1]]
+    found = read(tmp_path / "out" / "probabilities" / "a.tif")[0]
+    assert np.abs(found - 255 * expected).max() <= 0.51
+    assert (found == 0).mean() > 0.2
+    predict_rasters(sparing, raster, tmp_path / "whole")
+    whole = read(tmp_path / "whole" / "probabilities" / "a.tif")[0]
+    assert (found <= whole).all()
+    assert (found == whole).mean() > 0.2
+
+
+def test_networks_see_what_is_kept_and_a_small_look_at_the_rest(tmp_path, sparing, monkeypatch):
+    """Four flips of each chip that goes through, one look of a quarter of its pixels at every chip."""
+    seen = Counter()
+    call = TorchCall.__call__
+
+    def counting(self, images):
+        seen[tuple(images.shape[2:])] += len(images)
+        return call(self, images)
+
+    monkeypatch.setattr(TorchCall, "__call__", counting)
+    raster = save(tmp_path / "a.tif", fading())
+    (done,) = predict_rasters(sparing, raster, tmp_path / "out", skip=True)
+    skipping = seen.copy()
+    seen.clear()
+    predict_rasters(sparing, raster, tmp_path / "whole")
+    chips = len(swept_chips())
+    assert seen == {(32, 32): 4 * chips}
+    assert 0 <= skipping[32, 32] - 4 * done.chips <= 9 * 4, "a chip alone at the end of its row is seen twice"
+    assert chips <= skipping[16, 16] <= chips + 9
+    assert skipping[32, 32] + skipping[16, 16] / 4 < 0.8 * seen[32, 32]
+
+
+def test_a_loss_of_0_skips_nothing(tmp_path, sparing):
+    opened = Bundle.read(sparing)
+    skip = replace(opened.decision.skip, below=0.0, loss=0.0)
+    replace(opened, decision=replace(opened.decision, skip=skip)).write(tmp_path / "b.safetensors")
+    raster = save(tmp_path / "a.tif", fading())
+    for name, skip in (("out", True), ("whole", False)):
+        (done,) = predict_rasters(tmp_path / "b.safetensors", raster, tmp_path / name, skip=skip)
+        assert done.skipped == 0
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "whole")
+
+
+def test_killed_while_it_skips_it_ends_with_the_same_bytes_in_other_batches_too(tmp_path, sparing):
+    raster = save(tmp_path / "a.tif", fading())
+    predict_rasters(sparing, raster, tmp_path / "unharmed", skip=True)
+    strips = tmp_path / ".out.progress" / "work" / "a" / "probabilities"
+
+    def work():
+        predict_rasters(sparing, raster, tmp_path / "out", skip=True)
+
+    for count in (2, 5):
+        ended = in_child(work, kill_when=lambda count=count: len(list(strips.glob("*.tif"))) >= count)
+        assert ended == -signal.SIGKILL
+    work()
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "unharmed")
+    opened = Bundle.read(sparing)
+    predict = opened.recipe.predict.model_copy(update={"batch_size": 7})
+    replace(opened, recipe=opened.recipe.model_copy(update={"predict": predict})).write(tmp_path / "b.safetensors")
+    predict_rasters(tmp_path / "b.safetensors", raster, tmp_path / "other", skip=True)
+    assert files_in(tmp_path / "other") == files_in(tmp_path / "unharmed")
+
+
+def test_without_a_loss_that_is_allowed_nothing_can_be_skipped(tmp_path, bundle, command):
+    said = command("predict", bundle, save(tmp_path / "a.tif", fading()), "--to", tmp_path / "out", "--skip")
+    assert said.code == 2
+    assert "first: segsmith decide RUN --skip-loss 0.01" in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_raster_in_which_nothing_is_worth_it_is_empty(tmp_path, sparing):
+    opened = Bundle.read(sparing)
+    skip = replace(opened.decision.skip, below=1.1)
+    replace(opened, decision=replace(opened.decision, skip=skip)).write(tmp_path / "b.safetensors")
+    raster = save(tmp_path / "a.tif", fading())
+    (done,) = predict_rasters(tmp_path / "b.safetensors", raster, tmp_path / "out", skip=True)
+    assert (done.chips, done.skipped) == (0, len(swept_chips()))
+    assert not read(tmp_path / "out" / "masks" / "a.tif").any()
+
+
 # On a cluster
 
 
@@ -585,6 +713,14 @@ def test_on_two_workers_one_of_which_is_killed_midway_the_same_bytes(tmp_path, b
     assert killed
     assert files_in(tmp_path / "out") == files_in(tmp_path / "alone")
     assert not progress.exists()
+
+
+def test_workers_skip_what_one_process_skips(tmp_path, sparing, mixed, command, two_workers):
+    for place, spread in (("alone", ()), ("out", ("--cluster", two_workers))):
+        said = command("predict", sparing, mixed, "--to", tmp_path / place, "--skip", *spread)
+        assert said.code == 0, said.err
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "alone")
+    assert "skipped, since a first look found nothing" in " ".join(said.out.split())
 
 
 def test_a_broken_raster_ends_a_cluster_with_a_message(tmp_path, bundle, mixed, command, two_workers):

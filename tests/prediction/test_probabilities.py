@@ -242,10 +242,10 @@ def test_images_stream_in_order_a_batch_at_a_time(make_bundle):
     found = [first, *stream]
     assert [number for number, _, _ in found] == list(range(10))
     assert predictor.networks[0].network.batches == [4, 4, 2]
-    for number, image, (probabilities, presence) in found:
-        assert presence is None
+    for number, image, predicted in found:
+        assert predicted.presence is None
         assert (image == noise(8 + number, 9, seed=number)).all()
-        assert (probabilities[0] == echoed(image)).all()
+        assert (predicted.levels[0] == echoed(image)).all()
     assert list(predictor.stream([])) == []
 
 

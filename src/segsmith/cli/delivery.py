@@ -85,6 +85,12 @@ def predict(
             "auto takes the fastest that export found to score as PyTorch does."
         ),
     ] = "auto",
+    skip: Annotated[
+        bool,
+        typer.Option(
+            "--skip", help="Leave out what looks empty at first, at the loss that 'decide --skip-loss' allowed."
+        ),
+    ] = False,
     cluster: Cluster = None,
     workers: Workers = None,
 ) -> None:
@@ -97,7 +103,7 @@ def predict(
     if sample_submission is None and find_rasters(images):
         rasters = predict_rasters(
             bundle, images, to, scale=scale, numbers=numbers, vectors=vector_formats(vectors or ["gpkg"]),
-            square=square, backend=backend, cluster=cluster, workers=workers,
+            square=square, backend=backend, skip=skip, cluster=cluster, workers=workers,
         )  # fmt: skip
         for raster in rasters:
             _print_raster(raster)
@@ -116,7 +122,10 @@ def predict(
         masks=masks,
         overlays=overlays,
         backend=backend,
+        skip=skip,
     )
+    if skip:
+        out.print(f"{done.skipped:,} of {done.skipped + done.chips:,} skipped, since a first look found nothing")
     out.print(f"backend {done.backend}: {done.why}")
     out.print(f"{done.images:,} images, {done.with_foreground:,} with foreground, {done.rows:,} rows")
     out.print(f"read back and checked: {done.folder / 'submission.csv'}")
@@ -180,7 +189,8 @@ def _print_raster(done: "RasterPrediction") -> None:
     height, width = done.hw
     out.print(f"{done.raster}: {height:,} x {width:,} pixels, enlarged {done.scale:.3g} times", style="bold")
     seam = "" if done.seam is None else f", {done.seam:.2f} times as steep on their edges as elsewhere"
-    out.print(f"  {done.chips:,} chips, {done.blank:,} without a usable pixel left out{seam}")
+    skipped = f", {done.skipped:,} skipped, since a first look found nothing" if done.skipped else ""
+    out.print(f"  {done.chips:,} chips, {done.blank:,} without a usable pixel left out{skipped}{seam}")
     for name, pixels in done.foreground_pixels.items():
         count = f", {done.objects.get(name, 0):,} objects" if done.objects else ""
         out.print(f"  {name}: {pixels / max(1, done.usable_pixels):.2%} of {done.usable_pixels:,} usable pixels{count}")

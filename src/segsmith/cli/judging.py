@@ -1,13 +1,19 @@
 """Commands of judging: what a run decides, scores and confuses, and which run is best."""
 
+from math import ceil
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from segsmith.cli.app import app
 from segsmith.cli.options import DatasetFolder, RunFolder
 from segsmith.cli.printed import out, print_scores, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from segsmith.modeling.bundle import Skip
 
 SHOWN_KEYS = 6
 """Of the keys by which a run's recipe differs, shown at the most."""
@@ -22,6 +28,17 @@ def decide(
         float | None,
         typer.Option(help="Largest share of the foreground that may be missed, such as 0.05; sets the threshold."),
     ] = None,
+    skip_loss: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest share of the foreground that 'predict --skip' may lose by skipping what looks empty, such as "
+            "0.01."
+        ),
+    ] = None,
+    look: Annotated[
+        float,
+        typer.Option(min=0.01, max=1, help="Sides of what it looks at first, as a share; 1 where objects are tiny."),
+    ] = 0.5,
     separate: Annotated[
         str | None,
         typer.Option(help="How objects that touch are taken apart, instead of the recipe's: none, distance, border."),
@@ -37,7 +54,9 @@ def decide(
     taken_apart_by = override(recipe, by_objects).decide.separate if separate else None
     from segsmith.decision.decide import decide as run_decide
 
-    decision = run_decide(run, metric=tuned_for, miss_rate=miss_rate, separate=taken_apart_by)
+    decision = run_decide(
+        run, metric=tuned_for, miss_rate=miss_rate, separate=taken_apart_by, skip_loss=skip_loss, look=look
+    )
     names = Run(run).dataset().classes
     cross = f", {decision.cross_fitted_score:.4f} when cross-fitted" if decision.cross_fitted_score is not None else ""
     for name, cell in zip(names, decision.cells, strict=True):
@@ -50,6 +69,8 @@ def decide(
             f"judging by {found.images:,} of them; something is marked in {_share(found.false_alarms)} of the empty "
             f"images, and {_share(found.wrong_pixels)} of what is marked is background"
         )
+    if decision.skip is not None:
+        _print_skip(decision.skip, names)
     out.print(f"{decision.metric} {decision.score:.4f} on the validation fold{cross}")
     out.print(f"stored in the bundle; next: segsmith evaluate {run}")
 
@@ -195,6 +216,19 @@ def correct(
     counts = Counter(found.verdict for found in run_correction(dataset, corrections))
     told = ", ".join(f"{verdict} {count:,}" for verdict, count in counts.items())
     out.print(f"{dataset / 'corrections.csv'}: {told or 'nothing'}; train a new run on what is corrected")
+
+
+def _print_skip(skip: "Skip", names: "Sequence[str]") -> None:
+    few = [f"{count:,} of {name}" for name, count in zip(names, skip.filled, strict=True)]
+    if not skip.below:
+        needed = f"{ceil(1 / skip.loss - 1e-9) - 1:,} of each class" if skip.loss else "a loss above 0"
+        out.print(f"nothing may be skipped: it takes {needed}, and there are {', '.join(few)}")
+        return
+    out.print(
+        f"predict --skip loses at most {skip.loss:.1%} of the foreground of new images on average, judging by "
+        f"{', '.join(few)}; of {skip.looked_at:,} validation images it skips {skip.skipped:,}, with {skip.lost:,} of "
+        f"{skip.objects:,} objects"
+    )
 
 
 def _share(share: float | None) -> str:

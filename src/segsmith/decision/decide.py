@@ -21,6 +21,7 @@ from segsmith.decision.masks import Labels, connected_objects, count_areas
 from segsmith.decision.object_levels import NEAREST_SEPARATED, f2_scores, separated_f2_scores
 from segsmith.decision.risk import MissRates, dial
 from segsmith.decision.separation import DEPTHS, relief_of
+from segsmith.decision.skipping import skipping
 from segsmith.errors import RunError
 from segsmith.files import write_text
 from segsmith.modeling.bundle import Bundle, Decision, Dial
@@ -44,6 +45,8 @@ def decide(
     metric: DecideMetric | None = None,
     miss_rate: float | None = None,
     separate: Separate | None = None,
+    skip_loss: float | None = None,
+    look: float = 0.5,
 ) -> Decision:
     """Tune the decision of a trained run on its validation fold, store it in the bundle and as decision.json, return
     it.
@@ -59,11 +62,20 @@ def decide(
     With a `miss_rate`, between 0 and 1, the level of each class is the highest that is sure to miss no larger share of
     the foreground (see `risk`); no object is dropped then and no image emptied, which could miss more.
 
-    Raises RunError if the folder holds no finished run, for a miss rate that is none, and for a `separate` that goes
-    with another metric, with no miss rate, or with a head of kind border that the run lacks.
+    With a `skip_loss`, from 0 to below 1, the decision also tells which images, or chips, predictions may skip after a
+    first look at them, shrunk to `look` of their sides, so that no larger share of the foreground is lost (see
+    `skipping`). Scores are those without.
+
+    Raises RunError if the folder holds no finished run, for a miss rate, a skip loss or a look that is none, for a
+    `separate` that goes with another metric, with no miss rate, or with a head of kind border that the run lacks, and
+    like `skipping`.
     """
     if miss_rate is not None and not 0 < miss_rate < 1:
         raise RunError(f"the miss rate lies between 0 and 1, and {miss_rate:g} does not; try 0.05")
+    if skip_loss is not None and not 0 <= skip_loss < 1:
+        raise RunError(f"the share that skipping may lose lies from 0 to below 1, and {skip_loss:g} does not; try 0.01")
+    if not 0 < look <= 1:
+        raise RunError(f"a first look sees sides of more than 0 and up to 1 of theirs, and {look:g} is not; try 0.5")
     opened = Run(run)
     recipe = opened.recipe()
     chips = opened.chips()
@@ -82,6 +94,8 @@ def decide(
         bundle = Bundle.read(opened.bundle)
         validation, files = predict_part(opened, bundle, chips, "validation")
         decision, calibration = _tuned(recipe, metric, chips, validation, files, miss_rate, separate)
+        if skip_loss is not None:
+            decision = replace(decision, skip=skipping(opened, bundle, chips, skip_loss, look))
         replace(bundle, decision=decision).write(opened.bundle)
         write_text(opened.folder / "decision.json", json.dumps(asdict(decision), indent=2))
         write_text(opened.folder / "calibration.json", json.dumps(calibration.plain(), indent=2))

@@ -117,8 +117,8 @@ def _looking(file: Path, run: str, sure: float) -> Callable[[Seen], list[dict[st
     def look(images: Seen) -> list[dict[str, Any]]:
         rows = []
         stream = predictor.stream(read(images, predictor.bands))
-        for candidate, _, (planes, presence) in track(stream, "images", len(images)):
-            levels = planes[: len(bundle.classes)]
+        for candidate, _, found in track(stream, "images", len(images)):
+            levels, presence = found.levels[: len(bundle.classes)], found.presence
             mask = decided_by(bundle.decision, levels, exclusive=bundle.recipe.data.exclusive, presence=presence)
             value = float(max(gate_values(levels, "top_k", bundle.recipe.decide.top_k))) / 255
             seen = bool(mask.any())

@@ -4,10 +4,12 @@ Conformal risk control (Angelopoulos, Bates, Fisch, Lei and Schuster 2022, arXiv
 good as drawn alike with those to come, take the highest level at which n / (n + 1) of the mean loss, plus 1 / (n + 1)
 for the image to come, is not above the rate; then the mean loss to expect of a new image is not above it either,
 whatever the network, the images and n. The loss is the share of an image's foreground pixels that is missed, which
-never falls as the level rises. It is asked of images with foreground only, so it holds for these.
+never falls as the level rises. It is asked of images with foreground only, so it holds for these. Whoever skips an
+image misses all of its foreground, so a limit below which images are skipped is found in the same way.
 """
 
 from dataclasses import dataclass
+from math import floor
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -63,6 +65,13 @@ def dial(rates: MissRates, miss_rate: float) -> tuple[int, Dial]:
         false_alarms=_share(float(rates.alarms[level]), rates.empty),
         wrong_pixels=_share(float(rates.wrong[level]), int(rates.predicted[level])),
     )
+
+
+def skipped_below(values: Float[np.ndarray, " filled"], loss: float) -> float:
+    """The highest limit under which the share of images with foreground that lie below it is sure to be `loss` at the
+    most, from 0 to below 1, judging by the values of some; 0 where these are too few to promise more."""
+    may_be_lost = floor(loss * (len(values) + 1) + 1e-9) - 1
+    return float(np.sort(values)[may_be_lost]) if may_be_lost >= 0 else 0.0
 
 
 def _share(part: float, whole: int) -> float | None:

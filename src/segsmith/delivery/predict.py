@@ -37,6 +37,7 @@ from segsmith.errors import DataError, ModelError, WriteError, listed
 from segsmith.files import replacing_folder
 from segsmith.modeling.bundle import Bundle
 from segsmith.prediction.backends import choose_backend
+from segsmith.prediction.first_look import check_skip
 from segsmith.prediction.joints import agreed
 from segsmith.prediction.probabilities import Levels, Predicted, Predictor, png
 from segsmith.progress import track
@@ -57,6 +58,10 @@ class Prediction:
     images: int
     with_foreground: int
     rows: int
+    chips: int
+    """Images, or chips of those that are cut into some, that went through all networks, flips and scales."""
+    skipped: int
+    """How many did not, since a first look ruled them out."""
     backend: str
     """What ran the networks: torch, or one that was exported."""
     why: str
@@ -81,6 +86,7 @@ def predict(
     masks: bool = True,
     overlays: bool = True,
     backend: str = "auto",
+    skip: bool = False,
 ) -> Prediction:
     """Predict every image below a folder and write what a user hands in.
 
@@ -93,11 +99,14 @@ def predict(
     `data.extra`. With `mosaics` images that were cut side by side from one picture are found by their edges, and made
     to agree where they meet (joints.py); their levels are held in memory. With a sample submission exactly its images
     are predicted, and of them the classes it asks for are in the rows. What was written is read back and compared with
-    the masks. `backend` is what runs the networks (backends.py). A folder that an earlier prediction wrote is replaced.
+    the masks. `backend` is what runs the networks (backends.py). With `skip`, images in which a first look finds
+    nothing are empty, at the loss that the bundle's decision allows (first_look.py); of images that are cut into chips,
+    a chip adds level 0 to the mean with those that overlap it. A folder that an earlier prediction wrote is replaced.
     Raises ModelError, DataError, WriteError; then nothing is there that was not there before.
     """
     file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
     opened = Bundle.read(file)
+    allowed = check_skip(opened, file, by_chips=opened.recipe.data.fit == "chip") if skip else None
     chosen = choose_backend(file, opened, backend)
     files = find_images(images, opened.layout)
     order = read_order(sample_submission, opened.layout) if sample_submission else all_keys(files, opened.layout)
@@ -113,7 +122,7 @@ def predict(
     extra = numbers_of(opened, numbers, image_ids)
     rows: dict[Key, list[str]] = {}
     sizes: dict[str, HW] = {}
-    with_foreground = 0
+    with_foreground = chips = skipped = 0
     proofs = MaskProofs()
     table: list[ObjectRow] = []
     temperature = opened.decision.temperature
@@ -122,13 +131,15 @@ def predict(
         of_class = [new / "masks" / name if len(opened.classes) > 1 else new / "masks" for name in opened.classes]
         for folder in (*(of_class if masks else ()), *([new / "overlays"] if overlays else ())):
             folder.mkdir(parents=True, exist_ok=True)
-        predictor = Predictor(opened, chosen.calls)
+        predictor = Predictor(opened, chosen.calls, skip=allowed)
         read = partial(_read, files, image_ids, predictor.bands, extra)
         stream = _agreeing(predictor, image_ids, read) if mosaics else predictor.stream(read())
         for image_id, image, predicted in track(stream, "images", len(image_ids)):
             mask, objects = masked(opened, predicted)
             sizes[image_id] = (mask.shape[1], mask.shape[2])
             with_foreground += bool(mask.any())
+            chips += predicted.passed.chips
+            skipped += predicted.passed.skipped
             stem = files[image_id].stem
             for class_id, plane in enumerate(mask):
                 key = Key(image_id, class_id)
@@ -154,6 +165,8 @@ def predict(
         images=len(image_ids),
         with_foreground=with_foreground,
         rows=sum(len(rows[key]) for key in order),
+        chips=chips,
+        skipped=skipped,
         backend=chosen.name,
         why=chosen.why,
     )

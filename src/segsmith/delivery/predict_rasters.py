@@ -46,11 +46,12 @@ from segsmith.delivery.strip_files import AS_THEY_ARE, StripFiles
 from segsmith.delivery.vectors import VectorFormat, write_vectors
 from segsmith.errors import DataError, ModelError, WriteError, listed
 from segsmith.files import digest, held, put_in_place, write_error, write_text
-from segsmith.modeling.bundle import Bundle, Cell
+from segsmith.modeling.bundle import Bundle, Cell, Skip
 from segsmith.modeling.objective import most_probable
 from segsmith.prediction.ahead import behind
 from segsmith.prediction.backends import choose_backend
 from segsmith.prediction.chip_rows import Read
+from segsmith.prediction.first_look import check_skip
 from segsmith.prediction.probabilities import Predictor
 from segsmith.prediction.seams import SeamMeter
 from segsmith.prediction.sweep import LevelStrip
@@ -87,6 +88,8 @@ class RasterPrediction:
     """Chips that were computed; where scales or parts are averaged, at the first of them."""
     blank: int
     """Chips that were left out, since they hold no usable pixel."""
+    skipped: int
+    """Chips that were left out, since a first look ruled them out."""
     usable_pixels: int
     foreground_pixels: dict[str, int]
     """By class, in the mask."""
@@ -136,6 +139,7 @@ class _Plan:
     backend: str
     """What runs the networks, in every process the same."""
     why: str
+    skip: Skip | None
 
     @property
     def result(self) -> Path:
@@ -155,6 +159,7 @@ def predict_rasters(
     vectors: Sequence[VectorFormat] = ("gpkg",),
     square: bool = False,
     backend: str = "auto",
+    skip: bool = False,
     cluster: str | None = None,
     workers: int | None = None,
 ) -> list[RasterPrediction]:
@@ -164,7 +169,9 @@ def predict_rasters(
     the model was trained with; `scale` says what it is enlarged by, whatever its metres a pixel. Pixels that are
     nodata, masked, of alpha 0 or not finite are not predicted, nor chips without others. Objects are written in
     each format of `vectors`, with right angles if `square`, else simplified. `backend` is what runs the networks
-    (backends.py). A folder that an earlier prediction wrote is replaced.
+    (backends.py). With `skip`, chips in which a first look finds nothing are left out as well, as far as the bundle's
+    decision says at what loss (first_look.py): they add level 0 to the mean with chips that overlap them. A folder that
+    an earlier prediction wrote is replaced.
 
     With `cluster`, `local` or the address of a Dask scheduler, its workers predict the rasters, one each at a time and
     the largest first (cluster.py). They must see the bundle, the rasters and the folder to write by the same paths.
@@ -178,11 +185,13 @@ def predict_rasters(
     _check_free(out)
     jobs = _look(file, rasters, scale, numbers)
     folder = out.resolve()
-    chosen = choose_backend(file, Bundle.read(file), backend)
+    opened = Bundle.read(file)
+    allowed = check_skip(opened, file, by_chips=True) if skip else None
+    chosen = choose_backend(file, opened, backend)
     told = {"segsmith": version("segsmith"), "bundle": digest(file), "vectors": list(vectors), "square": square}
-    told |= {"backend": chosen.name}
+    told |= {"backend": chosen.name, "skip": skip}
     progress_folder = folder.with_name(f".{folder.name}.progress")
-    plan = _Plan(file.resolve(), told, progress_folder, vectors, square, chosen.name, chosen.why)
+    plan = _Plan(file.resolve(), told, progress_folder, vectors, square, chosen.name, chosen.why, allowed)
     progress, result = plan.progress, plan.result
     largest_first = sorted((job.anywhere() for job in jobs), key=lambda job: job.seen_pixels, reverse=True)
     with opened_cluster(cluster, workers) as client, held(progress, "place for the progress of a prediction"):
@@ -192,7 +201,7 @@ def predict_rasters(
         done = spread(client, partial(_doing, plan), largest_first, "rasters", needs=needs)
         by_name = {job.name: of for job, of in done}
         found = [replace(by_name[job.name], raster=str(job.path)) for job in jobs]
-        if not any(of.chips for of in found):
+        if not any(of.chips or of.skipped for of in found):
             shutil.rmtree(progress, ignore_errors=True)
             raise DataError(f"{rasters}: holds no usable pixel: all are nodata, masked, of alpha 0 or not finite")
         write_text(result / "prediction.json", json.dumps([asdict(of) for of in found], indent=2))
@@ -272,7 +281,7 @@ def _doing(plan: _Plan) -> Callable[[RasterJob], RasterPrediction]:
     if digest(plan.bundle) != plan.told["bundle"]:
         raise ModelError(f"{plan.bundle}: changed while rasters were predicted with it; run the same command again")
     opened = Bundle.read(plan.bundle)
-    predictor = Predictor(opened, choose_backend(plan.bundle, opened, plan.backend).calls)
+    predictor = Predictor(opened, choose_backend(plan.bundle, opened, plan.backend).calls, skip=plan.skip)
     device = {"device": predictor.hardware.name, "precision": predictor.hardware.precision}
 
     def do(job: RasterJob) -> RasterPrediction:
@@ -309,7 +318,8 @@ def predict_raster(
             valid = read_valid(job.path, Window(strip.top, 0, rows, job.facts.hw[1]))
             levels = strip.levels[: len(opened.classes)]
             planes = np.concatenate([levels * valid, (valid * np.uint8(255))[None]])
-            probabilities.write(strip.number, planes, {"chips": strip.chips, "blank": strip.blank})
+            counts = {"chips": strip.chips, "blank": strip.blank, "skipped": strip.skipped}
+            probabilities.write(strip.number, planes, counts)
 
     first = probabilities.missing()
     if first < len(sweep.rows.tops):
@@ -347,6 +357,7 @@ def predict_raster(
         levels=(job.levels.low, job.levels.high) if job.levels.low else None,
         chips=probabilities.notes("chips"),
         blank=probabilities.notes("blank"),
+        skipped=probabilities.notes("skipped"),
         usable_pixels=usable,
         foreground_pixels=dict(zip(opened.classes, foreground.tolist(), strict=True)),
         objects=dict(Counter(of.class_name for of in objects)),

@@ -65,6 +65,30 @@ class Dial:
 
 
 @dataclass(frozen=True)
+class Skip:
+    """How networks are spared what surely holds nothing, and what that is sure not to cost. What is looked at is what
+    networks see at once: a whole image, or a chip."""
+
+    loss: float
+    """Of images that hold a class, the share that may be skipped, on average; that of their foreground which is lost
+    is the same. It holds for each class."""
+    below: float
+    """An image is skipped if no pixel of it is as probable as this at the first look; 0 skips none."""
+    scale: float
+    """The sides of what the first look sees, as a share of what the networks see."""
+    filled: tuple[int, ...]
+    """Images that hold each class, on which the promise rests."""
+    looked_at: int
+    """Images of the validation fold."""
+    skipped: int
+    """How many of them are skipped."""
+    objects: int
+    """Objects in all of them."""
+    lost: int
+    """Objects in those that are skipped."""
+
+
+@dataclass(frozen=True)
 class Decision:
     """The cell of each class, and what they were chosen from."""
 
@@ -95,6 +119,8 @@ class Decision:
     """Of each class, where its level was taken for a miss rate; none where it was tuned for the metric."""
     temperature: float | None = None
     """What logits are divided by to make probabilities calibrated; None leaves them as they are."""
+    skip: Skip | None = None
+    """What predictions may skip, if they are asked to; None where no loss was allowed for it."""
 
     def cells_of(self, classes: int, part: int | None = None) -> tuple[Cell, ...]:
         """The cell of each class; those decided for one part of the cross-fit, if that is named."""
@@ -247,6 +273,8 @@ def _from_facts(facts: dict[str, Any], tensors: Weights) -> Bundle:
     decision["cells"] = tuple(Cell(*cell) for cell in decision["cells"])
     decision["parts"] = tuple(tuple(Cell(*cell) for cell in part) for part in decision["parts"])
     decision["dials"] = tuple(Dial(**dial) for dial in decision["dials"])
+    if skip := decision.get("skip"):
+        decision["skip"] = Skip(**{**skip, "filled": tuple(skip["filled"])})
     return Bundle(
         members=_members(tensors),
         recipe=Recipe.model_validate(facts["recipe"]),

@@ -30,6 +30,8 @@ class ChipBatch(NamedTuple):
     """Windows without a valid pixel that are left out of this row of chips."""
     last: bool = False
     """Whether it ends a row of chips."""
+    skipped: int = 0
+    """Windows that a first look ruled out of this row of chips."""
 
 
 @dataclass(frozen=True)

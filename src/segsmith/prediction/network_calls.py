@@ -16,6 +16,7 @@ from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import Hardware, choose_hardware
 from segsmith.modeling.objective import plane_probabilities, presence_probabilities
 from segsmith.recipe import Recipe
+from segsmith.types import InputImage
 
 
 class Said(NamedTuple):
@@ -58,6 +59,23 @@ def torch_calls(bundle: Bundle, place: str = "") -> list[NetworkCall]:
     """Calls by PyTorch, the same ones wherever the bundle stands."""
     hardware = choose_hardware(bundle.recipe.train)
     return [TorchCall(network, bundle.recipe, hardware, network.stride) for network in bundle.networks()]
+
+
+def as_batch(
+    images: Sequence[InputImage], extra: Sequence[UInt8[np.ndarray, " extra"]], device: torch.device, batch_size: int
+) -> UInt8[Tensor, "_batch channels input_height input_width"]:
+    """Images of one size with the levels of their further channels, as a network takes them; an image that comes alone,
+    where batches hold several, stands there twice."""
+    pixels = np.stack(images)
+    planes = np.stack(extra)[:, None, None, :]
+    planes = np.broadcast_to(planes, (*pixels.shape[:3], planes.shape[-1]))
+    stacked = np.concatenate([pixels, planes], axis=3).transpose(0, 3, 1, 2)
+    batch = torch.from_numpy(np.ascontiguousarray(stacked)).to(device)
+    if len(batch) == 1 < batch_size:
+        # oneDNN multiplies a single image by other kernels than two or more, which agree to the last bit: levels would
+        # depend on which images come together
+        batch = batch.repeat(2, 1, 1, 1)
+    return batch
 
 
 RunFile = Callable[[UInt8[np.ndarray, "batch channels height width"]], Sequence[Float32[np.ndarray, "..."]]]

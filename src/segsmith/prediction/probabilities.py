@@ -1,6 +1,7 @@
 """Bundle + images -> probabilities of 0..255 at each image's own size, in memory or as PNG files."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice, product
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -8,7 +9,7 @@ from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 
 from segsmith.data.chips import Chips
@@ -17,13 +18,14 @@ from segsmith.data.samples import enlarged, fit_image, unfit_probabilities
 from segsmith.data.windows import Window, scaled_hw
 from segsmith.errors import DataError, ModelError
 from segsmith.files import write_bytes
-from segsmith.modeling.bundle import Bundle
+from segsmith.modeling.bundle import Bundle, Skip
 from segsmith.modeling.hardware import choose_hardware
 from segsmith.modeling.objective import quantised
 from segsmith.prediction.average import Average
 from segsmith.prediction.chip_rows import Read
 from segsmith.prediction.crf import refined
-from segsmith.prediction.network_calls import Calls, torch_calls
+from segsmith.prediction.first_look import Passed, Worth, first_values
+from segsmith.prediction.network_calls import Calls, as_batch, torch_calls
 from segsmith.prediction.sweep import Sweep
 from segsmith.prediction.sweeps import AveragedSweeps, Swept
 from segsmith.progress import track
@@ -54,7 +56,9 @@ class Predicted(NamedTuple):
 
     levels: Probabilities
     presence: UInt8[np.ndarray, " classes"] | None = None
-    """How probable each class is to be there at all; None of networks without a presence head, and of chips."""
+    """How probable each class is to be there at all; None of networks without a presence head, and of chips. 0 where
+    the image was skipped."""
+    passed: Passed = Passed()
 
 
 class _Found(NamedTuple):
@@ -62,6 +66,7 @@ class _Found(NamedTuple):
 
     values: Float[Tensor, "planes height width"]
     presence: Float[Tensor, " classes"] | None
+    passed: Passed = Passed()
 
 
 @runtime_checkable
@@ -82,11 +87,23 @@ class Predictor:
 
     What is said of an image does not depend on which others it is predicted with. `turn` is asked before the networks
     see chips of a raster, whichever thread sweeps it; images are predicted in the thread that asks for them.
+
+    With `skip`, what a first look finds nothing in (first_look.py) is not looked at again, and is said to be of
+    probability 0; of what is chips, each chip is skipped by itself, and adds 0 to the mean with those that overlap it.
     """
 
-    def __init__(self, bundle: Bundle, calls: Calls = torch_calls, place: str = "", *, turn: Turn = at_once):
+    def __init__(
+        self,
+        bundle: Bundle,
+        calls: Calls = torch_calls,
+        place: str = "",
+        *,
+        turn: Turn = at_once,
+        skip: Skip | None = None,
+    ):
         self.recipe = bundle.recipe
         self.turn = turn
+        self.skip = skip
         self.bands = len(bundle.mean) - len(bundle.extra)
         self.planes = bundle.planes
         self.sight = bundle.sight
@@ -115,11 +132,54 @@ class Predictor:
         for image in images:
             if image.shape[2] != self.bands:
                 raise ModelError(f"the image has {image.shape[2]} bands, the model was trained on {self.bands}")
-        found = self._found(images, [np.empty(0, np.uint8)] * len(images) if extra is None else extra)
+        extra = [np.empty(0, np.uint8)] * len(images) if extra is None else extra
+        worth = [True] * len(images)
+        if self.skip is not None and self.recipe.data.fit != "chip":
+            seen = [fit_image(image, self.first.recipe.data) for image in images]
+            worth = (self.first_look(seen, extra, self.skip.scale) >= self.skip.below).tolist()
+        kept = [number for number, keep in enumerate(worth) if keep]
+        found = iter(self._found([images[number] for number in kept], [extra[number] for number in kept]))
         return [
-            Predicted(quantised(self._refined(values, image)), None if presence is None else quantised(presence))
-            for image, (values, presence) in zip(images, found, strict=True)
+            self._levelled(next(found), image) if keep else self._nothing((image.shape[0], image.shape[1]))
+            for image, keep in zip(images, worth, strict=True)
         ]
+
+    @property
+    def first(self) -> "Predictor":
+        """The part that looks first; of networks that are not combined, these."""
+        return self.parts[0].first if self.parts else self
+
+    def first_look(
+        self, seen: Sequence[InputImage], extra: Sequence[Levels], scale: float
+    ) -> Float32[np.ndarray, " images"]:
+        """What the first network finds in images of the size it sees, shrunk to `scale` of it, see `first_values`."""
+        first = self.first
+        return first_values(first.networks[0], first.recipe, self.classes, seen, extra, scale)
+
+    def _levelled(self, found: _Found, image: Image) -> Predicted:
+        presence = None if found.presence is None else quantised(found.presence)
+        return Predicted(quantised(self._refined(found.values, image)), presence, found.passed)
+
+    def _nothing(self, hw: HW) -> Predicted:
+        """Of an image that a first look ruled out."""
+        return Predicted(
+            np.zeros((len(self.planes), *hw), np.uint8), np.zeros(self.classes, np.uint8), Passed(chips=0, skipped=1)
+        )
+
+    @property
+    def _worth(self) -> Worth | None:
+        """What chips are not skipped, if any may be."""
+        skip = self.skip
+        if skip is None:
+            return None
+
+        def worth(
+            chips: UInt8[np.ndarray, "chips input_height input_width bands"], extra: Levels
+        ) -> Bool[np.ndarray, " chips"]:
+            look = partial(self.first_look, list(chips), [extra] * len(chips), skip.scale)
+            return np.asarray(self.turn(look) >= skip.below)
+
+        return worth
 
     def _refined(self, values: Float[Tensor, "planes height width"], image: Image) -> Tensor:
         options = self.recipe.predict.crf
@@ -152,6 +212,7 @@ class Predictor:
                     read(scale * factor),
                     self.of_chips,
                     extra,
+                    self._worth,
                 )
                 for factor in self.recipe.predict.scales
             ]
@@ -165,6 +226,8 @@ class Predictor:
 
     def _found(self, images: Images, extra: Sequence[Levels]) -> list[_Found]:
         """Of each image at its own size, averaged over parts, or over scales."""
+        if not images:
+            return []
         if self.parts:
             each = [part._found(images, extra) for part in self.parts]
         else:
@@ -179,7 +242,7 @@ class Predictor:
             if found.presence is not None:
                 presence.add(found.presence, weight)
         everywhere = all(found.presence is not None for found in of_image)
-        return _Found(values.result(), presence.result() if everywhere else None)
+        return _Found(values.result(), presence.result() if everywhere else None, of_image[0].passed)
 
     def _at_scale(self, images: Images, extra: Sequence[Levels], scale: float) -> list[_Found]:
         """Of each image at its own size, seen so many times as large as in training."""
@@ -207,23 +270,16 @@ class Predictor:
             return seen[window.rows, window.columns], np.ones(window.hw, bool)
 
         sweep = Sweep(self.recipe, len(self.planes), (seen.shape[0], seen.shape[1]), hw)
-        strips = [strip.values for strip in sweep.values(read, self.of_chips, extra)]
-        return _Found(torch.from_numpy(np.concatenate(strips, axis=1)), None)
+        strips = list(sweep.values(read, self.of_chips, extra, worth=self._worth))
+        passed = Passed(sum(strip.chips for strip in strips), sum(strip.skipped for strip in strips))
+        return _Found(torch.from_numpy(np.concatenate([strip.values for strip in strips], axis=1)), None, passed)
 
     @torch.inference_mode()
     def _of_networks(
         self, images: Sequence[InputImage], extra: Sequence[Levels]
     ) -> tuple[Float[Tensor, "batch planes input_height input_width"], Float[Tensor, "batch classes"] | None]:
         """Of images at the size the networks see, averaged over them and the recipe's flips; on the CPU."""
-        pixels = np.stack(images)
-        planes = np.stack(extra)[:, None, None, :]
-        planes = np.broadcast_to(planes, (*pixels.shape[:3], planes.shape[-1]))
-        stacked = np.concatenate([pixels, planes], axis=3).transpose(0, 3, 1, 2)
-        batch = torch.from_numpy(np.ascontiguousarray(stacked)).to(self.networks[0].device)
-        if len(batch) == 1 < self.recipe.predict.batch_size:
-            # oneDNN multiplies a single image by other kernels than two or more, which agree to the last bit: levels
-            # would depend on which images come together
-            batch = batch.repeat(2, 1, 1, 1)
+        batch = as_batch(images, extra, self.networks[0].device, self.recipe.predict.batch_size)
         how, presence = self.recipe.predict.average, None
         values, presences = Average(how, exclusive=self.exclusive), Average(how)
         for network, view in product(self.networks, VIEWS[self.recipe.predict.flips]):
@@ -280,8 +336,8 @@ def predict_chips(predictor: Predictor, chips: Chips, indices: list[int], files:
             chip = chips.read(index)
             yield (index, chip.valid), chip.image, chips.extra(index)
 
-    for (index, valid), _, (levels, presence) in track(predictor.stream(read()), what, len(missing)):
-        files.write(chips.id(index), levels * valid, presence)
+    for (index, valid), _, found in track(predictor.stream(read()), what, len(missing)):
+        files.write(chips.id(index), found.levels * valid, found.presence)
 
 
 def png(plane: np.ndarray) -> bytes:

@@ -11,6 +11,7 @@ from segsmith.modeling.objective import quantised
 from segsmith.prediction.ahead import ahead
 from segsmith.prediction.blending import Blend, WayBack
 from segsmith.prediction.chip_rows import ChipRows, Read
+from segsmith.prediction.first_look import Worth, worthwhile
 from segsmith.recipe import Recipe
 from segsmith.types import HW
 
@@ -31,6 +32,8 @@ class LevelStrip(NamedTuple):
     """How many chips of its row of chips were computed."""
     blank: int
     """How many were left out, since they hold no valid pixel."""
+    skipped: int = 0
+    """How many were left out, since a first look ruled them out."""
 
 
 class ValueStrip(NamedTuple):
@@ -41,9 +44,10 @@ class ValueStrip(NamedTuple):
     values: Float32[np.ndarray, "classes _rows _width"]
     chips: int
     blank: int
+    skipped: int = 0
 
     def levelled(self) -> LevelStrip:
-        return LevelStrip(self.number, self.top, quantised(self.values), self.chips, self.blank)
+        return LevelStrip(self.number, self.top, quantised(self.values), self.chips, self.blank, self.skipped)
 
 
 class Sweep:
@@ -71,13 +75,23 @@ class Sweep:
         return (strip.levelled() for strip in self.values(read, of_chips, extra, first))
 
     def values(
-        self, read: Read, of_chips: OfChips, extra: UInt8[np.ndarray, " extra"], first: int = 0
+        self,
+        read: Read,
+        of_chips: OfChips,
+        extra: UInt8[np.ndarray, " extra"],
+        first: int = 0,
+        worth: Worth | None = None,
     ) -> Iterator[ValueStrip]:
-        """Likewise, not rounded to levels."""
+        """Likewise, not rounded to levels. Chips that `worth` denies are left out as those without a valid pixel are:
+        they add 0 to the mean with those that overlap them."""
         back = WayBack(self.seen_hw, self.hw, self.edges[first])
         blend = Blend(self.seen_hw, self.rows.chip_hw, self.rows.stride_hw, self.classes, back.needs(self.edges[first]))
         number, chips, values = self.rows.row_of(blend.top), 0, [np.empty((self.classes, 0, self.hw[1]), np.float32)]
-        for batch in ahead(self.rows.batches(read, self.recipe.predict.batch_size, blend.top)):
+        batch_size = self.recipe.predict.batch_size
+        batches = ahead(self.rows.batches(read, batch_size, blend.top))
+        if worth is not None:
+            batches = worthwhile(batches, lambda pixels: worth(pixels, extra), batch_size)
+        for batch in batches:
             if batch.windows:
                 blend.add(batch.windows, of_chips(batch.pixels, extra))
             for strip in blend.pop_finished(batch.rows):
@@ -85,5 +99,6 @@ class Sweep:
             chips += len(batch.windows)
             if batch.last:
                 if number >= first:
-                    yield ValueStrip(number, self.edges[number], np.concatenate(values, axis=1), chips, batch.blank)
+                    found = np.concatenate(values, axis=1)
+                    yield ValueStrip(number, self.edges[number], found, chips, batch.blank, batch.skipped)
                 number, chips, values = number + 1, 0, values[:1]

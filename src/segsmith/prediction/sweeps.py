@@ -9,6 +9,7 @@ from jaxtyping import Float32, UInt8
 
 from segsmith.prediction.average import Average
 from segsmith.prediction.chip_rows import ChipRows, Read
+from segsmith.prediction.first_look import Worth
 from segsmith.prediction.sweep import OfChips, Sweep, ValueStrip
 from segsmith.recipe import Averaging
 
@@ -21,6 +22,7 @@ class Swept:
     read: Read
     of_chips: OfChips
     extra: UInt8[np.ndarray, " extra"]
+    worth: Worth | None = None
 
     @property
     def edges(self) -> list[int]:
@@ -34,7 +36,7 @@ class Swept:
 
     def values(self, first: int = 0) -> Iterator[ValueStrip]:
         """The strips from number `first` on, in order."""
-        return self.sweep.values(self.read, self.of_chips, self.extra, first)
+        return self.sweep.values(self.read, self.of_chips, self.extra, first, self.worth)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,6 @@ def make_viewer(folders: Sequence[Path]) -> FastAPI:
         return [{"number": of.number, "kind": of.kind, "name": of.name, "path": str(of.path)} for of in known]
 
     app.include_router(run_routes(known))
-    app.add_exception_handler(SegsmithError, lambda _, error: refusal(error))  # type: ignore[arg-type]
+    app.add_exception_handler(SegsmithError, lambda _, error: refusal(error))
     app.mount("/page", StaticFiles(directory=PAGE))
     return app
