@@ -483,6 +483,10 @@ class Train(Section):
     keep_best: Count = Field(1, description="Best epochs whose weights are kept as files.")
     keep_best_by: tuple[Metric, ...] = Field((), description="Further scores whose best epoch's weights are kept.")
     gradient_clip: Amount | None = Field(None, description="Largest norm of the gradient; null for none.")
+    shard: bool = Field(
+        False,
+        description="Several processes: each holds a share of weights, averages, gradients and optimiser, not all.",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto takes bf16 where the hardware multiplies it."
     )

@@ -8,6 +8,7 @@ import pytest
 import rasterio
 from by_hand import files_in
 
+from segsmith import cluster
 from segsmith.data import chip_files
 from segsmith.data.chip_files import write_chips
 from segsmith.data.chips import cut
@@ -84,6 +85,56 @@ def test_on_a_cluster_the_same_files(monkeypatch, tmp_path, command, two_workers
     assert spread.out.split(":")[0] == alone.out.split(":")[0]
     assert files_in(tmp_path / "spread") == files_in(tmp_path / "alone")
     assert len(files_in(tmp_path / "alone")) >= 2 * 4
+
+
+@pytest.fixture
+def many(monkeypatch, tmp_path) -> Path:
+    """A dataset of which each image is a job, that takes long enough to be killed in it."""
+    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'segsmith[cluster]'")
+    make_folder(tmp_path / "raw", images=8, hw=(320, 320), masks="index")
+    ingest(tmp_path / "raw").write(tmp_path / "dataset")
+    monkeypatch.setattr(chip_files, "JOB_PIXELS", 1)
+    return tmp_path / "dataset"
+
+
+def written_midway(image_ids: list[str], new: Path) -> dict[str, int] | None:
+    """When each file of the images that are done was written, while all others that were begun are half done."""
+    begun = {int(lock.parent.name) for lock in new.glob(".notes/*/.lock")}
+    done = {int(note.parent.name) for note in new.glob(".notes/*/done.json")}
+    files = {row: list(new.glob(f"{image_ids[row]}@*")) for row in begun}
+    if not done or begun == done or not all(files.values()):
+        return None
+    return {file.name: file.stat().st_mtime_ns for row in done for file in files[row]}
+
+
+def test_a_worker_that_is_killed_midway_changes_no_file_and_none_that_is_done_is_written_again(tmp_path, many, command):
+    from dask_kills import workers_killed
+
+    alone = command("chips", many, tmp_path / "alone", "--size", 32)
+    to, image_ids = tmp_path / "spread", Dataset.open(many).images["image_id"].tolist()
+    with workers_killed(1, lambda: written_midway(image_ids, tmp_path / ".spread.partial")) as killed:
+        said = command("chips", many, to, "--size", 32, "--cluster", "local", "--workers", 2)
+    assert said.code == 0, said.err
+    assert said.out.split(":")[0] == alone.out.split(":")[0]
+    assert files_in(to) == files_in(tmp_path / "alone")
+    (done,) = killed
+    assert {name: (to / name).stat().st_mtime_ns for name in done} == done
+
+
+def test_where_workers_are_killed_again_and_again_a_message_and_no_chips(monkeypatch, tmp_path, many, command):
+    from dask_kills import workers_killed
+
+    monkeypatch.setattr(cluster, "MOST_LOST", 2)
+    before = set(tmp_path.iterdir())
+    with workers_killed(100, lambda: True) as killed:
+        said = command("chips", many, tmp_path / "chips", "--size", 32, "--cluster", "local", "--workers", 2)
+    assert said.code == 2
+    assert said.err.splitlines()[-1].startswith(
+        "segsmith: 2 workers were lost over the same job, the last of them tcp:"
+    )
+    assert "Traceback" not in said.err
+    assert len(killed) >= 2
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_the_command(command, dataset, tmp_path, capfd):

@@ -1,5 +1,6 @@
 """`segsmith mine`: what counts as known, what is kept, and that a dataset with mined images is scored as before."""
 
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 from by_hand import files_in
 
+from segsmith import cluster
 from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
 from segsmith.data.images import read_image
@@ -16,6 +18,7 @@ from segsmith.decision import mine as decision_mine
 from segsmith.modeling.bundle import Bundle, Cell, Decision
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import Predictor
+from segsmith.recipe_files import override
 
 SIZE = 64
 TRUTH = np.zeros((SIZE, SIZE), bool)
@@ -160,6 +163,53 @@ def test_on_a_cluster_the_same_dataset(monkeypatch, command, made, tmp_path, two
         found[name] = files_in(tmp_path / name / "mined"), done.out.replace(name, "")
     assert found["spread"] == found["alone"]
     assert len(pd.read_csv(tmp_path / "spread" / "mined" / "mined.csv")) >= 2
+
+
+@pytest.fixture
+def large(monkeypatch, made, tmp_path):
+    """Images that each are a job, which takes long enough to be killed in it."""
+    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'segsmith[cluster]'")
+    (tmp_path / "large").mkdir()
+    for number in range(8):
+        image = np.random.default_rng(number).integers(0, 30 * number + 30, (1200, 1200, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / "large" / f"large{number}.png"), image)
+    bundle = Bundle.read(made[0].bundle)
+    recipe = override(bundle.recipe, ["predict.batch_size=1"])
+    shutil.copytree(made[0].folder, tmp_path / "run")
+    replace(bundle, recipe=recipe).write(Run(tmp_path / "run").bundle)
+    monkeypatch.setattr(decision_mine, "JOB_BATCHES", 1)
+    return tmp_path / "run", tmp_path / "large"
+
+
+def test_a_worker_that_is_killed_midway_changes_nothing(command, large, tmp_path):
+    from dask_kills import workers_killed
+
+    asked = ["mine", *large, "--sure", 1, "--to"]
+    alone = command(*asked, tmp_path / "alone" / "mined")
+    with workers_killed(1, lambda: True) as killed:
+        said = command(*asked, tmp_path / "spread" / "mined", "--cluster", "local", "--workers", 2)
+    assert said.code == 0, said.err
+    assert killed
+    assert said.out.replace("spread", "alone") == alone.out
+    assert files_in(tmp_path / "spread" / "mined") == files_in(tmp_path / "alone" / "mined")
+    found = pd.concat(pd.read_csv(tmp_path / "spread" / "mined" / f"{name}.csv") for name in ("mined", "unknown"))
+    assert sorted(found["image_id"]) == [f"large{number}.png" for number in range(8)], "each of them once"
+
+
+def test_where_workers_are_killed_again_and_again_a_message_and_no_dataset(monkeypatch, command, large, tmp_path):
+    from dask_kills import workers_killed
+
+    monkeypatch.setattr(cluster, "MOST_LOST", 2)
+    before = set(tmp_path.rglob("*"))
+    with workers_killed(100, lambda: True) as killed:
+        said = command("mine", *large, "--to", tmp_path / "mined", "--cluster", "local", "--workers", 2)
+    assert said.code == 2
+    assert said.err.splitlines()[-1].startswith(
+        "segsmith: 2 workers were lost over the same job, the last of them tcp:"
+    )
+    assert "Traceback" not in said.err
+    assert len(killed) >= 2
+    assert set(tmp_path.rglob("*")) == before
 
 
 def test_what_is_refused(command, made, tmp_path):

@@ -1,11 +1,13 @@
 """Weights of many steps -> one network: a running average (EMA), or an equal mean of chosen steps (SWA)."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Num
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
@@ -22,14 +24,24 @@ def follow(average: AveragedModel, network: nn.Module, decay: float) -> None:
     """Take a step's weights into a running average. A young one forgets faster, as in TensorFlow's
     ExponentialMovingAverage: the decay is (1 + n) / (10 + n) after n steps, and `decay` at most."""
     updates = int(average.n_averaged)
-    average.multi_avg_fn = get_ema_multi_avg_fn(min(decay, (1 + updates) / (10 + updates)))  # type: ignore[no-untyped-call]
+    ema = get_ema_multi_avg_fn(min(decay, (1 + updates) / (10 + updates)))  # type: ignore[no-untyped-call]
+    average.multi_avg_fn = _of_shares(ema)
     average.update_parameters(network)
 
 
 def equal_mean(network: nn.Module) -> AveragedModel:
     """A mean of parameters, all counting alike, that has seen none yet; `update_parameters` takes one in (stochastic
     weight averaging: Izmailov et al. 2018, arXiv 1803.05407). Its norms' statistics are still to be measured."""
-    return AveragedModel(network, multi_avg_fn=get_swa_multi_avg_fn())  # type: ignore[no-untyped-call]
+    return AveragedModel(network, multi_avg_fn=_of_shares(get_swa_multi_avg_fn()))  # type: ignore[no-untyped-call]
+
+
+def _of_shares(mean: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
+    """The same of the shares of parameters that this process holds: torch takes no list of these and buffers."""
+
+    def here(tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+
+    return lambda averaged, current, count: mean(here(averaged), here(current), count)
 
 
 def averaged_after(stage: recipe.Stage, steps: int) -> list[int]:

@@ -118,11 +118,24 @@ class Processes:
         try:
             collective(*arguments)
         except RuntimeError as error:
-            raise RunError(
-                f"one of the {self.count} processes of this training ended or does not answer "
-                f"({str(error).splitlines()[0]}); what it said stands above, if it could; the same command continues "
-                "from the last checkpoint"
-            ) from error
+            raise self._lost(error) from error
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Raise RunError where torch, within it, waits for one that does not answer any more."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+                raise
+            raise self._lost(error) from error
+
+    def _lost(self, error: RuntimeError) -> RunError:
+        return RunError(
+            f"one of the {self.count} processes of this training ended or does not answer "
+            f"({str(error).splitlines()[0]}); what it said stands above, if it could; the same command continues "
+            "from the last checkpoint"
+        )
 
 
 ALONE = Processes()

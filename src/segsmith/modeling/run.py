@@ -35,7 +35,9 @@ from segsmith.files import held, write_bytes, write_text
 from segsmith.recipe import Data, Recipe
 from segsmith.recipe_files import load_recipe, to_yaml
 
-FREE = frozenset({"train.workers", "train.cache", "train.checkpoint_minutes", "train.keep_every", "train.mlflow"})
+FREE = frozenset(
+    {"train.workers", "train.cache", "train.checkpoint_minutes", "train.keep_every", "train.mlflow", "train.shard"}
+)
 """Options that do not change the weights, so that a run may be continued with others."""
 
 _WRITTEN_FIRST = frozenset(

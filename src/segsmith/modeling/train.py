@@ -76,7 +76,7 @@ def _train(
         if processes.same(run.bundle.exists):
             return
         if not in_turn:
-            with memory_told(recipe, training.workers):
+            with memory_told(recipe, training.workers), processes.answering():
                 training.go()
             return
         del training

@@ -4,7 +4,6 @@ Everything random is counted from (seed, stage, epoch, step), nothing is consume
 a run that was stopped, at any instant and by whatever, goes on from its last checkpoint to the same bits.
 """
 
-import copy
 import hashlib
 import json
 import math
@@ -23,6 +22,8 @@ import torch
 from jaxtyping import Float, Int
 from lightning.fabric import Fabric
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel
 
 from segsmith.data.augment import check_augment
@@ -57,6 +58,7 @@ from segsmith.modeling.optim import (
 )
 from segsmith.modeling.processes import Processes
 from segsmith.modeling.run import Run, load_state, save_state
+from segsmith.modeling.sharding import check_sharding, load_weights, optimizer_shares, shard, whole
 from segsmith.modeling.targets import Scalar
 from segsmith.modeling.trouble import LossHistory
 from segsmith.modeling.validation import Validation
@@ -126,6 +128,7 @@ class Training:
         self.plans = _plans(self.chips, recipe, self.split.training)
         for plan in self.plans:
             processes.check_divides(plan.batch_size, recipe.train.accumulate)
+        check_sharding(recipe.train, processes)
         mean, std = normalisation(dataset, recipe)
         check_augment(recipe, len(mean) - len(recipe.data.extra))
         image = mean_image(self.chips, self.split.training, mean) if recipe.data.normalise == "mean_image" else None
@@ -138,7 +141,6 @@ class Training:
             exclusive=recipe.data.exclusive,
             mean_image=image,
         )
-        self.learning = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.mean, self.std = mean, std
         self.metric = recipe.selected_by
         self.other_metrics = [metric for metric in dict.fromkeys(recipe.train.keep_best_by) if metric != self.metric]
@@ -160,12 +162,12 @@ class Training:
         # of each chip, averaged over the times it was drawn: as the epoch began, and now
         self.losses = torch.full((2, len(self.chips)), math.nan)
         self.batch: Batch | None = None  # the last one, for when it made the loss explode
-        # each stage has its own
+        # each stage has its own, and begins the averages anew
         self.optimizer: Any = None
         self.frozen: nn.Module | None = None
-        self.ema: AveragedModel | None = None
-        self.swa: AveragedModel | None = None
         self.history = LossHistory()
+        self.ema: AveragedModel | None = None
+        self.swa_of_stages: AveragedModel | None = None
 
     # the loop: stages, epochs, steps
 
@@ -189,7 +191,8 @@ class Training:
                 if self.at.stage + 1 == len(self.plans):
                     break
                 self.at.stage, self.at.epoch, state = self.at.stage + 1, 0, None
-        self.processes.same(self._write_bundle)
+        last = self._whole(self._kept().state_dict()) if self.recipe.train.keep == "last" else {}
+        self.processes.same(lambda: self._write_bundle(last))
         if mlflow is not None:
             mlflow.finish()
 
@@ -200,13 +203,29 @@ class Training:
         return TrainingBatches(self.chips, self.stage, self.plan, self.workers, share, read)
 
     def _set_up(self) -> None:
-        """Bring the network to the device."""
+        """Bring the network to the device, or this process's share of it, and make the averages that stages need."""
         torch.use_deterministic_algorithms(True, warn_only=True)
         precision = "bf16-mixed" if self.hardware.precision == "bf16" else "32-true"
         device = self.hardware.device
         devices = [device.index or torch.cuda.current_device()] if device.type == "cuda" else 1
         self.fabric = Fabric(accelerator=device.type, devices=devices, precision=precision)  # type: ignore[arg-type]
-        self.module = self.fabric.setup_module(self.network)
+        options = self.recipe.train
+        self.module = self.fabric.setup_module(self.network, move_to_device=not options.shard)
+        self.ema = running_average(self.network) if options.ema_decay else None
+        self.swa_of_stages = equal_mean(self.network) if any(stage.swa for stage in options.stages) else None
+        if options.shard:
+            mesh = init_device_mesh(device.type, (self.processes.count,))
+            images = torch.zeros(1, len(self.mean), *self.recipe.data.input_hw, dtype=torch.uint8)
+            for average in (self.ema, self.swa_of_stages):
+                if average is not None:
+                    shard(average.module, images, mesh)
+            shard(self.network, images, mesh)
+        self.learning = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+
+    @property
+    def swa(self) -> AveragedModel | None:
+        """The mean of the present stage's weights, where it has one."""
+        return self.swa_of_stages if self.stage.swa else None
 
     @property
     def stage(self) -> Stage:
@@ -270,10 +289,11 @@ class Training:
             loss = loss * (len(piece.indices) / (len(batch.indices) * self.processes.count))
             self.fabric.backward(loss)
             total += float(loss.detach())
-        self.processes.add_gradients(self.network)
+        if not options.shard:  # those of shares are sums already
+            self.processes.add_gradients(self.network)
         largest = math.inf if options.gradient_clip is None else options.gradient_clip
-        norm = self.fabric.clip_gradients(
-            self.module, self.optimizer, max_norm=largest, error_if_nonfinite=False
+        norm = whole(
+            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=largest, error_if_nonfinite=False)
         )  # without a largest norm, only to look at it
         if self.history.exploded(total):
             self._fail("loss", total)
@@ -365,30 +385,33 @@ class Training:
     def _enter_stage(self, state: dict[str, Any] | None) -> None:
         """Weights, averages and optimiser at the start of a stage, or as a checkpoint within it left them."""
         if state is not None:
-            self.network.load_state_dict(state["network"])
+            load_weights(self.network, state["network"])
         elif self.at.stage > 0:
-            self.network.load_state_dict(self.processes.same(self._weights_to_start_from))
+            load_weights(self.network, self._weights_to_start_from())
         self.history = LossHistory()
-        self.ema = running_average(self.network) if self.recipe.train.ema_decay else None
-        self.swa = equal_mean(self.network) if self.stage.swa else None
+        for average in (self.ema, self.swa):
+            if average is not None:
+                average.n_averaged.zero_()  # the first to come is copied
         for parameter in self.learning:
             parameter.requires_grad_(True)  # the stage before may have frozen it
         self.frozen = encoder_of(self.network) if self.stage.optimizer.encoder_lr == 0 else None
         optimizer = build_optimizer(self.network, self.stage.optimizer, self.recipe.data.input_hw)
         self.optimizer = self.fabric.setup_optimizers(optimizer)
         if state is not None:
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.optimizer.load_state_dict(optimizer_shares(state["optimizer"], optimizer))
             self.history = LossHistory(**state["history"])
             for average, saved in ((self.ema, state["ema"]), (self.swa, state["swa"])):
                 if average is not None:
-                    average.load_state_dict(saved)
+                    load_weights(average, saved)
 
     def _weights_to_start_from(self) -> Weights:
-        if self.stage.start_from == "averaged":
-            return load_state(self.run.averaged(self.at.stage))
+        """Whole, those that the first process has or reads."""
         if self.stage.start_from == "last":
-            return copy.deepcopy(self._kept().state_dict())
-        return load_state(self.run.best_weights(*best_epochs(self.at.rows, self.metric, 1)[0]))
+            weights = self._whole(self._kept().state_dict())
+            return self.processes.same(lambda: weights)
+        averaged = self.stage.start_from == "averaged"
+        best = self.run.best_weights(*best_epochs(self.at.rows, self.metric, 1)[0])
+        return self.processes.same(lambda: load_state(self.run.averaged(self.at.stage) if averaged else best))
 
     def _leave_stage(self, batches: TrainingBatches) -> None:
         """Make a network of the mean of the stage's weights, and score it."""
@@ -438,7 +461,7 @@ class Training:
     def _save_last(self) -> None:
         """Write the checkpoint that training goes on from; never one of weights that are no numbers any more."""
         weights = self.network.state_dict()
-        if not _all_finite(weights):
+        if self.processes.any(not _all_finite(weights)):
             self._fail("largest weight", math.inf)
         self._save(
             self.run.last,
@@ -454,8 +477,14 @@ class Training:
         )
 
     def _save(self, path: Path, state: dict[str, Any]) -> None:
+        state = self._whole(state)
         if self.processes.first:
             save_state(path, state)
+
+    def _whole(self, state: dict[str, Any]) -> dict[str, Any]:
+        """For the first process, a state that each of them holds a share of; for the others nothing of use."""
+        made: dict[str, Any] = whole(state, kept=self.processes.first)
+        return made
 
     def _fail(self, what: str, value: float) -> NoReturn:
         """Give up, naming the images of the last batch, which are saved."""
@@ -474,8 +503,9 @@ class Training:
             f"train.stages.{at.stage}.optimizer.lr, or set train.gradient_clip=1"
         )
 
-    def _write_bundle(self) -> None:
-        members = [{name: tensor.cpu() for name, tensor in weights.items()} for weights in self._bundled()]
+    def _write_bundle(self, last: Weights) -> None:
+        """`last` are the last weights, where these are what is kept."""
+        members = [{name: tensor.cpu() for name, tensor in weights.items()} for weights in self._bundled(last)]
         Bundle(
             members=tuple(members),
             recipe=self.recipe,
@@ -488,12 +518,12 @@ class Training:
             fingerprint=self.dataset.fingerprint,
         ).write(self.run.bundle)
 
-    def _bundled(self) -> list[Weights]:
+    def _bundled(self, last: Weights) -> list[Weights]:
         """The weights of each network that goes into the bundle."""
         stages = list(enumerate(self.recipe.train.stages, start=1))
         match self.recipe.train.keep:
             case "last":
-                return [self._kept().state_dict()]
+                return [last]
             case "averaged":
                 return [load_state(self.run.averaged(len(stages)))]
             case "snapshots":
@@ -551,7 +581,8 @@ def _pieces(batch: Batch, count: int) -> Iterator[Batch]:
 
 
 def _all_finite(state: dict[str, Tensor]) -> bool:
-    return all(bool(tensor.isfinite().all()) for tensor in state.values())
+    here = (tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in state.values())
+    return all(bool(tensor.isfinite().all()) for tensor in here)
 
 
 def _counted(*counts: int | str) -> int:

@@ -56,10 +56,15 @@ class Validation:
         size, processes = self.recipe.predict.batch_size, self.processes
         validation = self.fold.tolist()
         batches = [validation[first : first + size] for first in range(0, len(validation), size)]
-        mine = [chip for batch in batches[processes.rank :: processes.count] for chip in batch]
+        # As many for each process, since a network in shares answers to all of them at once: the last batch is gone
+        # through again by those that are left without one.
+        left_out = -len(batches) % processes.count
+        mine = [
+            chip for batch in (batches + batches[-1:] * left_out)[processes.rank :: processes.count] for chip in batch
+        ]
         done = self._batches(network, judge, mine)
-        for _ in batches[:: processes.count]:  # in the order of the batches, whoever did them: sums round alike
-            for of_batch, counts in processes.each(next(done, (0.0, []))):
+        for first in range(0, len(batches), processes.count):  # in their order, whoever did them: sums round alike
+            for of_batch, counts in processes.each(next(done))[: len(batches) - first]:
                 loss += of_batch
                 for number, counted in counts:
                     scores.add(counted, of_class=number)

@@ -46,6 +46,6 @@ def make_viewer(folders: Sequence[Path]) -> FastAPI:
 
     app.include_router(raster_routes(known))
     app.include_router(run_routes(known))
-    app.add_exception_handler(SegsmithError, lambda _, error: refusal(error))  # type: ignore[arg-type]
+    app.add_exception_handler(SegsmithError, lambda _, error: refusal(error))
     app.mount("/page", StaticFiles(directory=PAGE))
     return app
