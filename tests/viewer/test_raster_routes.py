@@ -84,7 +84,7 @@ def test_objects_of_a_view(client):
 )
 def test_what_is_not_there_is_said(client, path, said):
     answer = client.get(path)
-    assert answer.status_code == 409
+    assert answer.status_code == 200, "a browser would call anything else an error on its console"
     assert said in answer.json()["said"]
 
 
