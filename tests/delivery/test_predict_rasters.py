@@ -237,6 +237,22 @@ def test_every_geotiff_of_a_folder(tmp_path, bundle, command):
     ]
 
 
+def test_where_a_raster_lies_and_its_thresholds_are_told(tmp_path, bundle, monkeypatch):
+    """For whoever looks at the files later, from another folder: of levels as they were written."""
+    opened = Bundle.read(bundle)
+    replace(opened, decision=replace(opened.decision, temperature=2.0)).write(tmp_path / "warm.safetensors")
+    save(tmp_path / "in" / "a.tif", noise(*HW))
+    monkeypatch.chdir(tmp_path / "in")
+    (done,) = predict_rasters(tmp_path / "warm.safetensors", Path("a.tif"), tmp_path / "out")
+    assert done.raster == "a.tif"
+    (told,) = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert told["raster"] == str(tmp_path / "in" / "a.tif")
+    levels, mask = (read(tmp_path / "out" / folder / "a.tif") for folder in ("probabilities", "masks"))
+    threshold = told["thresholds"]["ship"]
+    assert threshold != opened.decision.cells[0].level
+    assert levels[mask == 1].min() == threshold
+
+
 def test_a_raster_within_an_archive(tmp_path, bundle, command):
     """What GDAL reaches by name; a path would drop the second slash."""
     save(tmp_path / "in" / "a.tif", noise(40, 50))

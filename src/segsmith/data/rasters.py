@@ -20,7 +20,7 @@ import numpy as np
 import rasterio
 from jaxtyping import Bool, Float32, UInt8
 from rasterio._err import CPLE_BaseError
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform as warp_points
 from rasterio.windows import Window as FileWindow
@@ -208,6 +208,36 @@ def read_valid(path: Path | str, window: Window) -> Bool[np.ndarray, "height wid
         return _read_values(file, window)[1]
 
 
+def overview_factors(path: Path | str) -> list[int]:
+    """How much coarser each overview of a raster is than the raster, the finest first. Raises DataError for a file that
+    does not read."""
+    with _reading(path) as file:
+        return [int(factor) for factor in file.overviews(1)]
+
+
+def read_shrunk(
+    path: Path | str, window: Window, shrunk: int, levels: Levels = EIGHT_BIT, *, nearest: bool = False
+) -> tuple[UInt8[np.ndarray, "height width bands"], Bool[np.ndarray, "height width"]]:
+    """Levels of a window of the raster shrunk `shrunk` times, and which pixels are valid: to look at, not to compute.
+
+    The window is one of the grid of ceil(height / shrunk) x ceil(width / shrunk) pixels. Where the file has an overview
+    of that size it is cut from it; else GDAL takes means (`nearest`: nearest pixels) of the next finer one, or of the
+    raster itself. Valid is as in `read_window`. Memory is that of the window and GDAL's CACHE_MB. Raises DataError for
+    a file that does not read.
+    """
+    with _reading(path) as file:
+        small = -(-file.height // shrunk), -(-file.width // shrunk)
+        number = file.overviews(1).index(shrunk) if shrunk in file.overviews(1) else None
+    if number is not None:
+        with _reading(path, overview=number) as file:
+            if (file.height, file.width) == small:
+                return _as_levels(file, *_read_values(file, window), levels)
+    with _reading(path) as file:
+        whole = Window(*(side * shrunk for side in window)).inside((file.height, file.width))
+        how = Resampling.nearest if nearest or shrunk == 1 else Resampling.average
+        return _as_levels(file, *_read_values(file, whole, window.hw, how), levels)
+
+
 def has_place(path: Path) -> bool:
     """Whether an image file is a GeoTIFF that says where it lies. Raises DataError if it does not open."""
     with _reading(path) as file:
@@ -266,7 +296,19 @@ def _read_levels(
     file: Any, window: Window, levels: Levels
 ) -> tuple[UInt8[np.ndarray, "h w bands"] | Float32[np.ndarray, "h w bands"], Bool[np.ndarray, "h w"]]:
     """A window on the file's own grid: uint8 as it is, other types as unrounded levels 0..255."""
-    values, valid = _read_values(file, window)
+    return _unrounded(file, *_read_values(file, window), levels)
+
+
+def _as_levels(
+    file: Any, values: np.ndarray, valid: Bool[np.ndarray, "h w"], levels: Levels
+) -> tuple[UInt8[np.ndarray, "h w bands"], Bool[np.ndarray, "h w"]]:
+    mapped, valid = _unrounded(file, values, valid, levels)
+    return np.rint(mapped).astype(np.uint8) * valid[..., None], valid
+
+
+def _unrounded(
+    file: Any, values: np.ndarray, valid: Bool[np.ndarray, "h w"], levels: Levels
+) -> tuple[UInt8[np.ndarray, "h w bands"] | Float32[np.ndarray, "h w bands"], Bool[np.ndarray, "h w"]]:
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values.transpose(1, 2, 0)), valid
     if len(levels.low) != len(values):
@@ -282,13 +324,15 @@ def _read_levels(
     return mapped, valid
 
 
-def _read_values(file: Any, window: Window, shape: HW | None = None) -> tuple[np.ndarray, Bool[np.ndarray, "h w"]]:
-    """Bands first as the file has them, and what is valid; nearest pixels where `shape` is smaller than the window."""
+def _read_values(
+    file: Any, window: Window, shape: HW | None = None, resampling: Resampling = Resampling.nearest
+) -> tuple[np.ndarray, Bool[np.ndarray, "h w"]]:
+    """Bands first as the file has them, and what is valid; resampled where `shape` is smaller than the window."""
     there = FileWindow(window.left, window.top, window.width, window.height)
     bands = _bands(file)
     alphas = [band for band in file.indexes if band not in bands]
     shape = shape or window.hw
-    read = file.read([*bands, *alphas], window=there, out_shape=(file.count, *shape))
+    read = file.read([*bands, *alphas], window=there, out_shape=(file.count, *shape), resampling=resampling)
     values, alpha = read[: len(bands)], read[len(bands) :]
     valid = (alpha != 0).all(axis=0)
     if not alphas and MaskFlags.per_dataset in file.mask_flag_enums[0]:
@@ -339,20 +383,21 @@ class _OpenFiles(threading.local):
 
     def __init__(self) -> None:
         self.process = os.getpid()
-        self.files: OrderedDict[tuple[str, int, int], Any] = OrderedDict()
+        self.files: OrderedDict[tuple[str, int, int, int | None], Any] = OrderedDict()
         self.inherited: list[Any] = []
 
-    def get(self, path: Path | str) -> Any:
+    def get(self, path: Path | str, overview: int | None) -> Any:
         if self.process != os.getpid():
             self.inherited.append(self.files)  # never closed here: they are the parent's
             self.process, self.files = os.getpid(), OrderedDict()
         state = None if _is_remote(path) else Path(path).stat()
         if state and not Path(path).is_file():
             raise OSError("it is no file")  # of a pipe one would wait for ever
-        key = (str(path), state.st_size, state.st_mtime_ns) if state else (str(path), 0, 0)
+        key = (str(path), *((state.st_size, state.st_mtime_ns) if state else (0, 0)), overview)
         if key not in self.files:
             driver = "GTiff" if is_raster(Path(path)) else None  # nothing else hides behind the suffix of a GeoTIFF
-            self.files[key] = rasterio.open(path, driver=driver, sharing=False)
+            options = {} if overview is None else {"overview_level": overview}
+            self.files[key] = rasterio.open(path, driver=driver, sharing=False, **options)
             if len(self.files) > _OPEN_FILES:
                 self.files.popitem(last=False)[1].close()
         self.files.move_to_end(key)
@@ -363,15 +408,16 @@ _open_files = _OpenFiles()
 
 
 @contextmanager
-def _reading(path: Path | str) -> Iterator[Any]:
-    """The open file; what GDAL says stays out of the terminal, and what it raises comes as DataError."""
+def _reading(path: Path | str, overview: int | None = None) -> Iterator[Any]:
+    """The open file, or one of its overviews; what GDAL says stays out of the terminal, what it raises comes as
+    DataError."""
     try:
         with rasterio.Env(
             GDAL_DISABLE_READDIR_ON_OPEN="TRUE",
             GDAL_CACHEMAX=CACHE_MB,
             GDAL_PAM_ENABLED="NO",  # nothing is ever written beside the raw files
         ):
-            yield _open_files.get(path)
+            yield _open_files.get(path, overview)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (RasterioError, CPLE_BaseError, OSError) as error:

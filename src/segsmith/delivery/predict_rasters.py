@@ -4,7 +4,7 @@
                              mask says where nothing is known
     masks/NAME.tif           0 and 1, a band per class; 255, nodata, where nothing is known
     objects/NAME.gpkg        a polygon per object, or .geojson, .parquet (vectors.py), where the raster has a CRS
-    prediction.json          what was done to each raster, and how far seams are to be seen
+    prediction.json          where each raster lies, what was done to it, and how far seams are to be seen
 
 Until all is done the work lies beside that folder, in `.FOLDER.progress`. Whoever is stopped there, at whatever
 instant, goes on behind the last strip when called again, and ends with the same bytes.
@@ -112,7 +112,8 @@ def predict_rasters(
         if not any(of.chips or of.skipped for of in found):
             shutil.rmtree(progress, ignore_errors=True)
             raise DataError(f"{rasters}: holds no usable pixel: all are nodata, masked, of alpha 0 or not finite")
-        write_text(result / "prediction.json", json.dumps([asdict(of) for of in found], indent=2))
+        places = [asdict(of) | {"raster": str(job.anywhere().path)} for of, job in zip(found, jobs, strict=True)]
+        write_text(result / "prediction.json", json.dumps(places, indent=2))
         try:
             put_in_place(result, folder)
         except OSError as error:

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -78,6 +78,9 @@ class RasterPrediction:
     """What ran the networks: torch, or one that was exported."""
     why: str = "as asked for"
     """Why that."""
+    thresholds: dict[str, int] = field(default_factory=dict)
+    """By class, the level of the probabilities as written at which its mask begins, before holes are filled and small
+    objects go."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,10 @@ def predict_raster(
         objects=dict(Counter(of.class_name for of in objects)),
         left_whole={name: number for name, number in outlines.left_whole.items() if number},
         seam=seams.ratio(),
+        thresholds={
+            name: int(written[cell.level])
+            for name, cell in zip(opened.classes, decision.cells_of(len(opened.classes)), strict=True)
+        },
     )
     write_text(done, json.dumps(asdict(found)))
     for strips_of in (probabilities, masks):

@@ -34,7 +34,7 @@ def recognised(folders: Sequence[Path]) -> list[Folder]:
 def _kind(folder: Path) -> Kind:
     if (folder / "recipe.yaml").is_file():
         return "run"
-    if folder.is_dir() and any(folder.glob("*.tif")):
+    if (folder / "prediction.json").is_file():
         return "prediction"
     what = "neither a run nor a prediction of rasters lies here" if folder.is_dir() else "no such folder"
     raise RunError(f"{folder}: {what}; name a folder that train or predict wrote")

@@ -132,7 +132,10 @@ class OpenRun:
 
     @cached_property
     def _rows_of(self) -> dict[str, Int[np.ndarray, " rows"]]:
-        return dict(self.scores.groupby("image_id", sort=False).indices) if len(self.scores) else {}
+        if not len(self.scores):
+            return {}
+        found = self.scores.groupby("image_id", sort=False).indices
+        return {str(chip_id): np.asarray(rows) for chip_id, rows in found.items()}
 
     def measured(self) -> dict[str, list[float | None]]:
         """Of each column MEASURED that images.csv has, the values of all chips of the first class, then of the second
@@ -177,7 +180,7 @@ class OpenRun:
         names += [f"source:{name}" for name in strata.sources if len(strata.sources) > 1]
         names += [name for mix in mixes for name in mix if name != "rest"]
         numbers = self.folds["chip"].to_numpy()
-        bits, told = np.zeros(len(numbers), np.int64), []
+        bits, told = np.zeros(len(numbers), np.int64), list[str]()
         for name in dict.fromkeys(names):
             fits: Bool[np.ndarray, " shown"] = strata.of(name)[numbers]
             if fits.any() and not fits.all() and len(told) < 30:

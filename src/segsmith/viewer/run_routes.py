@@ -80,7 +80,7 @@ def run_routes(folders: Sequence[Folder]) -> APIRouter:
     return routes
 
 
-def refusal(error: SegsmithError) -> Response:
+def refusal(error: Exception) -> Response:
     """What a page is told that cannot be shown something. That is an answer like another, marked by a header: browsers
     log those of 400 and above as errors of the page."""
     answer = {"said": str(error), "command": getattr(error, "command", None)}
@@ -134,7 +134,7 @@ def _small(run: OpenRun, chip: int) -> tuple[np.ndarray, np.ndarray, np.ndarray 
     with run.reading:
         read = run.chips.read(chip)
     chip_id = run.chips.id(chip)
-    image, truth = np.ascontiguousarray(as_rgb(read.image)), (read.mask & read.valid).any(axis=0)
+    image, truth = np.ascontiguousarray(as_rgb(read.image)), np.asarray((read.mask & read.valid).any(axis=0))
     if not run.files.has(chip_id):
         return image, truth, None
     rows = run.scored_rows(chip_id)
@@ -147,7 +147,7 @@ def _small(run: OpenRun, chip: int) -> tuple[np.ndarray, np.ndarray, np.ndarray 
         part=part if 0 <= part < len(run.decision.parts) else None,
         presence=run.files.presence(chip_id),
     )
-    return image, truth, prediction.any(axis=0)
+    return image, truth, np.asarray(prediction.any(axis=0))
 
 
 def _levels(run: OpenRun, chip: int) -> bytes:

@@ -86,16 +86,15 @@ export class ScorePanel {
     this.all.append(element("small", {}, Math.abs(by) < 0.00005 ? "" : `${by > 0 ? "+" : "−"}${Math.abs(by).toFixed(4)}`));
     const at = (level) => together(surfaces, figure, cells.map((cell, n) => (n === number ? { ...cell, level } : cell)));
     const values = Array.from({ length: 256 }, (_, level) => at(level));
-    const low = Math.min(...values), high = Math.max(...values);
+    const high = Math.max(...values), low = [...values].sort((a, b) => a - b)[16]; // the lowest, as of level 0, would flatten it
     const y = (of) => CURVE.height - 3 - ((of - low) / (high - low || 1)) * (CURVE.height - 6);
     this.line.setAttribute("d", values.map((of, level) => `${level ? "L" : "M"}${level + 0.5} ${y(of).toFixed(2)}`).join(""));
     for (const [line, cell] of [[this.now, cells[number]], [this.decidedAt, decided[number]]]) {
       line.setAttribute("x1", cell.level + 0.5);
       line.setAttribute("x2", cell.level + 0.5);
     }
-    this.range.firstChild.textContent = `${low.toFixed(3)} to ${high.toFixed(3)} by threshold`;
-    const best = values.indexOf(high);
-    this.range.lastChild.textContent = `best at ${(best / 255).toFixed(3)}`;
+    this.range.firstChild.textContent = "by threshold";
+    this.range.lastChild.textContent = `best ${scoreText(high)} at ${(values.indexOf(high) / 255).toFixed(3)}`;
     const { scores, scored, cross_fitted_score: crossed } = this.table;
     const evaluated = scored === part && figure in scores ? scores[figure].value : null;
     this.note.textContent = evaluated === null ? "" : `evaluate scored ${evaluated.toFixed(4)}${part === "validation" && crossed !== null ? ", each image by a decision tuned on others" : ""}.`;
@@ -103,6 +102,6 @@ export class ScorePanel {
 
   #head(part, images) {
     const count = images === null ? "" : `${images.toLocaleString("en")} `;
-    this.ofAll.textContent = `All ${count}images of ${part === "held_out" ? "the held-out part" : "validation"}`;
+    this.ofAll.textContent = `All ${count}${part === "held_out" ? "held-out" : "validation"} images`;
   }
 }
