@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["browser", "made_runs"]
+pytest_plugins = ["browser", "made_runs", "reviewing"]
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes decides no test
 settings.load_profile("any machine")

@@ -1,6 +1,7 @@
 """Files made to harm: each ends in one message and exit code 2, in little memory, and nothing is left behind."""
 
 import io
+import json
 import os
 import pickle
 import resource
@@ -8,6 +9,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +19,8 @@ import pytest
 import rasterio
 import safetensors.torch
 import torch
+
+from segsmith.modeling.bundle import Bundle, Decision
 
 HW = (16, 20)
 MIB_MORE = 300
@@ -215,6 +219,24 @@ def facts_without_end(at: Path, bundle: Path) -> list[object]:
     return bundle_of(safetensors.torch.save({"0.w": torch.zeros(2)}, metadata))(at, bundle)
 
 
+def asking_for(**options: object) -> Callable[[Path, Path], list[object]]:
+    """A bundle, sound but for the options of its network."""
+
+    def set_up(at: Path, bundle: Path) -> list[object]:
+        return bundle_of(with_network(bundle, **options))(at, bundle)
+
+    return set_up
+
+
+def with_network(bundle: Path, **options: object) -> bytes:
+    with safetensors.safe_open(bundle, "pt") as file:
+        metadata = file.metadata()
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    facts = json.loads(metadata["facts"])
+    facts["recipe"]["network"] |= options
+    return safetensors.torch.save(weights, metadata | {"facts": json.dumps(facts)})
+
+
 def images_of(make: Callable[[Path], None], *words: object) -> Callable[[Path, Path], list[object]]:
     def set_up(at: Path, bundle: Path) -> list[object]:
         (at / "images").mkdir()
@@ -247,6 +269,13 @@ PREDICTED: dict[str, tuple[Callable[[Path, Path], list[object]], str]] = {
         "bad: does not read as a bundle",
     ),
     "facts without end": (facts_without_end, "bad: written by another version"),
+    "a gigantic decoder": (asking_for(decoder_channels=[2**14] * 3), "asks for a network of"),
+    "a decoder beyond all numbers": (asking_for(decoder_channels=[2**62] * 3), "does not build"),
+    "a gigantic encoder": (asking_for(encoder="tu-vit_gigantic_patch14_224"), "asks for a network of"),
+    "a gigantic column": (
+        asking_for(decoder_channels=[2**40, 8, 8], hypercolumn=True, architecture="Unet"),
+        "does not build",
+    ),
     "a huge image to predict": (
         images_of(lambda at: (at / "a.png").write_bytes(huge_png())),
         "a.png: more than 134,217,728 pixels",
@@ -308,3 +337,14 @@ def test_what_is_given_is_refused(tmp_path, refuses, name):
 def test_what_is_to_be_predicted_is_refused(tmp_path, refuses, bundle, name):
     set_up, says = PREDICTED[name]
     refuses(set_up(tmp_path, bundle), says)
+
+
+def test_no_command_builds_a_gigantic_network(tmp_path, refuses, make_run):
+    """Wherever networks are made of a bundle."""
+    made = make_run([np.eye(32, dtype=bool)] * 6, [np.zeros((1, 32, 32), np.uint8)] * 6, "folds.count=2")
+    file = made.folder / "bundle.safetensors"
+    decided = replace(Bundle.read(file), decision=Decision(metric="mean_dice"))
+    decided.write(file)
+    file.write_bytes(with_network(file, decoder_channels=[2**14] * 3))
+    for words in (["serve", file, "--port", 0], ["export", made.folder]):
+        refuses(words, "asks for a network of")

@@ -3,7 +3,8 @@
     SegsmithError            caught by the command line: one message, exit code 2, no traceback
     |-- RecipeError          a key, type or value of a recipe or an override
     |-- DataError            raw files and labels: missing, broken, contradictory
-    |   `-- RunLengthError   run lengths that are no mask; carries no file, its caller adds file and row
+    |   |-- RunLengthError   run lengths that are no mask; carries no file, its caller adds file and row
+    |   `-- StaleError       a correction of a label that was corrected since it was looked at
     |-- ModelError           network, encoder weights, bundle
     |-- RunError             a run folder that does not fit the command
     `-- WriteError           a file could not be written; what stood there before still stands
@@ -29,6 +30,10 @@ class DataError(SegsmithError):
 
 class RunLengthError(DataError):
     """A text is not a list of run lengths, or does not fit its image."""
+
+
+class StaleError(DataError):
+    """A label was corrected by someone else since it was looked at."""
 
 
 class ModelError(SegsmithError):

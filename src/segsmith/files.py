@@ -67,12 +67,12 @@ def put_in_place(new: Path, folder: Path) -> None:
 
 
 @contextmanager
-def held(folder: Path, what: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold a folder, made if it is not there, against other processes. Raises RunError when another one holds it, or
-    waits for it; WriteError when it cannot be made; `what` says what it is to be."""
+def held(folder: Path, what: str, *, wait: bool = False, lock: str = ".lock") -> Iterator[None]:
+    """Hold a folder, made if it is not there, against other processes that hold it by the same `lock`. Raises RunError
+    when another one holds it, or waits for it; WriteError when it cannot be made; `what` says what it is to be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        file = (folder / lock).open("w")
     except OSError as error:
         raise WriteError(f"{folder}: cannot be used as a {what}: {error.strerror}") from error
     with file:

@@ -7,17 +7,22 @@ from typing import get_args
 
 import by_hand
 import numpy as np
+import pyogrio
 import pytest
+import rasterio
+import shapely
 from by_hand import in_child, scenes
 
-from segsmith.decision.decide import areas_to_try, decide
+from segsmith.data.chips import cut
+from segsmith.data.ingest_vector import ingest
+from segsmith.decision.decide import areas_to_try, decide, true_objects
 from segsmith.decision.evaluate import evaluate
 from segsmith.decision.gates import top_k_mean
 from segsmith.decision.masks import decided_by
 from segsmith.errors import RunError
 from segsmith.modeling.bundle import Bundle, Cell
 from segsmith.prediction.probabilities import ProbabilityFiles
-from segsmith.recipe import Metric
+from segsmith.recipe import Data, Metric
 
 METRICS = get_args(Metric)
 LEVELS = [0, 1, 52, 103, 128, 153, 204, 255]
@@ -368,3 +373,25 @@ def test_what_cannot_be_taken_apart_is_refused(make_run):
         decide(made.folder, separate="distance")
     with pytest.raises(RunError, match="learnt no borders; train with a head of kind border, or try distance"):
         decide(made.folder, metric="f2_objects", separate="border")
+
+
+def test_polygons_that_touch_are_two_true_objects(tmp_path):
+    """Of scenes cut into chips; of run lengths in chips, what is connected."""
+    (tmp_path / "area").mkdir()
+    profile = {"driver": "GTiff", "height": 32, "width": 32, "count": 3, "dtype": "uint8", "crs": "EPSG:32631"}
+    place = rasterio.transform.from_origin(500_000, 5_000_000, 1, 1)
+    with rasterio.open(tmp_path / "area" / "a.tif", "w", **profile, transform=place) as file:
+        file.write(np.zeros((3, 32, 32), np.uint8))
+    places = ((24, 30), (4, 20), (12, 20))  # of which the first is in the lower chip alone
+    houses = [shapely.box(500_000 + x, 5_000_000 - y, 500_000 + x + 8, 5_000_010 - y) for x, y in places]
+    pyogrio.raw.write(
+        tmp_path / "area" / "area.gpkg", shapely.to_wkb(houses), [], [], geometry_type="Polygon", crs="EPSG:32631"
+    )
+    chips = cut(ingest(tmp_path), Data(fit="chip", input_hw=(16, 32)))
+    for chip, top in enumerate(chips.top.tolist()):
+        truth = chips.truth(chip)[0]
+        labels = true_objects(chips, chip, 0, truth)
+        expected = np.zeros((32, 32), int)
+        for number, (x, y) in enumerate(places):
+            expected[y - 10 : y, x : x + 8] = number + (top > 0)
+        assert (labels == expected[top : top + 16]).all()

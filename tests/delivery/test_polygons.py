@@ -1,4 +1,4 @@
-"""Outlines hold exactly their objects' pixels, in whatever strips; simplified and squared ones stay close."""
+"""Outlines hold exactly their objects' pixels, in whatever strips, also of those that were taken apart."""
 
 import cv2
 import numpy as np
@@ -8,20 +8,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rasterio.features import rasterize
-from shapely import MultiPolygon, Polygon
-from shapely.affinity import rotate
 
-from segsmith.delivery.polygons import FoundObject, ObjectPolygons, simplified, squared
+from segsmith.decision.masks import connected_objects
+from segsmith.decision.separation import objects_by
+from segsmith.delivery import polygons as module
+from segsmith.delivery.outlines import simplified, squared
+from segsmith.delivery.polygons import Apart, ClassPolygons, FoundObject, ObjectPolygons
+from segsmith.modeling.bundle import Cell, Decision
 
 HW = (14, 11)
 
 
-def objects_of(mask: np.ndarray, levels: np.ndarray, rows: list[int]) -> list[FoundObject]:
-    """The objects of a mask given in strips that begin at `rows`."""
-    polygons, found = ObjectPolygons("house"), []
+def groups_of(
+    polygons: ObjectPolygons, mask: np.ndarray, levels: np.ndarray, rows: list[int], planes: np.ndarray | None = None
+) -> list[list[FoundObject]]:
+    """The objects of each connected thing of a mask given in strips that begin at `rows`."""
+    found: list[list[FoundObject]] = []
     for first, last in zip(rows, [*rows[1:], len(mask)], strict=True):
-        found += polygons.add(mask[first:last], levels[first:last])
+        relief = None if planes is None else planes[:, first:last]
+        found += polygons.add(mask[first:last], levels[first:last], relief)
     return [*found, *polygons.finish()]
+
+
+def objects_of(mask: np.ndarray, levels: np.ndarray, rows: list[int]) -> list[FoundObject]:
+    return [of for (of,) in groups_of(ObjectPolygons("house"), mask, levels, rows)]
 
 
 def by_place(found: list[FoundObject]) -> list[tuple[str, int, float]]:
@@ -73,75 +83,77 @@ def test_memory_holds_no_finished_object():
     assert polygons._open == {}
 
 
-@settings(max_examples=60)
-@given(arrays(bool, HW, elements=st.booleans()))
-def test_simplified_outlines_are_valid_and_within_half_a_pixel(mask):
-    for of in objects_of(mask, np.zeros(HW, np.uint8), [0]):
-        found = simplified(of.outline)
-        assert found.is_valid
-        assert not found.is_empty
-        assert found.boundary.hausdorff_distance(of.outline.boundary) <= 0.5 + 0.5**1.5 + 1e-9  # of cut corners
-        assert found.area == pytest.approx(of.pixels, abs=0.5 * of.outline.length)
+# Taken apart
 
 
-@pytest.mark.parametrize("slope", [0, 1 / 2, 1, 2])
-def test_a_straight_wall_becomes_straight(slope):
-    rows, columns = np.mgrid[:80, :80]
-    mask = (rows > 20 + slope * (columns - 20)) & (columns > 10) & (columns < 70) & (rows < 75)
-    of = max(objects_of(mask, np.zeros(mask.shape, np.uint8), [0]), key=lambda of: of.pixels)
-    points = len(simplified(of.outline).geoms[0].exterior.coords) - 1
-    assert points <= 10, "a quadrangle with its corners cut has eight"
+def blobs(seed: int, hw: tuple[int, int] = (48, 40)) -> np.ndarray:
+    """Probabilities, and those of borders, whose masks hold many things that touch, also at the raster's edges."""
+    rng = np.random.default_rng(seed)
+    noise = [cv2.GaussianBlur(rng.normal(size=hw).astype(np.float32), (0, 0), sigma) for sigma in (2.5, 1.5)]
+    return np.stack([np.clip(128 + 60 * of / of.std(), 0, 255).astype(np.uint8) for of in noise])
 
 
-def building(angle: float) -> Polygon:
-    """A house with a wing, turned."""
-    shape = Polygon([(20, 20), (70, 20), (70, 45), (48, 45), (48, 70), (20, 70)])
-    return rotate(shape, angle, origin=(45, 45))
+@pytest.mark.parametrize("by", ["distance", "border"])
+def test_objects_are_those_of_the_raster_taken_apart_as_a_whole(by):
+    """In strips of one row and more: every pixel, size and score."""
+    apart, rng = 0, np.random.default_rng(1)
+    for seed in range(25):
+        planes = blobs(seed)
+        mask = planes[0] >= 110
+        decision = Decision((Cell(110, depth=8),), separate_by=by)
+        (expected,) = objects_by(decision, mask[None], planes)
+        cuts = sorted(rng.choice(np.arange(1, 48), rng.integers(1, 30), replace=False).tolist())
+        polygons = ObjectPolygons("house", Apart(by, 8))
+        groups = groups_of(polygons, mask, planes[0], [0, *cuts], planes if by == "border" else None)
+        assert len(groups) == connected_objects(mask).max()
+        found = [of for group in groups for of in group]
+        drawn = [rasterize([of.outline], out_shape=mask.shape) > 0 for of in found]
+        labels = [expected[inside].max() for inside in drawn]
+        assert sorted(labels) == list(range(1, expected.max() + 1))
+        for of, inside, label in zip(found, drawn, labels, strict=True):
+            assert (inside == (expected == label)).all()
+            assert of.outline.area == of.pixels == inside.sum()
+            assert of.score == pytest.approx(planes[0][inside].mean() / 255)
+        assert polygons.left_whole == 0
+        apart += len(found) - len(groups)
+    assert apart > 50
 
 
-def angles_of(polygon: Polygon) -> np.ndarray:
-    steps = np.diff(np.asarray(polygon.exterior.coords), axis=0)
-    return np.degrees(np.arctan2(steps[:, 1], steps[:, 0]))
+def test_what_is_too_long_stays_one_and_is_let_go_of(monkeypatch):
+    """Two chains of discs, one of which goes through all strips."""
+    monkeypatch.setattr(module, "LONGEST_PX", 60)
+    y, x = np.mgrid[:130, :90]
+    mask = np.zeros(y.shape, bool)
+    for row in range(12, 130, 17):
+        mask |= (y - row) ** 2 + (x - 20) ** 2 <= 100
+    for row in (60, 77, 94):
+        mask |= (y - row) ** 2 + (x - 70) ** 2 <= 100
+    polygons = ObjectPolygons("ship", Apart("distance", 6))
+    groups = []
+    for first in range(0, 130, 10):
+        groups += polygons.add(mask[first : first + 10], mask[first : first + 10].view(np.uint8))
+        for of in polygons._open.values():
+            top, _, bottom, _ = of.box
+            assert bool(of.held) == (bottom - top <= 60)
+    groups += polygons.finish()
+    assert sorted(map(len, groups)) == [1, 3]
+    assert polygons.left_whole == 1
 
 
-@pytest.mark.parametrize("angle", [0, 7, 30, 45, 61.5, 89])
-def test_a_building_gets_its_right_angles_back(angle):
-    truth = building(angle)
-    mask = rasterize([truth], out_shape=(90, 90)).astype(bool)
-    (of,) = objects_of(mask, np.zeros((90, 90), np.uint8), [0])
-    found = squared(of.outline)
-    assert len(found.geoms) == 1
-    assert len(found.geoms[0].exterior.coords) - 1 == 6
-    turned = (angles_of(found.geoms[0]) - angle + 45) % 90 - 45
-    assert np.abs(turned).max() < 2.5
-    assert turned.std() < 1e-6, "walls do not meet at right angles"
-    assert found.intersection(truth).area / found.union(truth).area > 0.95
-
-
-def test_a_round_tank_stays_round():
-    rows, columns = np.mgrid[:60, :60]
-    mask = (rows - 30) ** 2 + (columns - 30) ** 2 < 20**2
-    (of,) = objects_of(mask, np.zeros((60, 60), np.uint8), [0])
-    found = squared(of.outline)
-    assert found.is_valid
-    assert found.intersection(of.outline).area / found.union(of.outline).area > 0.85
-
-
-def test_a_court_stays_open():
-    mask = np.zeros((60, 60), bool)
-    mask[10:50, 10:50] = True
-    mask[20:40, 22:38] = False
-    (of,) = objects_of(mask, np.zeros((60, 60), np.uint8), [0, 25, 26])
-    assert squared(of.outline).equals(of.outline)
-    assert len(simplified(of.outline).geoms[0].interiors) == 1
-
-
-def test_squared_outlines_of_anything_are_valid():
-    rng = np.random.default_rng(0)
-    for _ in range(40):
-        noise = cv2.GaussianBlur(rng.normal(size=(80, 80)).astype(np.float32), (0, 0), rng.uniform(1, 6))
-        for of in objects_of(noise > 0.5 * noise.std(), np.zeros((80, 80), np.uint8), [0]):
-            found = squared(of.outline)
-            assert isinstance(found, MultiPolygon)
-            assert found.is_valid
-            assert found.area > 0
+@pytest.mark.parametrize("shape", [simplified, squared])
+def test_no_two_outlines_of_a_class_overlap(shape):
+    for seed in range(12):
+        planes = blobs(seed, (70, 60))
+        mask = planes[0] >= 120
+        decision = Decision((Cell(120, depth=8),), separate_by="distance")
+        polygons = ClassPolygons(["house"], shape, decision)
+        for first in (0, 25, 50):
+            strip = slice(first, first + 25)
+            polygons.add(mask[None, strip], planes[:1, strip], planes[:1, strip])
+        found = np.array([of.outline for of in polygons.finish()])
+        assert len(found) == objects_by(decision, mask[None], planes)[0].max() > connected_objects(mask).max()
+        assert shapely.is_valid(found).all()
+        assert (shapely.area(found) > 0).all()
+        one, other = shapely.STRtree(found).query(found, predicate="intersects")
+        both = one < other
+        assert shapely.area(shapely.intersection(found[one[both]], found[other[both]])).max(initial=0) < 1e-9

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import by_hand
@@ -28,7 +29,9 @@ from rasterio.features import rasterize
 
 from segsmith.data.rasters import Levels
 from segsmith.data.sight import Sight
-from segsmith.decision.masks import decided, decided_by
+from segsmith.decision.masks import connected_objects, decided, decided_by
+from segsmith.decision.separation import objects_by
+from segsmith.delivery import polygons
 from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
 from segsmith.errors import DataError, ModelError, WriteError
 from segsmith.modeling.bundle import Bundle, Cell, Decision, Part, Skip
@@ -539,17 +542,57 @@ def test_holes_of_a_raster_are_filled_as_those_of_an_image(tmp_path, bundle):
     assert told.foreground_pixels == {"ship": int(expected.sum())}
 
 
-def test_touching_objects_of_a_raster_are_not_taken_apart(tmp_path, make_bundle):
-    learnt = make_bundle(*CHIPS, "network.heads={border: {kind: border}}", level=100)
-    raster, file = save(tmp_path / "a.tif", noise(*HW)), tmp_path / "bundle.safetensors"
-    learnt.write(file)
-    (told,) = predict_rasters(file, raster, tmp_path / "out")
-    with rasterio.open(tmp_path / "out" / "probabilities" / "a.tif") as written:
-        assert written.count == 1, "borders are no band"
-    assert told.usable_pixels == HW[0] * HW[1]
-    replace(learnt, decision=Decision((Cell(100, depth=20),), separate_by="border")).write(file)
-    with pytest.raises(ModelError, match=r"touching objects taken apart.*decide again with --separate none"):
-        predict_rasters(file, raster, tmp_path / "other")
+@pytest.mark.parametrize("by", ["distance", "border"])
+def test_touching_objects_come_apart_as_those_of_an_image(tmp_path, make_bundle, command, by):
+    """Across strips, with their scores; none lies over another, the mask is the same, and borders are no band."""
+    opened, file = make_bundle(*CHIPS, "network.heads={border: {kind: border}}"), tmp_path / "bundle.safetensors"
+    (planes,) = Predictor(opened)([noise(*HW)])
+    decision = Decision((Cell(int(np.percentile(planes[0], 55)), 6, depth=8),), separate_by=by)
+    replace(opened, decision=decision).write(file)
+    said = command("predict", file, save(tmp_path / "a.tif", noise(*HW)), "--to", tmp_path / "out")
+    assert said.code == 0, said.err
+    assert (read(tmp_path / "out" / "probabilities" / "a.tif") == planes[:1]).all()
+    mask = decided_by(decision, planes[:1])
+    assert (read(tmp_path / "out" / "masks" / "a.tif") == mask).all()
+    (labels,) = objects_by(decision, mask, planes)
+    assert labels.max() > connected_objects(mask[0]).max() + 5
+    assert f"{labels.max()} objects" in said.out
+    assert "not taken apart" not in said.out
+    _, _, geometry, fields = pyogrio.raw.read(tmp_path / "out" / "objects" / "a.gpkg")
+    scores = [round(float(planes[0][labels == number].mean()) / 255, 4) for number in range(1, labels.max() + 1)]
+    assert sorted(fields[2].tolist()) == pytest.approx(sorted(scores), abs=1e-9)
+    assert fields[3].sum() == pytest.approx(mask.sum() * 0.04, rel=0.05)
+    shapes = shapely.from_wkb(geometry)
+    assert shapely.is_valid(shapes).all()
+    assert shapely.area(shapely.union_all(shapes)) == pytest.approx(shapely.area(shapes).sum(), rel=1e-6)
+
+
+def test_killed_while_objects_come_apart_it_ends_with_the_same_bytes(tmp_path, make_bundle):
+    opened, file = make_bundle(*CHIPS, "network.heads={border: {kind: border}}"), tmp_path / "bundle.safetensors"
+    replace(opened, decision=Decision((Cell(100, depth=8),), separate_by="border")).write(file)
+    raster = save(tmp_path / "a.tif", noise(*HW))
+    predict_rasters(file, raster, tmp_path / "unharmed")
+    work = tmp_path / ".out.progress" / "work" / "a"
+    for kind in ("probabilities", "masks"):
+        reached = partial(lambda files: len(list(files.glob("*.tif"))) >= 3, work / kind)
+        assert in_child(lambda: predict_rasters(file, raster, tmp_path / "out"), kill_when=reached) == -signal.SIGKILL
+    predict_rasters(file, raster, tmp_path / "out")
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "unharmed")
+
+
+def test_what_is_too_large_to_be_taken_apart_is_told(tmp_path, bundle, command, monkeypatch):
+    monkeypatch.setattr(polygons, "LONGEST_PX", 40)
+    file, opened = tmp_path / "bundle.safetensors", Bundle.read(bundle)
+    replace(opened, decision=Decision((Cell(1, depth=8),), separate_by="distance")).write(file)
+    said = command("predict", file, save(tmp_path / "a.tif", noise(*HW)), "--to", tmp_path / "out")
+    assert said.code == 0, said.err
+    assert "ship: 1 connected object longer or wider than 40 pixels is not taken apart" in said.out
+    (told,) = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert (told["left_whole"], told["objects"]) == ({"ship": 1}, {"ship": 1})
+
+
+def test_a_raster_is_not_refined(tmp_path, make_bundle):
+    raster, file = save(tmp_path / "a.tif", noise(40, 50)), tmp_path / "bundle.safetensors"
     make_bundle(*CHIPS, "predict.crf={}").write(file)
     with pytest.raises(ModelError, match=r"refines images as a whole \(predict\.crf\)"):
         predict_rasters(file, raster, tmp_path / "other")

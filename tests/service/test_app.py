@@ -142,6 +142,16 @@ def test_it_is_ready_once_it_has_predicted(client):
     assert (client.get("/ready").status_code, client.get("/ready").json()) == (200, {"state": "ready"})
 
 
+def test_objects_of_a_raster_that_touch_come_apart_as_polygons_alone(tmp_path, serving, bundle):
+    apart = replace(Bundle.read(bundle), decision=Decision((Cell(1, depth=8),), separate_by="distance"))
+    content = geotiff(tmp_path / "a.tif", noise(32, 32))
+    with serving(apart) as client:
+        assert client.post("/predict/raster", content=content).status_code == 200
+        said = client.post("/predict/raster", params={"answer": "runs"}, content=content)
+    assert said.status_code == 422
+    assert said.json()["detail"].startswith("objects of the raster that touch are taken apart, and run lengths")
+
+
 def test_rasters_are_refused_where_the_decision_cannot_follow_them(tmp_path, serving, bundle):
     gated = replace(Bundle.read(bundle), decision=Decision((Cell(128, gate=10),), gate_by="top_k"))
     with serving(gated) as client:

@@ -11,7 +11,7 @@ from segsmith.cli.printed import out, say, score_table
 from segsmith.errors import SegsmithError
 
 if TYPE_CHECKING:
-    from segsmith.delivery.predict_rasters import RasterPrediction
+    from segsmith.delivery.raster_files import RasterPrediction
 
 
 @app.command()
@@ -186,6 +186,8 @@ def serve(
 
 
 def _print_raster(done: "RasterPrediction") -> None:
+    from segsmith.delivery.polygons import LONGEST_PX
+
     height, width = done.hw
     out.print(f"{done.raster}: {height:,} x {width:,} pixels, enlarged {done.scale:.3g} times", style="bold")
     seam = "" if done.seam is None else f", {done.seam:.2f} times as steep on their edges as elsewhere"
@@ -194,3 +196,7 @@ def _print_raster(done: "RasterPrediction") -> None:
     for name, pixels in done.foreground_pixels.items():
         count = f", {done.objects.get(name, 0):,} objects" if done.objects else ""
         out.print(f"  {name}: {pixels / max(1, done.usable_pixels):.2%} of {done.usable_pixels:,} usable pixels{count}")
+        if whole := done.left_whole.get(name):
+            what = "connected object" if whole == 1 else "connected objects"
+            be = "is" if whole == 1 else "are"
+            out.print(f"  {name}: {whole:,} {what} longer or wider than {LONGEST_PX:,} pixels {be} not taken apart")

@@ -46,7 +46,7 @@ def labels_window(dataset: Dataset, number: int) -> Window | None:
     first, last = dataset.first_object[number : number + 2]
     hw = dataset.hw(number)
     side_hw = min(LABELS_PX, hw[0]), min(LABELS_PX, hw[1])
-    if "shape" not in dataset.objects or last - first < LEAST_LABELS or min(side_hw) < LEAST_PX:
+    if not dataset.of_polygons or last - first < LEAST_LABELS or min(side_hw) < LEAST_PX:
         return None
     centres = shapely.get_coordinates(shapely.centroid(shapely.from_wkb(list(dataset.objects["shape"][first:last]))))
     best, most = None, LEAST_LABELS - 1

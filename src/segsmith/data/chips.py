@@ -11,16 +11,16 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Int32, UInt8
 
 from segsmith import recipe
-from segsmith.data.borders import borders
+from segsmith.data.borders import borders, polygon_borders
 from segsmith.data.dataset import KEPT_IMAGES, Chip, Dataset, cut_out
 from segsmith.data.extra import extra_levels, extra_ranges
 from segsmith.data.images import resized_mask
 from segsmith.data.index import in_threads
 from segsmith.data.strata import Strata
-from segsmith.data.windows import Window, cover, scaled_hw
+from segsmith.data.windows import Window, cover, scaled_hw, whole
 from segsmith.errors import DataError
 from segsmith.progress import track
 from segsmith.types import HW, ClassMask, Image, Mask, Probabilities
@@ -78,10 +78,7 @@ class Chips:
         """Pixels of a chip at its own size, its truth, and which pixels are usable. Raises DataError for a file that
         has gone, broken or changed."""
         image = int(self.image[chip])
-        if self.whole:
-            return self.dataset.read(image)
-        window = Window(int(self.top[chip]), int(self.left[chip]), *self.options.input_hw)
-        return self.dataset.read(image, window, float(self.scale[chip]))
+        return self.dataset.read(image) if self.whole else self.dataset.read(image, *self._window(chip))
 
     def labels(self, chip: int) -> tuple[Mask, ClassMask]:
         """Truth of a chip at its own size, and which pixels are usable, as `read` gives them; pictures that are chips
@@ -97,11 +94,14 @@ class Chips:
         image = int(self.image[chip])
         if (soft := self.soft(chip)) is not None:
             return soft[len(self.dataset.classes) :] >= 128
+        if self.dataset.of_polygons:
+            window, scale = self._window(chip)
+            return polygon_borders(self.dataset, image, self.border_px, window, scale)
         found = self._borders(image)
         if self.whole:
             return found
-        window = Window(int(self.top[chip]), int(self.left[chip]), *self.options.input_hw)
-        scaled = resized_mask(found, scaled_hw(self.dataset.hw(image), float(self.scale[chip])))
+        window, scale = self._window(chip)
+        scaled = resized_mask(found, scaled_hw(self.dataset.hw(image), scale))
         return cut_out(scaled.transpose(1, 2, 0), window).transpose(2, 0, 1)
 
     def soft(self, chip: int) -> Probabilities | None:
@@ -110,8 +110,19 @@ class Chips:
         image, borders = int(self.image[chip]), bool(self.border_px)
         if self.whole:
             return self.dataset.soft(image, borders=borders)
-        window = Window(int(self.top[chip]), int(self.left[chip]), *self.options.input_hw)
-        return self.dataset.soft(image, window, float(self.scale[chip]), borders=borders)
+        return self.dataset.soft(image, *self._window(chip), borders=borders)
+
+    def numbered(self, chip: int) -> Int32[np.ndarray, "classes height width"]:
+        """Of labels that are polygons, the number of the object of each class that a pixel of a chip belongs to, see
+        Dataset.numbered."""
+        window, scale = self._window(chip)
+        return self.dataset.numbered(int(self.image[chip]), window, scale)
+
+    def _window(self, chip: int) -> tuple[Window, float]:
+        """Where a chip lies, and on the grid of its image enlarged how many times."""
+        if self.whole:
+            return whole(self.hw(chip)), 1.0
+        return Window(int(self.top[chip]), int(self.left[chip]), *self.options.input_hw), float(self.scale[chip])
 
     @cached_property
     def _borders(self) -> Callable[[int], Mask]:

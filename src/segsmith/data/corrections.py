@@ -10,7 +10,9 @@ Raw files and index stay as they are; whoever opens the dataset sees what was co
 """
 
 import csv
+import hashlib
 import io
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,12 +24,14 @@ import numpy as np
 import pandas as pd
 
 from segsmith.data import rle
-from segsmith.errors import DataError, RunLengthError, listed, unreadable
-from segsmith.files import write_text
+from segsmith.errors import DataError, StaleError, listed, unreadable
+from segsmith.files import held, write_text
 from segsmith.types import ClassMask, Runs
 
 if TYPE_CHECKING:
     from segsmith.data.dataset import Dataset
+
+csv.field_size_limit(sys.maxsize)  # a large mask has more run lengths than fit into the default of 131 072 characters
 
 FILE = "corrections.csv"
 COLUMNS = ("image_id", "class", "verdict", "runs")
@@ -55,11 +59,45 @@ def correct(dataset: Path, file: Path) -> list[Correction]:
     said |= {_about(found): found for found in read_corrections(file)}
     corrections = list(said.values())
     corrected(opened, corrections, file)
+    _write(dataset / FILE, corrections)
+    return corrections
+
+
+def say(file: Path, about: Correction, version: str, *, taken_back: bool = False) -> list[Correction]:
+    """Put what is said of a label into a file, made if it is not there, in place of what was said of the same image and
+    class; or take that back. What is said of a class of an image that was left out takes it in again. Returns what the
+    file now says.
+
+    `version` is what `version_of` gave for the image when the label was looked at. Raises StaleError if something else
+    was said of the image since: then the file stays as it is, whoever wrote it; DataError and WriteError as reading and
+    writing do. Processes take turns; threads of one process must do so by themselves.
+    """
+    with held(file.parent, "folder of corrections", lock=f".{file.name}.lock", wait=True):
+        corrections = read_corrections(file) if file.exists() else []
+        if version != version_of(corrections, about.image_id):
+            raise StaleError(
+                f"{about.image_id}: something else was said of it since it was shown here; look at it again"
+            )
+        gone = {_about(about), (about.image_id, "")}
+        kept = [found for found in corrections if _about(found) not in gone]
+        if taken_back or about.verdict == "leave out":  # what was said of its classes comes back with the image
+            kept = [found for found in corrections if _about(found) != _about(about)]
+        kept += [] if taken_back else [about]
+        _write(file, kept)
+        return kept
+
+
+def version_of(corrections: Sequence[Correction], image_id: str) -> str:
+    """What changes with anything that corrections say of an image."""
+    of_image = sorted(found[1:] for found in corrections if found.image_id == image_id)
+    return hashlib.blake2b(repr(of_image).encode(), digest_size=8).hexdigest()
+
+
+def _write(file: Path, corrections: Sequence[Correction]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([COLUMNS, *corrections])
-    write_text(dataset / FILE, text.getvalue())
-    return corrections
+    write_text(file, text.getvalue())
 
 
 def with_corrections(dataset: "Dataset", folder: Path) -> "Dataset":
@@ -108,24 +146,43 @@ def corrected(dataset: "Dataset", corrections: Sequence[Correction], file: Path)
             problems.append(f"row {number}: no image {found.image_id} in the dataset")
         elif found.verdict == "leave out":
             left_out.append(index)
-        elif found.class_name not in dataset.classes:
-            problems.append(f"row {number}: class '{found.class_name}' is none of {', '.join(dataset.classes)}")
-        elif found.verdict != "keep" and dataset.taught[index]:
-            problems.append(f"row {number}: labels of {found.image_id} are soft ones, of a run; it can be left out")
-        elif found.verdict != "keep" and "shape" in dataset.objects:
-            problems.append(f"row {number}: labels of {found.image_id} are polygons; correct them in their vector file")
-        elif found.verdict != "keep":
+        else:
             try:
-                runs = rle.parse(found.runs if found.verdict == "replace" else "", dataset.hw(index))
-            except RunLengthError as error:
+                runs = new_pixels(dataset, index, found)
+            except DataError as error:
                 problems.append(f"row {number}: {error}")
             else:
-                replaced[index, dataset.classes.index(found.class_name)] = runs
+                if runs is not None:
+                    replaced[index, dataset.classes.index(found.class_name)] = runs
     if problems:
         raise DataError(f"{file}: {len(problems)} corrections do not fit the dataset:\n{listed(problems)}")
     counts = Counter(found.verdict for found in corrections if found.verdict != "keep")
     told = ", ".join(f"{verdict} {count:,}" for verdict, count in counts.items())
     return _applied(dataset, set(left_out), replaced, f"labels corrected by {FILE}: {told}" if told else "")
+
+
+def new_pixels(dataset: "Dataset", index: int, found: Correction) -> Runs | None:
+    """The pixels that a class of an image gets by a correction; None where its label is kept, or left out with its
+    image. Raises DataError where the correction does not fit the image."""
+    if found.verdict == "leave out":
+        return None
+    if found.class_name not in dataset.classes:
+        raise DataError(f"class '{found.class_name}' is none of {', '.join(dataset.classes)}")
+    if found.verdict == "keep":
+        return None
+    if reason := fixed(dataset, index):
+        raise DataError(reason)
+    return rle.parse(found.runs if found.verdict == "replace" else "", dataset.hw(index))
+
+
+def fixed(dataset: "Dataset", index: int) -> str | None:
+    """Why the label of an image cannot be given other pixels, if it cannot."""
+    image_id = dataset.images["image_id"].iloc[index]
+    if dataset.taught[index]:
+        return f"labels of {image_id} are soft ones, of a run; it can be left out"
+    if dataset.of_polygons:
+        return f"labels of {image_id} are polygons; correct them in their vector file"
+    return None
 
 
 def _applied(dataset: "Dataset", left_out: set[int], replaced: dict[tuple[int, int], Runs], note: str) -> "Dataset":

@@ -24,11 +24,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Int32
 from shapely import STRtree, from_wkb
 
 from segsmith.data import rle
-from segsmith.data.footprints import rasterised
+from segsmith.data.footprints import numbered, rasterised
 from segsmith.data.images import read_image, resized_image, resized_mask
 from segsmith.data.rasters import Levels, raster_shape, read_window
 from segsmith.data.windows import Window, scaled_hw, whole
@@ -303,6 +303,20 @@ class Dataset:
         mask = self._last_masks(index, hw)
         return Chip(image, cut_out(mask.transpose(1, 2, 0), window).transpose(2, 0, 1), valid)
 
+    @property
+    def of_polygons(self) -> bool:
+        """Whether objects are polygons, as of scenes with vector labels; else they are run lengths."""
+        return "shape" in self.objects
+
+    def numbered(
+        self, index: int, window: Window | None = None, scale: float = 1.0
+    ) -> Int32[np.ndarray, "classes height width"]:
+        """Of labels that are polygons, the number of the object of each class that a pixel belongs to, 0 for none;
+        windows and scales as in `read`, and numbers the same in all of them. Where objects overlap it is one of
+        them."""
+        wanted = window or whole(scaled_hw(self.hw(index), scale))
+        return np.stack([numbered(tree, self.hw(index), wanted, scale) for tree in self._trees(index)])
+
     def labels(self, index: int) -> tuple[Mask, ClassMask]:
         """Truth of a whole image and which pixels are usable, as `read` gives them; a picture is not opened for it.
         Raises DataError like `read` for rasters alone."""
@@ -359,6 +373,10 @@ class Dataset:
         return OrderedDict()
 
     def _polygon_mask(self, index: int, window: Window, scale: float) -> Mask:
+        return np.stack([rasterised(tree, self.hw(index), window, scale) for tree in self._trees(index)])
+
+    def _trees(self, index: int) -> list[STRtree]:
+        """The polygons of an image, of each class."""
         trees = self._polygons.get(index)
         if trees is None:
             first, last = self.first_object[index : index + 2]
@@ -368,7 +386,7 @@ class Dataset:
             self._polygons[index] = trees
             if len(self._polygons) > SEARCHABLE_IMAGES:
                 self._polygons.popitem(last=False)
-        return np.stack([rasterised(tree, self.hw(index), window, scale) for tree in trees])
+        return trees
 
     def _raster_window(self, index: int, window: Window, scale: float) -> tuple[Image, ClassMask]:
         row = self.images.iloc[index]

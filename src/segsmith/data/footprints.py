@@ -15,7 +15,7 @@ import pyogrio
 import rasterio
 import shapely
 from affine import Affine
-from jaxtyping import Int
+from jaxtyping import Int, Int32
 from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
@@ -168,24 +168,42 @@ def rasterised(polygons: shapely.STRtree, raster_hw: HW, window: Window | None =
 
     Equal, pixel for pixel, to the mask of the whole raster at that scale, cut.
     """
+    return _burnt(polygons, raster_hw, window, scale, numbered=False).view(bool)
+
+
+def numbered(
+    polygons: shapely.STRtree, raster_hw: HW, window: Window | None = None, scale: float = 1.0
+) -> Int32[np.ndarray, "height width"]:
+    """Likewise the number, from 1 on in the order of the tree, of the polygon that the centre of each pixel lies in; of
+    several the last, 0 for none."""
+    return _burnt(polygons, raster_hw, window, scale, numbered=True)
+
+
+def _burnt(
+    polygons: shapely.STRtree, raster_hw: HW, window: Window | None, scale: float, *, numbered: bool
+) -> np.ndarray:
+    """1 or, as int32, the number of a polygon where that lies; 0 elsewhere."""
+    dtype = np.int32 if numbered else np.uint8
     new_hw = scaled_hw(raster_hw, scale)
     window = window or whole(new_hw)
-    mask = np.zeros(window.hw, bool)
+    mask = np.zeros(window.hw, dtype)
     inside = window.inside(new_hw)
     if not inside.height or not inside.width:
         return mask
     grow = np.array([new_hw[1] / raster_hw[1], new_hw[0] / raster_hw[0]])
     left, top = np.array([inside.left, inside.top]) / grow - 1
     right, bottom = np.array([inside.left + inside.width, inside.top + inside.height]) / grow + 1
-    near = polygons.geometries[np.sort(polygons.query(shapely.box(left, top, right, bottom)))]
+    places = np.sort(polygons.query(shapely.box(left, top, right, bottom)))
+    near = polygons.geometries[places]
     if not len(near):
         return mask
     # first onto the new grid, the same for every window, and only then to the window, by whole pixels
     placed = shapely.transform(near, lambda xy: np.round(xy * grow * GRID) / GRID - (inside.left, inside.top))
+    values = places + 1 if numbered else np.ones(len(places), int)
     with rasterio.Env():
-        burnt = rasterize(list(placed), out_shape=inside.hw, dtype="uint8")
+        burnt = rasterize(zip(placed, values.tolist(), strict=True), out_shape=inside.hw, dtype=dtype)
     rows = slice(inside.top - window.top, inside.top - window.top + inside.height)
-    mask[rows, inside.left - window.left : inside.left - window.left + inside.width] = burnt.view(bool)
+    mask[rows, inside.left - window.left : inside.left - window.left + inside.width] = burnt
     return mask
 
 

@@ -235,10 +235,12 @@ def _gates_tried(recipe: Recipe, chips: Chips, validation: list[int], files: Pro
 
 
 def true_objects(chips: Chips, chip: int, class_id: int, truth: ClassMask) -> Labels:
-    """The labelled objects of a class of a chip, numbered; of chips that are windows of images, and of labels that are
-    polygons, the connected parts of its truth instead."""
+    """The labelled objects of a class of a chip, numbered from 1 without gaps; of windows of images whose labels are
+    run lengths, the connected parts of its truth instead."""
     dataset = chips.dataset
-    if not chips.whole or "shape" in dataset.objects:
+    if dataset.of_polygons:
+        return _without_gaps(chips.numbered(chip)[class_id] * truth)
+    if not chips.whole:
         return connected_objects(truth)
     image = int(chips.image[chip])
     labels = np.zeros(truth.shape, np.int32)
@@ -247,4 +249,10 @@ def true_objects(chips: Chips, chip: int, class_id: int, truth: ClassMask) -> La
     for number, row in enumerate((row for row in of_image if of_class[row] == class_id), start=1):
         runs = dataset.runs[dataset.offsets[row] : dataset.offsets[row + 1]]
         labels[rle.decode(runs, truth.shape)] = number
-    return np.asarray(labels * truth)
+    return _without_gaps(labels * truth)
+
+
+def _without_gaps(labels: Labels) -> Labels:
+    """The same objects numbered from 1 on: some are not in this chip, or not in what of it is usable."""
+    present, places = np.unique(labels, return_inverse=True)
+    return np.asarray(np.searchsorted(present[present > 0], present, side="right")[places].reshape(labels.shape))

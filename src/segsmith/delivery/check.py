@@ -172,7 +172,7 @@ def _objects(rows: Rows, layout: Layout, sizes: Mapping[str, HW]) -> tuple[dict[
 
 def _of_dataset(dataset: Dataset, layout: Layout) -> tuple[dict[Key, list[Runs]], list[str]]:
     """The objects of every labelled image and class."""
-    if "shape" in dataset.objects:
+    if dataset.of_polygons:
         raise DataError(f"{dataset.raw}: its labels are polygons, and a submission's are run lengths")
     ids = dataset.images["image_id"].tolist()
     classes = range(max(1, len(layout.class_keys)))

@@ -1,39 +1,38 @@
-"""Mask and probabilities, strip by strip -> objects as polygons: outlines in pixel coordinates, simplified, squared.
+"""Mask and probabilities, strip by strip -> objects as polygons, those that touch taken apart; in pixel coordinates.
 
 Pixel coordinates count from the raster's first corner, x right, y down. Memory holds a strip and the objects that its
-last row cuts, however high the raster is.
+last row cuts, however high the raster is; of objects that are to be taken apart, also their pixels.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import shapely
 from affine import Affine
-from jaxtyping import Float, Int
+from jaxtyping import Int, Int32, UInt8
 from rasterio.features import shapes
-from shapely import MultiPolygon, Point, Polygon
-from shapely.affinity import rotate
+from shapely import MultiPolygon, Polygon
 
-from segsmith.decision.masks import CONNECTIVITY
+from segsmith.decision.masks import CONNECTIVITY, Labels
+from segsmith.decision.separation import relief_of, separated
+from segsmith.delivery.outlines import Shape, without_overlaps
+from segsmith.modeling.bundle import Decision
+from segsmith.recipe import Separate
 from segsmith.types import ClassMask, ClassProbabilities, Mask, Probabilities
 
-Ring = Float[np.ndarray, "_points 2"]
+LONGEST_PX = 2048
+"""What is connected and longer, or wider, is not taken apart: each pixel of it would have to be held until its last row
+is known, and to take it apart needs some 90 bytes for each pixel of the box around it."""
 
-SIMPLIFIED_PX = 0.5
-"""Half a pixel is what a grid of pixels leaves open anyway."""
-SQUARED_IOU = 0.85
-"""A squared outline that covers its object worse than this is given up for the simplified one."""
-SQUARED_PX = 1.5
-"""Corners nearer than this to the line between their neighbours are no corners of a building."""
+Planes = UInt8[np.ndarray, "_planes _rows _width"]
 
 
 @dataclass(frozen=True)
 class FoundObject:
-    """An object of a raster: what is connected, at corners too."""
+    """An object of a raster: what is connected, at corners too, or a part of that which was taken apart."""
 
     class_name: str
     outline: MultiPolygon
@@ -43,47 +42,108 @@ class FoundObject:
     """Mean probability of its pixels, 0 to 1."""
 
 
+class Apart(NamedTuple):
+    """How touching objects of a class are taken apart, see separation.py."""
+
+    by: Separate
+    depth: int
+
+
+class _Pixels(NamedTuple):
+    """Some pixels of an object."""
+
+    rows: Int32[np.ndarray, " pixels"]
+    columns: Int32[np.ndarray, " pixels"]
+    planes: UInt8[np.ndarray, "planes pixels"]
+    """Their probabilities, and behind these what their relief is made of."""
+
+
 @dataclass
 class _Open:
-    """What is known so far of an object that reaches the strip's last row."""
+    """What is known so far of a connected thing that reaches the strip's last row."""
 
     pieces: list[Polygon]
     pixels: int
     levels: int
+    box: tuple[int, int, int, int]
+    """First row and column, and those behind the last."""
+    held: list[_Pixels]
+    """All its pixels, if it is to be taken apart and not too large for that."""
+
+    def take(self, other: "_Open") -> None:
+        self.pieces += other.pieces
+        self.pixels += other.pixels
+        self.levels += other.levels
+        (top, left, bottom, right), also = self.box, other.box
+        top, left, bottom, right = min(top, also[0]), min(left, also[1]), max(bottom, also[2]), max(right, also[3])
+        self.box = top, left, bottom, right
+        complete = self.held and other.held and max(bottom - top, right - left) <= LONGEST_PX
+        self.held = self.held + other.held if complete else []
 
 
 class ObjectPolygons:
-    """Objects of one class of a raster, given strip by strip from above; each comes out when its last row is in."""
+    """Objects of one class of a raster, given strip by strip from above; each comes out when its last row is in.
 
-    def __init__(self, class_name: str) -> None:
-        self.class_name = class_name
+    With `apart`, what is connected is taken apart as `separation.separated` does it to the whole raster: it is held
+    until it is complete, since where it comes apart depends on all of it. What is longer than LONGEST_PX stays one.
+    """
+
+    def __init__(self, class_name: str, apart: Apart | None = None) -> None:
+        self.class_name, self.apart = class_name, apart
         self.row = 0
+        self.left_whole = 0
+        """How many were too large to be taken apart."""
         self._open: dict[int, _Open] = {}
         self._last_row: Int[np.ndarray, " width"] | None = None
-        """The number of the open object at each pixel of the last row, 0 for none."""
+        """The number of the open thing at each pixel of the last row, 0 for none."""
         self._next = 1
 
-    def add(self, mask: ClassMask, probabilities: ClassProbabilities) -> Iterator[FoundObject]:
-        """The objects that end within this strip, or ended with the one before."""
-        count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=CONNECTIVITY, ltype=cv2.CV_32S)
-        pixels = np.bincount(labels.ravel(), minlength=count)
+    def add(
+        self, mask: ClassMask, probabilities: ClassProbabilities, planes: Planes | None = None
+    ) -> Iterator[list[FoundObject]]:
+        """The objects of each connected thing that ends within this strip, or ended with the one before. `planes` are
+        those of the class and its border, where objects are taken apart by these."""
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=CONNECTIVITY)
         levels = np.bincount(labels.ravel(), probabilities.ravel(), minlength=count).astype(np.int64)
-        here = {label: _Open([], int(pixels[label]), int(levels[label])) for label in range(1, count)}
-        moved = Affine.translation(0, self.row)
-        for geometry, label in shapes(labels, mask=mask, connectivity=4, transform=moved):
-            rings = geometry["coordinates"]
-            here[int(label)].pieces.append(Polygon(rings[0], rings[1:]))
+        held = self._pixels(labels, [probabilities, *(() if planes is None else planes)]) if self.apart else {}
+        here = {}
+        for label, (left, top, width, height, pixels) in enumerate(stats.tolist()):
+            box = self.row + top, left, self.row + top + height, left + width
+            too_large = max(width, height) > LONGEST_PX
+            here[label] = _Open([], pixels, int(levels[label]), box, [] if too_large else held.get(label, []))
+        del here[0]
+        for label, piece in _pieces(labels, self.row, 0):
+            here[label].pieces.append(piece)
         number_of = self._joined(labels[0], here)
         self._last_row = number_of[labels[-1]]
         self.row += len(mask)
-        yield from self._closed(set(np.unique(self._last_row).tolist()))
+        yield from self._closed(set(np.unique(self._last_row).tolist()), mask.shape[1])
 
-    def finish(self) -> Iterator[FoundObject]:
-        """The objects that the last strip cuts."""
-        yield from self._closed(set())
+    def finish(self) -> Iterator[list[FoundObject]]:
+        """Those that the last strip cuts."""
+        if self._last_row is not None:
+            yield from self._closed(set(), len(self._last_row))
+
+    def _pixels(self, labels: Labels, planes: Sequence[ClassProbabilities]) -> dict[int, list[_Pixels]]:
+        """The pixels of each label of a strip."""
+        rows, columns = np.nonzero(labels)
+        of_pixels = labels[rows, columns]
+        order = np.argsort(of_pixels, kind="stable")
+        numbers, first = np.unique(of_pixels[order], return_index=True)
+        places = np.split(order, first[1:])
+        return {
+            label: [
+                _Pixels(
+                    (rows[at] + self.row).astype(np.int32),
+                    columns[at].astype(np.int32),
+                    np.stack([plane[rows[at], columns[at]] for plane in planes]),
+                )
+            ]
+            for label, at in zip(numbers.tolist(), places, strict=True)
+        }
 
     def _joined(self, first_row: Int[np.ndarray, " width"], here: dict[int, _Open]) -> Int[np.ndarray, " labels"]:
-        """Join the objects of a strip to those of the last row they touch; the number of each label's object."""
+        """Join the things of a strip to those of the last row they touch; the number of each label's thing."""
         number_of = np.zeros(len(here) + 1, np.int64)
         for label, found in here.items():
             self._open[self._next] = found
@@ -104,142 +164,93 @@ class ObjectPolygons:
             first, second = sorted((root(one), root(other)))
             if first != second:
                 joined[second] = first
-                gone, kept = self._open.pop(second), self._open[first]
-                kept.pieces += gone.pieces
-                kept.pixels += gone.pixels
-                kept.levels += gone.levels
+                self._open[first].take(self._open.pop(second))
         return np.array([root(number) for number in number_of.tolist()], np.int64)
 
-    def _closed(self, still_open: set[int]) -> Iterator[FoundObject]:
+    def _closed(self, still_open: set[int], width: int) -> Iterator[list[FoundObject]]:
         for number in sorted(self._open.keys() - still_open):
             found = self._open.pop(number)
-            whole = shapely.union_all(found.pieces)
-            parts = list(whole.geoms) if isinstance(whole, MultiPolygon) else [whole]
-            yield FoundObject(self.class_name, MultiPolygon(parts), found.pixels, found.levels / found.pixels / 255)
+            self.left_whole += self.apart is not None and not found.held
+            parts = self._taken_apart(found, width) if found.held else []
+            yield parts or [self._object(found.pieces, found.pixels, found.levels)]
+
+    def _taken_apart(self, found: _Open, width: int) -> list[FoundObject]:
+        """The objects that a connected thing consists of; none where it is one."""
+        assert self.apart is not None
+        top, left, bottom, right = found.box
+        # what is beside it is no part of it, but what is beyond the raster's edge may be
+        top, left = max(0, top - 1), max(0, left - 1)
+        bottom, right = min(self.row, bottom + 1), min(width, right + 1)
+        planes = np.zeros((len(found.held[0].planes), bottom - top, right - left), np.uint8)
+        mask = np.zeros(planes.shape[1:], bool)
+        for part in found.held:
+            rows, columns = part.rows - top, part.columns - left
+            mask[rows, columns] = True
+            planes[:, rows, columns] = part.planes
+        (labels,) = separated(relief_of(self.apart.by, mask, 0, planes[1:]), [self.apart.depth])
+        count = int(labels.max()) + 1
+        if count == 2:
+            return []
+        pixels = np.bincount(labels.ravel(), minlength=count).tolist()
+        levels = np.bincount(labels.ravel(), planes[0].ravel(), minlength=count).astype(np.int64).tolist()
+        pieces: list[list[Polygon]] = [[] for _ in range(count)]
+        for label, piece in _pieces(labels, top, left):
+            pieces[label].append(piece)
+        return [self._object(*of) for of in list(zip(pieces, pixels, levels, strict=True))[1:]]
+
+    def _object(self, pieces: Sequence[Polygon], pixels: int, levels: int) -> FoundObject:
+        whole = shapely.union_all(pieces)
+        parts = list(whole.geoms) if isinstance(whole, MultiPolygon) else [whole]
+        return FoundObject(self.class_name, MultiPolygon(parts), pixels, levels / pixels / 255)
 
 
 class ClassPolygons:
     """Objects of all classes of a raster, strip by strip from above, each outline given the shape that `shape` makes of
-    it."""
+    it; touching objects are taken apart as a decision says. No two outlines of a class overlap."""
 
-    def __init__(self, classes: Sequence[str], shape: Callable[[MultiPolygon], MultiPolygon]) -> None:
+    def __init__(self, classes: Sequence[str], shape: Shape, decision: Decision) -> None:
         self.shape = shape
-        self._polygons = [ObjectPolygons(name) for name in classes]
+        cells = decision.cells_of(len(classes))
+        self._polygons = [
+            ObjectPolygons(name, Apart(decision.separate_by, cell.depth) if cell.depth else None)
+            for name, cell in zip(classes, cells, strict=True)
+        ]
         self._found: list[list[FoundObject]] = [[] for _ in classes]
 
-    def add(self, mask: Mask, probabilities: Probabilities) -> None:
-        for polygons, found, *planes in zip(self._polygons, self._found, mask, probabilities, strict=True):
-            found += self._shaped(polygons.add(*planes))
+    @property
+    def left_whole(self) -> dict[str, int]:
+        """Of each class that is taken apart, how many connected things were too large for that."""
+        return {of.class_name: of.left_whole for of in self._polygons if of.apart}
+
+    def add(self, mask: Mask, probabilities: Probabilities, planes: Planes) -> None:
+        """The next strip. `probabilities` are what scores are of; `planes` are the bundle's, as the networks have them:
+        of the classes and, where objects are taken apart by borders, of these."""
+        count = len(self._polygons)
+        for number, (polygons, found) in enumerate(zip(self._polygons, self._found, strict=True)):
+            by_borders = polygons.apart is not None and polygons.apart.by == "border"
+            relief = planes[number::count] if by_borders else None
+            found += self._shaped(polygons.add(mask[number], probabilities[number], relief))
 
     def finish(self) -> list[FoundObject]:
         """All objects, class by class, in the order of their last rows."""
+        everything = []
         for polygons, found in zip(self._polygons, self._found, strict=True):
             found += self._shaped(polygons.finish())
-        return list(chain(*self._found))
+            outlines = without_overlaps([of.outline for of in found])
+            everything += [replace(of, outline=outline) for of, outline in zip(found, outlines, strict=True)]
+        return everything
 
-    def _shaped(self, found: Iterator[FoundObject]) -> Iterator[FoundObject]:
-        return (replace(of, outline=self.shape(of.outline)) for of in found)
-
-
-def simplified(outline: MultiPolygon) -> MultiPolygon:
-    """The outline without the steps of the pixel grid, valid, nowhere more than SIMPLIFIED_PX away from the line
-    through the middles of the pixels' edges (by Douglas and Peucker 1973). That line runs straight along a slanted
-    wall, where the edges themselves go up and down; it cuts corners by a third of a pixel."""
-    middles = MultiPolygon([Polygon(outer, holes) for outer, *holes in map(_edge_middles, outline.geoms)])
-    for tolerance in (SIMPLIFIED_PX, SIMPLIFIED_PX / 2):  # where a ring begins, the library may go further than told
-        found = _polygons_of(shapely.simplify(middles, tolerance, preserve_topology=True))
-        if shapely.hausdorff_distance(middles.boundary, found.boundary) <= SIMPLIFIED_PX:
-            return found
-    return middles
+    def _shaped(self, found: Iterator[list[FoundObject]]) -> Iterator[FoundObject]:
+        for touching in found:
+            outlines = self.shape([of.outline for of in touching])
+            yield from (replace(of, outline=outline) for of, outline in zip(touching, outlines, strict=True))
 
 
-def _edge_middles(part: Polygon) -> list[Ring]:
-    """The rings through the middles of the edges of single pixels."""
-    rings = []
-    for ring in _rings(part):
-        steps = np.roll(ring, -1, axis=0) - ring
-        edges = np.abs(steps).max(axis=1).astype(int)
-        first = np.repeat(edges.cumsum() - edges, edges)
-        along = (np.arange(edges.sum()) - first + 0.5) / np.repeat(edges, edges)
-        rings.append(np.repeat(ring, edges, axis=0) + along[:, None] * np.repeat(steps, edges, axis=0))
-    return rings
-
-
-def squared(outline: MultiPolygon) -> MultiPolygon:
-    """The outline of a building with right angles: every wall along the building's own direction or across it.
-
-    The direction is the one that most of the outline's length follows; each wall goes through the middle of the part of
-    the outline it stands for. Parts that a right-angled outline covers worse than SQUARED_IOU stay as `simplified`
-    gives them.
-    """
-    return _polygons_of(shapely.union_all([_squared_part(part) for part in outline.geoms]))
-
-
-def _squared_part(part: Polygon) -> Polygon | MultiPolygon:
-    rough = shapely.simplify(part, SQUARED_PX, preserve_topology=True)
-    angle, middle = _direction(rough), part.centroid
-    rings = [
-        _right_angled(_upright(ring, angle, middle), _corners(ring, rough_ring))
-        for ring, rough_ring in zip(_rings(part), _rings(rough), strict=True)
-    ]
-    if rings[0] is not None:
-        found = shapely.make_valid(Polygon(rings[0], [ring for ring in rings[1:] if ring is not None]))
-        turned = rotate(found, angle, origin=middle)
-        union = turned.union(part).area
-        if turned.geom_type == "Polygon" and union and turned.intersection(part).area / union >= SQUARED_IOU:
-            return turned
-    return simplified(MultiPolygon([part]))
-
-
-def _direction(polygon: Polygon) -> float:
-    """Degrees, 0 to 90, that most of the outline's length follows: the mean of its edges' directions, four times the
-    angle, so that a wall and one across it are the same."""
-    steps = np.diff(np.asarray(polygon.exterior.coords), axis=0)
-    length, towards = np.hypot(*steps.T), np.arctan2(steps[:, 1], steps[:, 0])
-    mean = (length**2 * np.exp(4j * towards)).sum()  # long walls say it better than short ones
-    return math.degrees(np.angle(mean) / 4) % 90
-
-
-def _rings(polygon: Polygon) -> list[Ring]:
-    """Outer ring first; without the last point, which is the first again."""
-    return [np.asarray(ring.coords)[:-1] for ring in (polygon.exterior, *polygon.interiors)]
-
-
-def _upright(ring: Ring, angle: float, middle: Point) -> Ring:
-    turned = rotate(Polygon(ring), -angle, origin=middle)
-    return np.asarray(turned.exterior.coords)[:-1]
-
-
-def _corners(ring: Ring, rough: Ring) -> Int[np.ndarray, " corners"]:
-    """Where the points of a simplified ring, which are some of the ring's own, stand in it."""
-    place = {point: number for number, point in enumerate(map(tuple, ring.tolist()))}
-    return np.sort([place[point] for point in map(tuple, rough.tolist())])
-
-
-def _right_angled(ring: Ring, corners: Int[np.ndarray, " corners"]) -> Ring | None:
-    """Corners of a ring whose edges run along the axes. Between two corners runs an edge; neighbouring edges of one
-    direction become one wall, through the middle of the ring's own points there, and walls meet at corners. None where
-    fewer than four walls are left."""
-    ring = np.roll(ring, -int(corners[0]), axis=0)
-    corners = corners - corners[0]
-    steps = np.roll(ring[corners], -1, axis=0) - ring[corners]
-    across = np.abs(steps[:, 0]) < np.abs(steps[:, 1])  # the edge runs along y: its wall is an x
-    changes = np.flatnonzero(across != np.roll(across, 1))
-    if len(changes) < 4:
-        return None
-    begin = int(corners[changes[0]])
-    ring, corners = np.roll(ring, -begin, axis=0), (corners[changes] - begin) % len(ring)
-    across = across[changes]
-    after = np.roll(ring, -1, axis=0)
-    length, middle = np.hypot(*(after - ring).T), (after + ring) / 2
-    place = np.add.reduceat(length[:, None] * middle, corners) / np.add.reduceat(length, corners)[:, None]
-    wall = np.where(across, place[:, 0], place[:, 1])
-    other = np.roll(wall, -1)
-    return np.stack([np.where(across, wall, other), np.where(across, other, wall)], axis=1)
-
-
-def _polygons_of(geometry: shapely.Geometry) -> MultiPolygon:
-    """The polygons of what an operation made, lines and points left out."""
-    valid = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
-    parts = shapely.get_parts(valid)
-    return MultiPolygon([part for part in parts if part.geom_type == "Polygon" and not part.is_empty])
+def _pieces(labels: Labels, row: int, column: int) -> Iterator[tuple[int, Polygon]]:
+    """Outlines of what of each label hangs together at sides, in a window whose first pixel is this."""
+    moved = Affine.translation(column, row)
+    for geometry, label in shapes(
+        labels.astype(np.int32, copy=False), mask=labels > 0, connectivity=4, transform=moved
+    ):
+        rings = geometry["coordinates"]
+        yield int(label), Polygon(rings[0], rings[1:])

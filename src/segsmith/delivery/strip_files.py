@@ -80,9 +80,9 @@ class StripFiles:
         """Write all strips as one Cloud-Optimised GeoTIFF with the raster's place, whole or not at all.
 
         `bands` names the planes that become bands. Without `nodata` the plane behind them is the file's mask: 0 where
-        nothing is known. `levels` is what each level of a band is written as. Overviews are made by `resampling`. What
-        was written is read back and compared: GDAL says nothing of some disks that are full. Memory does not grow with
-        the raster's height. Raises WriteError.
+        nothing is known. Further planes are left out. `levels` is what each level of a band is written as. Overviews
+        are made by `resampling`. What was written is read back and compared: GDAL says nothing of some disks that are
+        full. Memory does not grow with the raster's height. Raises WriteError.
         """
         mosaic = self.folder / "mosaic.vrt"
         write_text(mosaic, self._mosaic(bands, nodata, levels))
@@ -115,7 +115,7 @@ class StripFiles:
                 strip = self.read(number)
                 if not np.array_equal(file.read(window=window), levels[strip[: file.count]]):
                     return False
-                if masked and not np.array_equal(file.read_masks(1, window=window), strip[-1]):
+                if masked and not np.array_equal(file.read_masks(1, window=window), strip[file.count]):
                     return False
             overviews = len(file.overviews(1))
         for level in range(overviews):

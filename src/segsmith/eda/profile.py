@@ -138,7 +138,7 @@ def classes_present(dataset: Dataset) -> Bool[np.ndarray, "images classes"]:
 def object_pixels(dataset: Dataset) -> Num[np.ndarray, " objects"]:
     """Pixels of each labelled row of objects, in the order of the index; of polygons their area in pixels, also of
     what lies beyond the image."""
-    if "shape" in dataset.objects:
+    if dataset.of_polygons:
         return np.asarray(area(from_wkb(dataset.objects["shape"].to_numpy())))
     lengths = np.concatenate([[0], np.cumsum(dataset.runs[:, 1], dtype=np.int64)])
     return np.asarray(lengths[dataset.offsets[1:]] - lengths[dataset.offsets[:-1]])

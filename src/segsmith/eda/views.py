@@ -62,7 +62,7 @@ def _middle(dataset: Dataset, index: int) -> Window:
     """PART pixels a side about the middle one of an image's objects, or about the middle of an image without any."""
     hw = dataset.hw(index)
     first, last = dataset.first_object[index : index + 2]
-    if first == last or "shape" not in dataset.objects:
+    if first == last or not dataset.of_polygons:
         return _around(Window(hw[0] // 2, hw[1] // 2, 0, 0), hw)
     left, top, right, bottom = bounds(from_wkb(dataset.objects["shape"].iloc[(first + last) // 2]))
     return _around(Window(int(top), int(left), int(bottom - top), int(right - left)), hw)

@@ -4,13 +4,16 @@ Runs that were combined are one file as well: a bundle of bundles.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from segsmith.data.dataset import Layout
 from segsmith.data.extra import Ranges
@@ -24,6 +27,10 @@ from segsmith.recipe import DecideMetric, Gate, Recipe, Separate
 FORMAT = "4"
 """Since 4 a decision has a cell for each class; since 3 a bundle holds the weights of each of its networks under
 'NUMBER.'; before, those of one without a prefix."""
+
+SPARE_WEIGHTS = 2**27
+"""Weights that a network may have while it is built beyond four times those of its file: encoders are built whole, and
+what their features do not need is taken out of them."""
 
 Weights = dict[str, Tensor]
 
@@ -173,21 +180,23 @@ class Bundle:
         return (*self.classes, *borders)
 
     def networks(self) -> list[Network]:
-        """The networks with their weights, in evaluation mode. Raises ModelError if they do not fit the recipe."""
+        """The networks with their weights, in evaluation mode. Raises ModelError if they do not fit the recipe, and,
+        before it takes memory, for a recipe that asks for a network far beyond these weights."""
         return [self._network(weights) for weights in self.members]
 
     def _network(self, weights: Weights) -> Network:
         mean_image = weights["mean_image"][0] if "mean_image" in weights else None
-        network = build_network(
-            self.recipe.network,
-            len(self.classes),
-            self.mean,
-            self.std,
-            exclusive=self.recipe.data.exclusive,
-            weights=False,
-            mean_image=mean_image,
-        )
         try:
+            with _of_at_most(4 * sum(weight.numel() for weight in weights.values()) + SPARE_WEIGHTS):
+                network = build_network(
+                    self.recipe.network,
+                    len(self.classes),
+                    self.mean,
+                    self.std,
+                    exclusive=self.recipe.data.exclusive,
+                    weights=False,
+                    mean_image=mean_image,
+                )
             network.load_state_dict(weights)
         except RuntimeError as error:
             raise ModelError(f"the bundle's weights do not fit its recipe: {error}") from None
@@ -221,6 +230,28 @@ class Bundle:
             return _from_facts(json.loads(metadata["facts"]), tensors)
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ModelError(f"{path}: written by another version of segsmith ({error!r}); train again") from None
+
+
+@contextmanager
+def _of_at_most(weights: int) -> Iterator[None]:
+    """Raise ModelError for a network that is built within and has more weights. They are counted as modules take them,
+    which is before values are written to them: till then they take up no memory."""
+    taken = 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal taken
+        taken += 0 if parameter is None else parameter.numel()
+        if taken > weights:
+            raise ModelError(
+                f"the bundle's weights do not fit its recipe: that asks for a network of {taken:,} weights and more, "
+                "far beyond those of the file"
+            )
+
+    counting = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        counting.remove()
 
 
 def _facts(bundle: Bundle) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from segsmith.data.rasters import check_place, raster_shape
 from segsmith.data.windows import scaled_hw
 from segsmith.decision.masks import connected_objects
 from segsmith.delivery.predict import Masked
-from segsmith.delivery.predict_rasters import check_bundle, predict_raster, raster_job
+from segsmith.delivery.raster_files import check_bundle, predict_raster, raster_job
 from segsmith.delivery.vectors import VectorFormat
 from segsmith.errors import DataError, ModelError
 from segsmith.modeling.bundle import Bundle
@@ -85,6 +85,12 @@ def _predicted(
     limits.check_pixels(seen_hw, f"the raster, enlarged {job.scale:.3g} times for the networks,")
     if question.answer == "geojson" and not job.facts.crs:
         raise RefusedError(422, "the raster does not say where it lies (a CRS), so its objects have no coordinates")
+    if question.answer == "runs" and takes_apart(bundle) and bundle.layout.one_row_per == "object":
+        raise RefusedError(
+            422,
+            "objects of the raster that touch are taken apart, and run lengths of a raster are of what is connected; "
+            "ask for geojson, or the mask as geotiff or png",
+        )
     place.take(needed(bundle, job.facts.hw))
     result = file.with_name("result")
     vectors: tuple[VectorFormat, ...] = ("geojson",) if question.answer == "geojson" else ()
@@ -103,5 +109,10 @@ def _predicted(
 
 def needed(bundle: Bundle, hw: tuple[int, int]) -> int:
     """Bytes that an image of this size takes at the most, about: its bands, and of each plane two of floats and two of
-    bytes."""
-    return hw[0] * hw[1] * (len(bundle.mean) + 10 * len(bundle.planes))
+    bytes; and what it takes to take the objects of a class apart."""
+    return hw[0] * hw[1] * (len(bundle.mean) + 10 * len(bundle.planes) + 90 * takes_apart(bundle))
+
+
+def takes_apart(bundle: Bundle) -> bool:
+    """Whether objects that touch are taken apart, in any class."""
+    return any(cell.depth for cell in bundle.decision.cells)

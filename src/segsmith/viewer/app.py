@@ -10,6 +10,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from segsmith.errors import SegsmithError
 from segsmith.viewer.folders import recognised
+from segsmith.viewer.review_routes import review_routes
 from segsmith.viewer.run_routes import refusal, run_routes
 
 PAGE = Path(__file__).parent / "page"
@@ -43,6 +44,7 @@ def make_viewer(folders: Sequence[Path]) -> FastAPI:
     def folders_named() -> list[dict[str, object]]:
         return [{"number": of.number, "kind": of.kind, "name": of.name, "path": str(of.path)} for of in known]
 
+    app.include_router(review_routes(known))
     app.include_router(run_routes(known))
     app.add_exception_handler(SegsmithError, lambda _, error: refusal(error))
     app.mount("/page", StaticFiles(directory=PAGE))

@@ -268,6 +268,7 @@ export class ImageView {
     this.next.disabled = this.place + 1 >= this.rows.length;
     const { image, level, area, layers, view, beside, swipe, look, metric, ...rest } = state;
     this.home.href = fragment({ ...rest, folder: this.number });
+    this.review.href = `/page/review.html${fragment({ folder: this.number, image: state.image })}`;
     this.besideChoice.value = beside ?? "";
   }
 
@@ -313,7 +314,8 @@ export class ImageView {
     this.position = element("output", { class: "muted" });
     this.previous = element("button", { class: "icon", title: "Previous (←)", "aria-label": "Previous image", onclick: () => this.#step(-1) }, "←");
     this.next = element("button", { class: "icon", title: "Next (→)", "aria-label": "Next image", onclick: () => this.#step(1) }, "→");
-    return element("div", { class: "bar" }, this.home, this.id, element("span", { class: "space" }), this.position, this.previous, this.next);
+    this.review = element("a", { href: "/page/review.html", title: "Accept, correct or leave out its label" }, "Review label");
+    return element("div", { class: "bar" }, this.home, this.id, element("span", { class: "space" }), this.review, this.position, this.previous, this.next);
   }
 
   #zoomButtons() {

@@ -13,7 +13,7 @@ export const LEVEL_COLOURS = Array.from({ length: 256 }, (_, level) => {
 });
 
 /** A canvas of a colour [r, g, b, alpha] for each pixel. */
-function painted(width, height, colourOf) {
+export function painted(width, height, colourOf) {
   const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d");
   const pixels = context.createImageData(width, height);
   for (let at = 0; at < width * height; at += 1) pixels.data.set(colourOf(at), 4 * at);

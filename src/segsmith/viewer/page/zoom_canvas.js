@@ -7,9 +7,10 @@ const MOST = 64, MARGIN = 12;
 export class ZoomCanvas {
   /** `paint(context, scale, px)` paints with a pixel of the picture as the unit, `px` says where on the canvas a column
    * lies; `moved(view)` is told of a view {x, y, scale} that was chosen, null for the whole picture; `pointed(x, y)` of
-   * the pixel under the pointer, or (null, null). */
-  constructor({ paint, moved, pointed, label }) {
-    Object.assign(this, { paint, moved, pointed });
+   * the pixel under the pointer, or (null, null). `press(event, spot)` may take a pointer that goes down for something
+   * else than to pan: it gives {go(spot), end(), cancel()}, or null. A second finger cancels that, and zooms. */
+  constructor({ paint, moved, pointed, label, press = () => null }) {
+    Object.assign(this, { paint, moved, pointed, press });
     this.size = { width: 1, height: 1 };
     this.view = null;
     this.pointers = new Map();
@@ -19,9 +20,9 @@ export class ZoomCanvas {
     listen("wheel", (event) => this.#wheel(event));
     listen("pointerdown", (event) => this.#down(event));
     listen("pointermove", (event) => this.#move(event));
-    for (const name of ["pointerup", "pointercancel"]) listen(name, (event) => this.pointers.delete(event.pointerId));
+    for (const name of ["pointerup", "pointercancel"]) listen(name, (event) => this.#up(event));
     listen("pointerleave", () => this.pointed(null, null));
-    listen("dblclick", (event) => (this.view ? this.show(null) : this.zoom(4, this.#at(event))));
+    listen("dblclick", (event) => !this.pressed && (this.view ? this.show(null) : this.zoom(4, this.#at(event))));
     new ResizeObserver(() => this.#resize()).observe(this.element);
   }
 
@@ -41,7 +42,7 @@ export class ZoomCanvas {
 
   /** Zoom by a factor about a point of the canvas, its middle by default. */
   zoom(factor, [px, py] = [this.element.clientWidth / 2, this.element.clientHeight / 2]) {
-    const now = this.#shown(), least = Math.min(1, this.#fit().scale);
+    const now = this.shown, least = Math.min(1, this.#fit().scale);
     const scale = Math.min(MOST, Math.max(least, now.scale * factor));
     const { clientWidth, clientHeight } = this.element;
     const x = now.x + (px - clientWidth / 2) * (1 / now.scale - 1 / scale);
@@ -51,8 +52,23 @@ export class ZoomCanvas {
 
   /** Pan by so many px of the canvas. */
   pan(dx, dy) {
-    const now = this.#shown();
+    const now = this.shown;
     this.show(this.#inside({ ...now, x: now.x - dx / now.scale, y: now.y - dy / now.scale }));
+  }
+
+  /** Where an event is, in pixels of the picture. */
+  spot(event) {
+    const { x, y, scale } = this.shown, [px, py] = this.#at(event);
+    return { x: x + (px - this.element.clientWidth / 2) / scale, y: y + (py - this.element.clientHeight / 2) / scale };
+  }
+
+  /** Pan as far as it takes to see a spot of the picture. */
+  reveal(spot) {
+    const { x, y, scale } = this.shown, { clientWidth, clientHeight } = this.element;
+    const beyond = (far, room) => Math.sign(far) * Math.max(0, Math.abs(far) - Math.max(0, room / 2 - 2 * MARGIN));
+    const right = beyond((spot.x - x) * scale, clientWidth), down = beyond((spot.y - y) * scale, clientHeight);
+    if (right || down) this.pan(-right, -down);
+    else this.draw();
   }
 
   /** Draw anew, once for however many calls until the next frame. */
@@ -65,7 +81,7 @@ export class ZoomCanvas {
 
   #paint() {
     const { context, element: canvas } = this, ratio = devicePixelRatio;
-    const { x, y, scale } = this.#shown();
+    const { x, y, scale } = this.shown;
     const left = canvas.clientWidth / 2 - x * scale, top = canvas.clientHeight / 2 - y * scale;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, canvas.width, canvas.height);
@@ -79,7 +95,8 @@ export class ZoomCanvas {
     return { x: width / 2, y: height / 2, scale: Math.max(scale, 0.001) };
   }
 
-  #shown() {
+  /** The view, that of the whole picture included: the spot in the middle, and the px of a pixel. */
+  get shown() {
     return this.view ?? this.#fit();
   }
 
@@ -106,18 +123,31 @@ export class ZoomCanvas {
   }
 
   #down(event) {
-    if (event.button > 1) return;
+    const act = this.pointers.size ? null : this.press(event, this.spot(event));
+    if (!act && event.button > 1) return;
     this.element.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, this.#at(event));
+    this.act?.cancel();
+    this.act = act;
+    this.pressed = Boolean(act);
+  }
+
+  #up(event) {
+    this.pointers.delete(event.pointerId);
+    this.act?.[event.type === "pointerup" ? "end" : "cancel"]();
+    this.act = null;
   }
 
   #move(event) {
-    const at = this.#at(event), before = this.pointers.get(event.pointerId);
-    const { x, y, scale } = this.#shown();
-    const column = Math.floor(x + (at[0] - this.element.clientWidth / 2) / scale);
-    const row = Math.floor(y + (at[1] - this.element.clientHeight / 2) / scale);
+    const at = this.#at(event), before = this.pointers.get(event.pointerId), spot = this.spot(event);
+    const [column, row] = [Math.floor(spot.x), Math.floor(spot.y)];
     const within = column >= 0 && row >= 0 && column < this.size.width && row < this.size.height;
     this.pointed(...(within ? [column, row] : [null, null]));
+    if (this.act) {
+      const between = event.getCoalescedEvents?.() ?? [];
+      for (const each of between.length ? between : [event]) this.act.go(this.spot(each));
+      return;
+    }
     if (!before) return;
     const other = [...this.pointers].find(([id]) => id !== event.pointerId)?.[1];
     this.pointers.set(event.pointerId, at);
