@@ -56,6 +56,7 @@ export class Gallery {
 
   /** Show what the address says. */
   draw(state) {
+    clearTimeout(this.typing); // what was typed before is in the address, or was cleared since
     this.wanted = wantedRows(this.table, state);
     const rows = this.table.rows(this.wanted);
     this.rows = rows;
