@@ -67,3 +67,10 @@ def shows(page, image_id):
 
 def told(page, words):
     page.wait_for_function("words => document.getElementById('told').textContent.includes(words)", arg=words)
+
+
+def reads(page, place, words):
+    """Wait until an element, by its id, holds these words and nothing else."""
+    page.wait_for_function(
+        "([place, words]) => document.getElementById(place).textContent === words", arg=[place, words]
+    )

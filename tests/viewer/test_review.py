@@ -1,7 +1,7 @@
 """Labels reviewed in a real browser: what is said there is what the corrections, and the dataset, hold."""
 
 from browser import DESKTOP, accessibility_faults
-from reviewing import said, shows, told
+from reviewing import reads, said, shows, told
 
 from segsmith.data.dataset import Dataset
 
@@ -23,7 +23,7 @@ def test_each_verdict_is_written_at_once_and_can_be_taken_back(reviewed, address
     shows(page, reviewed.ids[4])
     page.keyboard.press("ArrowLeft")
     shows(page, fourth)
-    assert page.locator("#verdict").text_content() == "Nothing here"
+    reads(page, "verdict", "Nothing here")
     page.keyboard.press("u")
     page.wait_for_selector("#back", state="hidden")
     assert fourth not in said(reviewed)
@@ -61,7 +61,8 @@ def test_a_tab_that_shows_what_was_judged_since_says_so_and_changes_nothing(revi
     two.keyboard.press("o")
     told(two, "something else was said of it")
     assert said(reviewed) == {reviewed.ids[0]: ("keep", "")}
-    assert two.locator("#verdict").text_content() == "Label accepted"
+    reads(two, "verdict", "Label accepted")
+    shows(two, reviewed.ids[0])
     two.keyboard.press("o")
     shows(two, reviewed.ids[1])
     assert said(reviewed) == {reviewed.ids[0]: ("empty", "")}

@@ -2,7 +2,7 @@
 
 import numpy as np
 from browser import PHONE, accessibility_faults
-from reviewing import HW, mask, said, shows, told
+from reviewing import HW, mask, reads, said, shows, told
 
 from segsmith.data.dataset import Dataset
 
@@ -26,7 +26,7 @@ def drag(page, *pixels):
 def thinnest(page):
     while page.locator("#smaller").is_enabled():
         page.keyboard.press("[")
-    assert page.locator("#size").text_content() == "1 px"
+    reads(page, "size", "1 px")
 
 
 def test_what_is_painted_at_any_zoom_is_what_the_dataset_holds(reviewed, address, open_page, command):
