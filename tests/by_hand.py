@@ -3,6 +3,7 @@
 A mask is a bool array (height, width), its pixels (row, column); nothing here is taken from segsmith.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -122,7 +123,12 @@ def in_child(work: Callable[[], Any], kill_when: Callable[[], bool] | None = Non
     """
     fork = multiprocessing.get_context("fork")
     receiver, sender = fork.Pipe(duplex=False)
-    child = fork.Process(target=lambda: sender.send(work()))
+
+    def target() -> None:
+        gc.freeze()  # what threads of this process belong to, such as a runtime's networks, cannot be ended in a fork
+        sender.send(work())
+
+    child = fork.Process(target=target)
     child.start()
     sender.close()
     while kill_when and child.is_alive():

@@ -132,7 +132,7 @@ def test_one_stage_more_is_another_recipe(run, begin, tiny):
 @pytest.mark.parametrize("option", sorted(FREE))
 def test_options_that_do_not_change_the_weights_may_differ(run, begin, option):
     begin()
-    begin(f"{option}={'false' if option in ('train.mlflow', 'train.cache') else 3}")
+    begin(f"{option}={'false' if option in ('train.mlflow', 'train.cache', 'train.shard') else 3}")
 
 
 def test_another_dataset_is_refused(run, begin, make_squares, tmp_path):

@@ -1,9 +1,10 @@
 """Flips, sizes and files of probabilities. `Echo` answers with the image itself: a pixel tells where it came from."""
 
 import itertools
-import os
 import signal
+import time
 from dataclasses import replace
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from by_hand import files_in, in_child, scenes
 from torch import Tensor, nn
 
-from segsmith.data.chips import cut
+from segsmith.data.chips import Chips, cut
 from segsmith.data.dataset import Dataset
 from segsmith.data.ingest_masks import ingest
 from segsmith.errors import DataError, ModelError
@@ -286,7 +287,7 @@ def test_what_a_presence_head_says_stands_beside_them(tmp_path, make_bundle):
     expected = (outputs["present"].sigmoid() + mirrored["present"].sigmoid()) / 2
     assert alone.presence.tolist() == [round(255 * float(expected))]
     files = ProbabilityFiles(tmp_path / "probabilities", ("ship",))
-    files.write("a.jpg", *alone)
+    files.write("a.jpg", alone.levels, alone.presence)
     assert (files.presence("a.jpg") == alone.presence).all()
     assert files.presence("b.jpg") is None
     assert files_in(tmp_path).keys() == {
@@ -337,18 +338,19 @@ def test_killed_between_two_files_only_whole_ones_are_there(undone, make_bundle)
     dataset, files, ids = undone
     whole = Predictor(make_bundle(*SQUARE))
     expected = whole([dataset.image(index) for index in range(10)])
-    blocked = dataset.path(6)
-    pixels = blocked.read_bytes()
-    blocked.unlink()
-    os.mkfifo(blocked)  # whoever reads it waits for ever: here the second batch of four
+    read = Chips.read
+
+    def waiting(chips, index):
+        if index == 6:  # in the second batch of four
+            time.sleep(600)
+        return read(chips, index)
 
     def work():
-        predict_chips(whole, cut(dataset, whole.recipe.data), list(range(10)), files, "images")
+        with patch.object(Chips, "read", waiting):
+            predict_chips(whole, cut(dataset, whole.recipe.data), list(range(10)), files, "images")
 
     assert in_child(work, kill_when=lambda: files.has(ids[3])) == -signal.SIGKILL
     assert [image_id for image_id in ids if files.has(image_id)] == ids[:4]
-    blocked.unlink()
-    blocked.write_bytes(pixels)
     predict_chips(whole, cut(dataset, whole.recipe.data), list(range(10)), files, "images")
     for image_id, probabilities in zip(ids, expected, strict=True):
         assert np.abs(files.read(image_id).astype(int) - probabilities).max() <= 1, "batched otherwise"

@@ -14,6 +14,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.utils import deterministic
 
 from segsmith.data.dataset import Layout
 from segsmith.data.extra import Ranges
@@ -247,11 +248,15 @@ def _of_at_most(weights: int) -> Iterator[None]:
                 "far beyond those of the file"
             )
 
+    settings: Any = deterministic  # its setting is made in a way that type checkers do not see
+    fills = settings.fill_uninitialized_memory
+    settings.fill_uninitialized_memory = False  # after a training, PyTorch would write to them
     counting = register_module_parameter_registration_hook(count)
     try:
         yield
     finally:
         counting.remove()
+        settings.fill_uninitialized_memory = fills
 
 
 def _facts(bundle: Bundle) -> dict[str, Any]:

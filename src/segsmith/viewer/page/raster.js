@@ -350,7 +350,9 @@ class RasterPage {
     if (goThere) {
       const [left, top, right, bottom] = object.box;
       const [w, h] = [Math.max(8, right - left), Math.max(8, bottom - top)];
-      this.map.fitBounds([[top - 0.75 * h, left - 0.75 * w], [bottom + 0.75 * h, right + 0.75 * w]], { maxZoom: this.raster.deepest + 2 });
+      // without animation: while Leaflet zooms it takes no other view, and keys are faster
+      const closest = { maxZoom: this.raster.deepest + 2, animate: false };
+      this.map.fitBounds([[top - 0.75 * h, left - 0.75 * w], [bottom + 0.75 * h, right + 0.75 * w]], closest);
     }
     const [x, y] = object.at;
     const degrees = this.place.inDegrees(x, y);
