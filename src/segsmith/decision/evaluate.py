@@ -124,8 +124,13 @@ class Judged:
     true: Mask
     """Where pixels are usable."""
     predicted: Mask
-    found: list[Labels]
-    """The objects of each class that are predicted."""
+    planes: UInt8[np.ndarray, "planes height width"]
+    """What was decided, as it is kept."""
+
+    @cached_property
+    def found(self) -> list[Labels]:
+        """The objects of each class that are predicted."""
+        return objects_by(self.decision, self.predicted, self.planes, part=self.part)
 
     @cached_property
     def labelled(self) -> list[Labels]:
@@ -146,8 +151,7 @@ def judge(
     predicted = decided_by(
         decision, planes[: len(mask)], exclusive=chips.options.exclusive, part=part, presence=presence
     )
-    objects = objects_by(decision, predicted, planes, part=part)
-    return Judged(chips, index, decision, part, valid, mask & valid, predicted, objects)
+    return Judged(chips, index, decision, part, valid, mask & valid, predicted, planes)
 
 
 def image_rows(judged: Judged) -> list[dict[str, Any]]:
