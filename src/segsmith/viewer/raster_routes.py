@@ -15,7 +15,7 @@ from segsmith.viewer.folders import Folder
 from segsmith.viewer.map_objects import MOST_OUTLINES, ObjectsOnDemand, Order
 from segsmith.viewer.overviews import ImageOverviews
 from segsmith.viewer.predicted_rasters import PredictedRaster, predicted_rasters
-from segsmith.viewer.tiles import coarsest, image_tile, level_tile, mask_tile, packed
+from segsmith.viewer.tiles import Planes, coarsest, image_tile, level_tile, mask_tile, packed
 
 THREADS = 2
 """That read files, each with a few of them open; GDAL's own memory is shared."""
@@ -71,6 +71,10 @@ def raster_routes(folders: Sequence[Folder]) -> APIRouter:
             return Response(status_code=304, headers=told)
         return Response(await tiles.read(request, make), media_type=kind, headers=told)
 
+    async def planes(request: Request, file: Path, make: Callable[[], Planes]) -> Response:
+        zipped = {"Content-Encoding": "gzip"}
+        return await tile(request, file, lambda: packed(make()), "application/octet-stream", **zipped)
+
     @router.get("")
     def listed(folder: int) -> list[dict[str, Any]]:
         return [{"name": of.name, "hw": of.told.get("hw")} for of in rasters.get(folder, [])]
@@ -99,20 +103,12 @@ def raster_routes(folders: Sequence[Folder]) -> APIRouter:
     @router.get("/{number}/levels/{zoom}/{x}/{y}")
     async def levels(request: Request, folder: int, number: int, zoom: int, x: int, y: int) -> Response:
         of = raster(folder, number)
-
-        def made() -> bytes:
-            return packed(level_tile(of, zoom, x, y))
-
-        return await tile(request, of.probabilities, made, "application/octet-stream", **{"Content-Encoding": "gzip"})
+        return await planes(request, of.probabilities, partial(level_tile, of, zoom, x, y))
 
     @router.get("/{number}/masks/{zoom}/{x}/{y}")
     async def masks(request: Request, folder: int, number: int, zoom: int, x: int, y: int) -> Response:
         of = raster(folder, number)
-
-        def made() -> bytes:
-            return packed(mask_tile(of, zoom, x, y))
-
-        return await tile(request, of.masks, made, "application/octet-stream", **{"Content-Encoding": "gzip"})
+        return await planes(request, of.masks, partial(mask_tile, of, zoom, x, y))
 
     @router.get("/{number}/view")
     async def in_view(
