@@ -2,8 +2,9 @@
 
 import pytest
 
+from segsmith.errors import ModelError
 from segsmith.modeling import find_batch as batches
-from segsmith.modeling.find_batch import Tried
+from segsmith.modeling.find_batch import Tried, smallest_near_best, timed_batches
 from segsmith.recipe_files import override, to_yaml
 
 
@@ -24,6 +25,10 @@ class Machine:
     def rate(self, recipe, bands, classes, *, batch, steps):
         self.asked.append(batch)
         return 10.0
+
+    def perf_counter(self):
+        """Seconds, if those are all that passes: three steps of each batch at 10 images/s."""
+        return sum(3 * batch / 10.0 for batch in self.asked)
 
 
 def test_the_largest_batch_is_told_and_none_that_could_not_fit_is_tried(
@@ -67,3 +72,35 @@ def test_memory_is_measured(monkeypatch, squares, recipe):
     found = batches.find_batch(squares, recipe, memory_gib=batches._used() + 1)
     assert found.images_per_second > 0
     assert 0.1 < found.gib <= batches._used() + 1.2
+
+
+def test_of_several_rounds_the_fastest_stands_and_the_smallest_near_the_best_is_taken(monkeypatch, recipe):
+    machine = Machine(monkeypatch, gib_an_image=0.01)
+    rates = {4: [50.0, 80.0, 60.0], 8: [96.0, 90.0, 20.0], 16: [70.0, 99.0, 98.0], 32: [100.0, 10.0, 10.0]}
+
+    def rate(recipe, bands, classes, *, batch, steps):
+        machine.asked.append(batch)
+        return rates[batch].pop(0)
+
+    monkeypatch.setattr(batches, "training_rate", rate)
+    tried = timed_batches(recipe, 3, 1, [4, 8, 16, 32], seconds=1e6, memory_gib=100.0)
+    assert machine.asked == [4, 8, 16, 32] * 3
+    assert {one.batch: one.images_per_second for one in tried} == {4: 80.0, 8: 96.0, 16: 99.0, 32: 100.0}
+    assert smallest_near_best(tried).batch == 8
+
+
+def test_only_what_fits_into_memory_and_time_is_timed(monkeypatch, recipe):
+    machine = Machine(monkeypatch, gib_an_image=1.0)
+    monkeypatch.setattr(batches, "time", machine)
+    tried = timed_batches(recipe, 3, 1, [4, 8, 16, 32], seconds=1e6, memory_gib=10.0)
+    assert [(one.batch, one.fits) for one in tried] == [(4, True), (8, True), (16, False)]
+    assert set(machine.asked) == {4, 8}, "what will not fit is not tried"
+    assert smallest_near_best(tried).batch == 4
+    machine.asked.clear()
+    timed_batches(recipe, 3, 1, [4, 8, 16, 32], seconds=9.0, memory_gib=100.0)  # three steps of 4, 8, 16 take 8.4
+    assert machine.asked == [4, 8, 16]
+    machine.asked.clear()
+    timed_batches(recipe, 3, 1, [4, 8, 16, 32], seconds=0.0, memory_gib=100.0)
+    assert machine.asked == [4, 8]
+    with pytest.raises(ModelError, match="not even 4 images of 32 x 32 pixels fit into 2 GiB"):
+        timed_batches(recipe, 3, 1, [4, 8], seconds=6.0, memory_gib=2.0)

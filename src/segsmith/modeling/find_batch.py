@@ -1,6 +1,7 @@
-"""Recipe -> the largest batch that fits into memory, and what each size brings."""
+"""Recipe -> the largest batch that fits into memory, or the smallest that trains as fast as any."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import torch
 from segsmith.data.dataset import Dataset
 from segsmith.errors import DataError, ModelError
 from segsmith.modeling.hardware import choose_hardware
-from segsmith.modeling.plan import training_rate
 from segsmith.modeling.train import check_recipe
+from segsmith.modeling.training_rate import training_rate
 from segsmith.recipe import Recipe
 
 SMALLEST = 2
@@ -19,6 +20,12 @@ LARGEST = 4096
 """No batch is looked for beyond it."""
 OF_FREE = 0.8
 """Share of the memory free on a machine without a GPU that a batch may take, unless another limit is told."""
+NEAR = 0.05
+"""What a rate may lie below the best one's and still be as good."""
+ROUNDS = 3
+"""How often each size is timed, while there is time."""
+STEPS = 2
+"""Steps of a size that are timed at once, after one that is not."""
 GIB = 2**30
 
 
@@ -59,6 +66,47 @@ def find_batch(
     return finder.largest()
 
 
+def timed_batches(
+    recipe: Recipe,
+    bands: int,
+    classes: int,
+    sizes: Sequence[int],
+    *,
+    seconds: float,
+    memory_gib: float | None = None,
+) -> list[Tried]:
+    """Training steps, on noise, with each of some sizes, ascending, as far as these fit into memory and into `seconds`.
+
+    The first two are always tried. What time is left goes into further rounds, of which the fastest of each size
+    stands: whatever else a machine does can only slow a step down, and a pass over all sizes spreads that out. Memory
+    is bounded as by `find_batch`. Raises ModelError where not even the first size fits.
+    """
+    finder = _Finder(recipe, bands, classes, memory_gib, lambda tried: None)
+    best: dict[int, Tried] = {}
+    began = time.perf_counter()
+    for turn in range(ROUNDS):
+        for place, size in enumerate(sizes):
+            rate = max((one.images_per_second for one in best.values()), default=float("inf"))
+            late = time.perf_counter() - began + (STEPS + 1) * size / rate > seconds
+            if late and (turn or place > 1):
+                break
+            fits, found = finder.fits(size), finder.tried[size]
+            if size not in best or found.images_per_second > best[size].images_per_second:
+                best[size] = found
+            if not fits:
+                break
+    if not best[sizes[0]].fits:
+        raise finder.nothing_fits(sizes[0])
+    return list(best.values())
+
+
+def smallest_near_best(tried: Sequence[Tried]) -> Tried:
+    """Of sizes that were tried, the smallest that fits and is within NEAR of the best rate."""
+    best = max(one.images_per_second for one in tried if one.fits)
+    near = [one for one in tried if one.fits and one.images_per_second >= (1 - NEAR) * best]
+    return min(near, key=lambda one: one.batch)
+
+
 class _Finder:
     def __init__(
         self, recipe: Recipe, bands: int, classes: int, memory_gib: float | None, tell: Callable[[Tried], None]
@@ -70,22 +118,25 @@ class _Finder:
 
     def largest(self) -> Tried:
         batch = SMALLEST
-        while batch <= LARGEST and self._fits(batch):
+        while batch <= LARGEST and self.fits(batch):
             batch *= 2
         if batch == SMALLEST:
-            height, width = self.recipe.data.input_hw
-            into = f" into {self.limit:.3g} GiB" if self.limit < float("inf") else ""
-            raise ModelError(
-                f"not even {SMALLEST} images of {height} x {width} pixels fit{into}; lower data.input_hw, or take a "
-                "smaller network"
-            )
+            raise self.nothing_fits(SMALLEST)
         low, high = batch // 2, batch
         while high - low > max(1, low // 16):  # finer than that, no training is the better for it
             middle = (low + high) // 2
-            low, high = (middle, high) if self._fits(middle) else (low, middle)
+            low, high = (middle, high) if self.fits(middle) else (low, middle)
         return self.tried[low]
 
-    def _fits(self, batch: int) -> bool:
+    def nothing_fits(self, smallest: int) -> ModelError:
+        height, width = self.recipe.data.input_hw
+        into = f" into {self.limit:.3g} GiB" if self.limit < float("inf") else ""
+        return ModelError(
+            f"not even {smallest} images of {height} x {width} pixels fit{into}; lower data.input_hw, or take a "
+            "smaller network"
+        )
+
+    def fits(self, batch: int) -> bool:
         if batch > LARGEST:
             return False
         expected = self._expected_gib(batch)
@@ -97,7 +148,7 @@ class _Finder:
     def _try(self, batch: int) -> Tried:
         try:
             _forget_peak(self.gpu)
-            rate = training_rate(self.recipe, self.bands, self.classes, batch=batch, steps=2)
+            rate = training_rate(self.recipe, self.bands, self.classes, batch=batch, steps=STEPS)
         except (torch.OutOfMemoryError, MemoryError):
             return Tried(batch, False, 0.0, float("nan"))
         except RuntimeError as error:

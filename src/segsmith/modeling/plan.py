@@ -4,14 +4,12 @@ A plan is a place to start from that needs no opinion of its user: each choice i
 in the recipe like any other option, and comes with its reason.
 """
 
-import time
 from dataclasses import dataclass, field
 from math import ceil, log2
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 
 from segsmith.data.audit_images import small_grey
@@ -21,10 +19,9 @@ from segsmith.data.split import split
 from segsmith.data.windows import Window, whole
 from segsmith.eda.profile import object_pixels
 from segsmith.errors import DataError
+from segsmith.modeling.find_batch import NEAR, Tried, smallest_near_best, timed_batches
 from segsmith.modeling.hardware import choose_hardware
-from segsmith.modeling.networks import build_network
-from segsmith.modeling.objective import objective
-from segsmith.modeling.optim import build_optimizer
+from segsmith.modeling.training_rate import training_rate
 from segsmith.progress import track
 from segsmith.recipe import Folds, Recipe
 from segsmith.types import HW, Image
@@ -46,6 +43,12 @@ LOOKED_AT = 64
 """Images that are read, at most."""
 OVERHEAD = 0.75
 """Share of the time that goes into training steps; the rest validates."""
+BATCHES = (4, 8, 16, 32, 64)
+"""Sizes that are timed; beyond the last, a learning rate of 1e-3 would no longer fit."""
+LEAST_STEPS, LEAST_BATCHES = 500, 8
+"""Steps of a training, and of an epoch, that a batch must leave, unless it is the smallest."""
+BATCH_SECONDS, BATCH_SHARE = 20.0, 0.05
+"""Batches are timed so long at most, and for no larger share of the time there is for the training."""
 
 
 @dataclass
@@ -104,8 +107,9 @@ class _Planner:
         training = self._folds()
         if not fits:
             self._smaller(training)
+        batch = self._batch(training)
         stage["augment"] = self._augment()
-        self.tree["train"] = self._train(stage, training)
+        self.tree["train"] = self._train(stage, training, batch)
         return Plan(Recipe.model_validate(self.tree), self.reasons)
 
     def _say(self, section: str, name: str, value: Any, reason: str) -> None:
@@ -254,14 +258,41 @@ class _Planner:
             self._say("data", "fit", "resize", f"at {shown:g} of their size, or {self.minutes:g} minutes were few")
             self._say("data", "input_hw", hw, f"the median object is still {self.object_px * shown:.0f} pixels wide")
 
-    def _train(self, stage: dict[str, Any], training: int) -> dict[str, Any]:
+    def _batch(self, training: int) -> int:
+        """The batch that trains fastest here, or nearly so, of those that leave enough steps; its rate is what epochs
+        are counted by from here on."""
+        images = self._images()
+        most = min(images // LEAST_STEPS, training // LEAST_BATCHES)
+        sizes = [size for size in BATCHES if size <= most] or [BATCHES[0]]
+        few = (
+            f"larger ones would leave less than {LEAST_STEPS} steps of {images:,} images in all, or {LEAST_BATCHES} of "
+            f"{training:,} in an epoch"
+        )
+        key = "train.batch_size"
+        if len(sizes) == 1:
+            self.reasons[key] = f"the smallest; {few}"
+            return sizes[0]
+        tried = timed_batches(
+            Recipe.model_validate(self.tree),
+            self.bands,
+            len(self.dataset.classes),
+            sizes,
+            seconds=min(BATCH_SECONDS, BATCH_SHARE * 60 * self.minutes),
+        )
+        chosen = smallest_near_best(tried)
+        self._rates[tuple(self.tree["data"]["input_hw"])] = chosen.images_per_second
+        self.reasons[key] = f"the smallest within {NEAR:.0%} of the fastest; measured here: {_told(tried)}"
+        if sizes[-1] < BATCHES[-1]:
+            self.reasons[key] += f"; {few}"
+        return chosen.batch
+
+    def _train(self, stage: dict[str, Any], training: int, batch: int) -> dict[str, Any]:
         images = self._images()
         epochs = int(np.clip(images / training, 1, MOST_EPOCHS))
         per_epoch = training
         if images < LEAST_EPOCHS * training:
             epochs, per_epoch = LEAST_EPOCHS, max(64, images // LEAST_EPOCHS)
             stage["images_per_epoch"] = per_epoch
-        batch = 16 if images >= 24_000 else 8 if images >= 4_000 else 4
         stage |= {
             "epochs": epochs,
             "optimizer": {"name": "adamw", "lr": 1e-3, "weight_decay": 1e-2},
@@ -284,28 +315,12 @@ class _Planner:
         return self._rates[hw]
 
 
-def training_rate(recipe: Recipe, bands: int, classes: int, *, batch: int = 8, steps: int = 3) -> float:
-    """Images a second that this machine trains the recipe's network on, without reading them: the median of a few
-    steps on noise."""
-    hardware, stage = choose_hardware(recipe.train), recipe.train.stages[0]
-    network = build_network(recipe.network, classes, [0.5] * bands, [0.25] * bands, exclusive=recipe.data.exclusive)
-    network = network.to(hardware.device).train()
-    optimizer = build_optimizer(network, stage.optimizer, recipe.data.input_hw)
-    rng = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (batch, bands, *recipe.data.input_hw), generator=rng, dtype=torch.uint8)
-    truth = torch.randint(0, 2, (batch, classes, *recipe.data.input_hw), generator=rng, dtype=torch.uint8)
-    seconds = []
-    for _ in range(1 + steps):
-        began = time.perf_counter()
-        with hardware.autocast():
-            outputs = network(images.to(hardware.device))
-        loss = objective(recipe, stage, outputs, truth.to(hardware.device), scale=torch.ones(batch))
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        float(loss.detach())  # waits for the device
-        seconds.append(time.perf_counter() - began)
-    return batch / float(np.median(seconds[1:]))
+def _told(tried: list[Tried]) -> str:
+    """What each batch gave, for people."""
+    return ", ".join(
+        f"{one.batch} {one.images_per_second:.1f} images/s" if one.fits else f"{one.batch} does not fit into memory"
+        for one in tried
+    )
 
 
 def _directions(image: Image) -> tuple[float, float]:
