@@ -14,8 +14,9 @@ from segsmith.cli.printed import RANK, TrainingLine, out, say
 from segsmith.errors import SegsmithError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
+    from segsmith.modeling.lighter import Part
     from segsmith.recipe import Recipe
 
 
@@ -76,15 +77,17 @@ def find_batch(
     out.print(f"train.batch_size={found.batch} train.accumulate=1", style="bold")
 
 
-def _within(dataset: Path, recipe: "Recipe", run: Path, budget: str) -> "Recipe":
-    """The recipe with the epochs that fit into a budget; of a run that has begun, with those that it has."""
-    from segsmith.modeling.budget import fit_to, seconds_of, with_lengths_of
+def _within(dataset: Path, recipe: "Recipe", run: Path, budget: str, lighter: "Collection[Part]") -> "Recipe":
+    """The recipe as it fits into a budget; of a run that has begun, as it was fitted then."""
+    from segsmith.modeling.budget import as_fitted_before, fit_to, seconds_of
     from segsmith.modeling.run import Run
 
     seconds = seconds_of(budget)
     if (run / "recipe.yaml").exists():
-        return with_lengths_of(recipe, Run(run).recipe())
-    found = fit_to(dataset, recipe, seconds)
+        return as_fitted_before(recipe, Run(run).recipe(), lighter)
+    found = fit_to(dataset, recipe, seconds, lighter)
+    for change in found.changes:
+        out.print(change)
     for number, stage in enumerate(found.stages, start=1):
         epochs = f"{stage.epochs} epochs" if stage.epochs > 1 else "1 epoch"
         images = f" of {stage.images_per_epoch:,} images" if stage.images_per_epoch else ""
@@ -92,8 +95,22 @@ def _within(dataset: Path, recipe: "Recipe", run: Path, budget: str) -> "Recipe"
             f"stage {number}: {epochs}{images}, {stage.images_per_second:.1f} images/s here, "
             f"{stage.epoch_seconds:.0f} s a whole epoch"
         )
-    out.print(f"about {found.seconds / 60:.0f} minutes in all")
+    out.print(f"about {found.seconds / 60:.0f} minutes in all, {found.passes:.1f} passes over the training images")
+    if found.passes < found.wanted:
+        hint = "give it more time" if lighter else "give it more time, or let a lighter network be found with --fit"
+        out.print(f"  fewer than {found.wanted:.3g} are few: {hint}")
     return found.recipe
+
+
+def _may_be_lighter(overrides: list[str]) -> "list[Part]":
+    """What --fit may change: what nobody said on the command line."""
+    said = {word.partition("=")[0].strip() for word in overrides}
+    parts: list[Part] = []
+    if not said & {"network", "network.encoder", "network.encoder_weights"}:
+        parts.append("encoder")
+    if not said & {"data", "data.fit", "data.resize_hw"} and not any(key.endswith("input_hw") for key in said):
+        parts.append("size")
+    return parts
 
 
 @app.command()
@@ -113,6 +130,10 @@ def train(
         str | None,
         typer.Option(metavar="TIME", help="How long it may take here, such as 20m: as many epochs as fit, measured."),
     ] = None,
+    fit: Annotated[
+        bool,
+        typer.Option("--fit", help="With --budget: a lighter encoder or a smaller input too, where epochs are few."),
+    ] = False,
 ) -> None:
     """Train, or go on training where a run was stopped."""
     from segsmith.recipe_files import load_recipe
@@ -121,7 +142,9 @@ def train(
     if budget is not None:
         if processes > 1 or "RANK" in os.environ:
             raise SegsmithError("--budget measures one process; leave out --processes, or set epochs yourself")
-        loaded = _within(dataset, loaded, run, budget)
+        loaded = _within(dataset, loaded, run, budget, _may_be_lighter(overrides or []) if fit else [])
+    elif fit:
+        raise SegsmithError("--fit fits a training into a time; say how long with --budget, such as --budget 20m")
     if processes > 1 and "RANK" not in os.environ:
         from segsmith.modeling.launch import launch
 

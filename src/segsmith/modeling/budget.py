@@ -1,9 +1,9 @@
-"""Dataset + recipe + time -> the recipe with as many epochs as fit into it on this machine."""
+"""Dataset + recipe + time -> the recipe with as many epochs as fit into it on this machine, lighter if need be."""
 
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,8 +13,11 @@ import numpy as np
 
 from segsmith.data.chips import Chips, cut
 from segsmith.data.dataset import Dataset
+from segsmith.data.sampling import EpochPlan
 from segsmith.errors import ModelError, RecipeError, SegsmithError
 from segsmith.modeling.bundle import Weights
+from segsmith.modeling.lighter import Part, lighten
+from segsmith.modeling.plan import LEAST_EPOCHS
 from segsmith.modeling.processes import ALONE
 from segsmith.modeling.run import Run
 from segsmith.modeling.train import check_recipe
@@ -49,41 +52,104 @@ class Budget:
     stages: tuple[StageTime, ...]
     seconds: float
     """What the training is expected to take."""
+    passes: float
+    """How often it goes over its training images, all stages together."""
+    wanted: float
+    """Below so many they are few: LEAST_EPOCHS, or what the recipe asks for where that is less."""
+    changes: tuple[str, ...] = ()
+    """What was made lighter, and why."""
 
 
-def fit_to(dataset: Path, recipe: Recipe, seconds: float) -> Budget:
+def fit_to(dataset: Path, recipe: Recipe, seconds: float, lighter: Collection[Part] = ()) -> Budget:
     """The recipe with its stages as long, in the proportions it gives them, as fits into so many seconds.
 
     A few steps of each stage are trained on its own batches, timed, and forgotten. Where a stage does not get a whole
-    epoch it gets one of fewer images. `validation: all` shares the time out among its folds. Raises RecipeError where
-    no stage gets two steps, and like `train`, before anything is written.
+    epoch it gets one of fewer images. `validation: all` shares the time out among its folds. Where the passes over the
+    training images that fit are few, `lighter` names what may be changed so that more do (see `lighten`); nothing
+    else of the recipe ever is. Raises RecipeError where no stage gets two steps, and like `train`, before anything is
+    written.
     """
     recipe = recipe.model_copy(update={"search": None})
     check_recipe(recipe)
-    chips = cut(Dataset.open(dataset).named(recipe.data.classes), recipe.data)
-    folds = recipe.folds.validated
-    timer = _Timer(chips, override(recipe, [f"folds.validation={folds[0]}"]))
+    opened = Dataset.open(dataset).named(recipe.data.classes)
+    measured = _measure(opened, recipe)
+    passes, wanted = measured.passes(seconds), measured.wanted
+    changes: tuple[str, ...] = ()
+    if lighter and passes < wanted:
+        found = lighten(opened, recipe, wanted / passes, lighter)
+        changes = found.reasons
+        if found.recipe != recipe:
+            measured = _measure(opened, found.recipe)
+    return measured.fitted(seconds, changes)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A recipe, and for each of its stages how an epoch is drawn, images a second and seconds of an epoch."""
+
+    recipe: Recipe
+    plans: list[EpochPlan]
+    rates: list[float]
+    training: int
+    validated: float
+    """Images whose training takes as long as a validation."""
+
+    @property
+    def costs(self) -> list[float]:
+        return [(plan.images + self.validated) / rate for plan, rate in zip(self.plans, self.rates, strict=True)]
+
+    @property
+    def asked(self) -> float:
+        """Passes over the training images that the recipe asks for."""
+        images = (stage.epochs * plan.images for stage, plan in zip(self.recipe.train.stages, self.plans, strict=True))
+        return sum(images) / self.training
+
+    @property
+    def wanted(self) -> float:
+        return min(float(LEAST_EPOCHS), self.asked)
+
+    def _share(self, seconds: float) -> float:
+        """Seconds of a fold."""
+        return PLANNED * seconds / len(self.recipe.folds.validated)
+
+    def passes(self, seconds: float) -> float:
+        """That would fit, if epochs could be cut at any image."""
+        stages = zip(self.recipe.train.stages, self.costs, strict=True)
+        return self.asked * self._share(seconds) / sum(stage.epochs * cost for stage, cost in stages)
+
+    def fitted(self, seconds: float, changes: tuple[str, ...]) -> Budget:
+        stages, costs, validated = self.recipe.train.stages, self.costs, self.validated
+        epochs = shared_out([stage.epochs for stage in stages], costs, self._share(seconds))
+        times, lengths, seen = [], [], 0
+        for plan, rate, cost, count in zip(self.plans, self.rates, costs, epochs, strict=True):
+            images = None
+            if count < 1:
+                images = int(count * cost * rate - validated) // plan.batch_size * plan.batch_size
+                if images < 2 * plan.batch_size:
+                    raise RecipeError(
+                        f"{seconds:g} seconds are too few: at {rate:.3g} images/s a stage gets {max(0, images)} images "
+                        f"beside its validation, which takes {validated / rate:.0f} seconds; give it more time, or "
+                        "lower data.input_hw"
+                    )
+            times.append(StageTime(rate, cost, max(1, int(count)), images))
+            lengths.append((max(1, int(count)), images))
+            seen += max(1, int(count)) * (images or plan.images)
+        expected = sum(min(1.0, count) * cost * max(1, int(count)) for count, cost in zip(epochs, costs, strict=True))
+        return Budget(
+            recipe=_with_lengths(self.recipe, lengths),
+            stages=tuple(times),
+            seconds=len(self.recipe.folds.validated) * expected,
+            passes=seen / self.training,
+            wanted=self.wanted,
+            changes=changes,
+        )
+
+
+def _measure(dataset: Dataset, recipe: Recipe) -> _Measured:
+    timer = _Timer(cut(dataset, recipe.data), override(recipe, [f"folds.validation={recipe.folds.validated[0]}"]))
     with memory_told(recipe, timer.workers):
         rates = [timer.rate(number) for number in range(len(recipe.train.stages))]
-    validated = len(timer.split.validation) / VALIDATES
-    costs = [(plan.images + validated) / rate for plan, rate in zip(timer.plans, rates, strict=True)]
-    share = PLANNED * seconds / len(folds)
-    epochs = shared_out([stage.epochs for stage in recipe.train.stages], costs, share)
-    times, lengths = [], []
-    for plan, rate, cost, count in zip(timer.plans, rates, costs, epochs, strict=True):
-        images = None
-        if count < 1:
-            images = int(count * cost * rate - validated) // plan.batch_size * plan.batch_size
-            if images < 2 * plan.batch_size:
-                raise RecipeError(
-                    f"{seconds:g} seconds are too few: at {rate:.3g} images/s a stage gets {max(0, images)} images "
-                    f"beside its validation, which takes {validated / rate:.0f} seconds; give it more time, or lower "
-                    "data.input_hw"
-                )
-        times.append(StageTime(rate, cost, max(1, int(count)), images))
-        lengths.append((max(1, int(count)), images))
-    expected = sum(min(1.0, count) * cost * max(1, int(count)) for count, cost in zip(epochs, costs, strict=True))
-    return Budget(_with_lengths(recipe, lengths), tuple(times), len(folds) * expected)
+    return _Measured(recipe, timer.plans, rates, len(timer.split.training), len(timer.split.validation) / VALIDATES)
 
 
 def seconds_of(text: str) -> float:
@@ -95,13 +161,21 @@ def seconds_of(text: str) -> float:
     return seconds
 
 
-def with_lengths_of(recipe: Recipe, other: Recipe) -> Recipe:
-    """The recipe with stages as long as another one's, such as that of the run which is to be continued; itself where
-    these are not as many."""
+def as_fitted_before(recipe: Recipe, other: Recipe, lighter: Collection[Part] = ()) -> Recipe:
+    """The recipe with stages as long as another one's, such as that of the run which is to be continued, and with its
+    encoder and its input size where `lighter` names them; itself where its stages are not as many."""
     stages = other.train.stages
     if len(stages) != len(recipe.train.stages):
         return recipe
-    return _with_lengths(recipe, [(stage.epochs, stage.images_per_epoch) for stage in stages])
+    fitted = _with_lengths(recipe, [(stage.epochs, stage.images_per_epoch) for stage in stages])
+    tree = fitted.model_dump()
+    if "encoder" in lighter:
+        tree["network"]["encoder"] = other.network.encoder
+    if "size" in lighter:
+        tree["data"] |= {key: getattr(other.data, key) for key in ("input_hw", "fit", "resize_hw")}
+        for own, stage in zip(tree["train"]["stages"], stages, strict=True):
+            own["input_hw"] = stage.input_hw
+    return Recipe.model_validate(tree)
 
 
 def shared_out(epochs: Sequence[int], costs: Sequence[float], seconds: float) -> list[float]:

@@ -2,6 +2,7 @@
 with another activation."""
 
 import difflib
+import re
 from functools import partial
 from typing import Any
 
@@ -43,6 +44,25 @@ def check_encoder(name: str) -> None:
     near = [f"tu-{name}"] if f"tu-{name}" in of_timm else difflib.get_close_matches(name, likely, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "timm's models are named tu-NAME"
     raise ModelError(f"network.encoder: no encoder '{name}'; {hint}")
+
+
+def lighter_encoders(name: str, *, pretrained: bool) -> list[str]:
+    """Encoders of segmentation_models.pytorch of the same family with a smaller number, the nearest first: of resnet50
+    resnet34 and resnet18, of efficientnet-b2 b1 and b0. `pretrained` leaves out those without weights of ImageNet."""
+    family = re.compile(r"(\D+)(\d+)(.*)")
+    of_name = family.fullmatch(name)
+    if not of_name:
+        return []
+    found = {}
+    for other, known in smp.encoders.encoders.items():
+        of_other = family.fullmatch(other)
+        if not of_other or of_other.group(1, 3) != of_name.group(1, 3):
+            continue
+        if int(of_other[2]) < int(of_name[2]) and (
+            not pretrained or "imagenet" in (known["pretrained_settings"] or {})
+        ):
+            found[int(of_other[2])] = other
+    return [found[number] for number in sorted(found, reverse=True)]
 
 
 @torch.enable_grad()
