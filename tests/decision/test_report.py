@@ -132,6 +132,9 @@ def test_of_what_was_trained_it_tells_all(journey, trained):
     told = [text for _, text in page.texts]
     assert "30" in told[told.index("images trained on") :][:2], "of fifty, without validation and held-out folds"
     assert any("network:\n" in text for text in told), "the recipe"
+    assert any(
+        "By the epochs so far, what another hour would bring cannot be told: 1 epoch is" in text for text in told
+    )
     assert "the held-out fold" in page.all("p")[0]
     assert sum(tag == "svg" for tag, _ in page.elements) >= 7, "scores, four of learning, two of the decision"
 

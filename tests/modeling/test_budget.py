@@ -140,4 +140,5 @@ def test_few_passes_are_told_and_fit_wants_a_time(squares, heavy, command, tmp_p
     said = command(*train_it, "--budget", "0.7s")
     assert said.code == 0, said.err
     assert "2.0 passes over the training images\n  fewer than 4 are few: give it more time, or let" in said.out
+    assert "what another hour would bring cannot be told: 2 epochs are too few, 8 are the least" in said.out
     assert Run(tmp_path / "run").recipe().network == heavy.network

@@ -174,6 +174,8 @@ def runs_command(
             more = f" and {len(own) - SHOWN_KEYS} more" if len(own) > SHOWN_KEYS else ""
             if own:
                 out.print(f"      {', '.join(own[:SHOWN_KEYS])}{more}")
+            if one.next_hour.unsaid is None:
+                out.print(f"      {one.next_hour}")
         best = group.standings[0]
         if len(group.standings) > 1 and best.score is not None:
             doubt = "" if group.sure else ", but not surely so"

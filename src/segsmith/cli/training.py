@@ -113,6 +113,16 @@ def _may_be_lighter(overrides: list[str]) -> "list[Part]":
     return parts
 
 
+def _tell_next_hour(run: Path, *, or_why_not: bool) -> None:
+    if RANK:
+        return
+    from segsmith.modeling.next_hour import next_hour
+
+    found = next_hour(run)
+    if found.unsaid is None or or_why_not:
+        out.print(str(found))
+
+
 @app.command()
 def train(
     dataset: DatasetFolder,
@@ -154,6 +164,7 @@ def train(
 
     watch = TrainingLine()
     done = run_training(dataset, loaded, run, watch=watch)
+    _tell_next_hour(run, or_why_not=budget is not None)
     if folds and RANK == 0 and Bundle.read(done.bundle).decision.metric is None:
         decide(run)
         evaluate(run)

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from segsmith.eda.charts import SERIES, Line, line_chart
 from segsmith.eda.page import Section, chart_grid
+from segsmith.modeling.next_hour import of_epochs
 from segsmith.modeling.run import Run
 from segsmith.recipe import Metric, Recipe
 
@@ -90,6 +91,7 @@ def _learning(epochs: pd.DataFrame, steps: pd.DataFrame, recipe: Recipe, names: 
     return [
         f"All but the training loss is of {judged}, with the weights that would be kept; scores are at the threshold "
         f"that was best in each epoch for: {names[metric]}.",
+        f"By the epochs so far, {of_epochs(metric, epochs)}.",
         chart_grid(charts),
     ]
 

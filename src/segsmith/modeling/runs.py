@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from segsmith.errors import RunError, SegsmithError
+from segsmith.modeling.next_hour import NextHour, next_hour
 from segsmith.modeling.run import FREE, Run, flat_options
 from segsmith.recipe import Recipe
 
@@ -45,6 +46,8 @@ class Standing:
     score: float | None
     interval: tuple[float, float] | None
     recipe: Recipe
+    next_hour: NextHour
+    """What more training is expected to bring, by the score of its epochs."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ def _standing(folder: Path) -> Standing:
         score=score,
         interval=interval,
         recipe=recipe,
+        next_hour=next_hour(folder),
     )
 
 
