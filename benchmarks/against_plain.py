@@ -49,12 +49,12 @@ def main() -> None:
     seen, minutes = int(epochs["images"].sum()), epochs["seconds"].sum() / 60
     print(f"{len(ids)} held-out images; ours saw {seen:,} images in {minutes:.0f} minutes")
     metric = recipe.selected_by
-    compared = {"segsmith": _scores(metric, chips, validation, ours)}
+    compared = {"segsmith": both_scores(metric, chips, validation, ours)}
     if args.plain:
         found = np.load(args.plain)
         levels = np.rint(255 * found["probabilities"]).astype(np.uint8)
         plain = dict(zip(found["ids"].tolist(), levels, strict=True))
-        compared["plain script"] = _scores(metric, chips, validation, plain)
+        compared["plain script"] = both_scores(metric, chips, validation, plain)
     for name, (at_half, tuned) in compared.items():
         print(f"{name:13s} {metric}: threshold 0.5: {at_half.mean():.4f}   tuned on other images: {tuned.mean():.4f}")
     if args.plain:
@@ -65,7 +65,7 @@ def main() -> None:
         print(f"gain          {gain.mean():+.4f} (95 % interval of the paired difference {low:+.4f} to {high:+.4f})")
 
 
-def _scores(
+def both_scores(
     metric: Metric, chips: Chips, validation: list[int], maps: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The metric of each image (rows) and class at threshold 0.5, and with the cross-fitted decision."""

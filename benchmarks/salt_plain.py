@@ -2,7 +2,8 @@
 
 U-Net ResNet-18 from random weights, BCE + Dice, one-cycle, horizontal flips in training and prediction, 101 -> 128 by
 reflection, fp32. It knows nothing of segsmith: it gets the folder and a file of held-out ids, and writes one
-probability map per held-out image (float32, 1 x 101 x 101), which `against_plain.py` scores beside ours.
+probability map per held-out image (float32, 1 x 101 x 101), which `against_plain.py` scores beside ours. `--bf16` is
+what a practitioner may add in a few lines: autocast to bfloat16, and channels last.
 
     python benchmarks/salt_plain.py FOLDER held_out.txt plain.npz --images 40000
 """
@@ -52,6 +53,7 @@ def main():
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 by autocast, and channels last")
     args = parser.parse_args()
     random.seed(args.seed)
     torch.manual_seed(args.seed)
@@ -64,6 +66,9 @@ def main():
     epochs = args.images // (len(loader) * args.batch)
 
     model = smp.Unet("resnet18", encoder_weights=None)
+    if args.bf16:
+        model = model.to(memory_format=torch.channels_last)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=args.bf16)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, total_steps=epochs * len(loader))
     bce, dice = torch.nn.BCEWithLogitsLoss(), smp.losses.DiceLoss("binary")
@@ -72,7 +77,9 @@ def main():
         model.train()
         total = 0.0
         for x, y in loader:
-            logits = model(x)
+            with autocast:
+                logits = model(x)
+            logits = logits.float()
             loss = bce(logits, y) + dice(logits, y)
             optimizer.zero_grad()
             loss.backward()
@@ -83,10 +90,10 @@ def main():
 
     model.eval()
     probabilities = []
-    with torch.no_grad():
+    with torch.no_grad(), autocast:
         for x, _ in DataLoader(Salt(args.folder / "train", held_out, False), 32):
             p = (torch.sigmoid(model(x)) + torch.sigmoid(model(x.flip(-1))).flip(-1)) / 2
-            probabilities.append(p[:, 0, 13:114, 13:114].numpy())
+            probabilities.append(p[:, 0, 13:114, 13:114].float().numpy())
     np.savez_compressed(args.out, ids=np.array(held_out), probabilities=np.concatenate(probabilities)[:, None])
     print(f"{epochs * len(loader) * args.batch} images seen in {time.time() - start:.0f} s")
 

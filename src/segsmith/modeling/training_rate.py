@@ -14,9 +14,10 @@ from segsmith.recipe import Recipe
 
 def training_rate(recipe: Recipe, bands: int, classes: int, *, batch: int = 8, steps: int = 3) -> float:
     """Images a second that this machine trains the recipe's network on, without reading them: the median of a few
-    steps on noise."""
+    steps on noise, from random weights."""
     hardware, stage = choose_hardware(recipe.train), recipe.train.stages[0]
-    network = build_network(recipe.network, classes, [0.5] * bands, [0.25] * bands, exclusive=recipe.data.exclusive)
+    mean, std, exclusive = [0.5] * bands, [0.25] * bands, recipe.data.exclusive
+    network = build_network(recipe.network, classes, mean, std, exclusive=exclusive, weights=False)
     network = network.to(hardware.device).train()
     optimizer = build_optimizer(network, stage.optimizer, recipe.data.input_hw)
     rng = torch.Generator().manual_seed(0)
