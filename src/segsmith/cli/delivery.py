@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segsmith.cli.app import app
-from segsmith.cli.options import Cluster, RunFolder, Workers, size_of
+from segsmith.cli.options import BackendChoice, Cluster, RunFolder, Workers, size_of
 from segsmith.cli.printed import out, say, score_table
 from segsmith.errors import SegsmithError
 
@@ -78,13 +78,7 @@ def predict(
         typer.Option(metavar="FORMAT", help="Rasters: gpkg (if unset), geojson, parquet or none; may be repeated."),
     ] = None,
     square: Annotated[bool, typer.Option(help="Rasters: give polygons right angles, as buildings have.")] = False,
-    backend: Annotated[
-        str,
-        typer.Option(
-            help="What runs the networks: torch, onnxruntime, onnxruntime-int8, openvino, openvino-int8; "
-            "auto takes the fastest that export found to score as PyTorch does."
-        ),
-    ] = "auto",
+    backend: BackendChoice = "auto",
     skip: Annotated[
         bool,
         typer.Option(
@@ -176,13 +170,14 @@ def serve(
     memory_mb: Annotated[float, typer.Option(min=1, help="MiB that all of them may need, about.")] = 1024,
     seconds: Annotated[float, typer.Option(min=0.1, help="From the beginning of a request to its answer.")] = 60,
     gather_ms: Annotated[float, typer.Option(min=0, help="An image waits at most for others, to go together.")] = 5,
+    backend: BackendChoice = "auto",
 ) -> None:
     """Answer images and GeoTIFFs over HTTP with their masks."""
     from segsmith.service.limits import Limits
     from segsmith.service.serve import serve as run_service
 
     limits = Limits(upload_mb, pixels, requests, memory_mb, seconds, gather_ms)
-    run_service(bundle, host=host, port=port, token=token, limits=limits, say=say)
+    run_service(bundle, host=host, port=port, token=token, backend=backend, limits=limits, say=say)
 
 
 def _print_raster(done: "RasterPrediction") -> None:

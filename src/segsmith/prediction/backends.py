@@ -93,6 +93,9 @@ class Backend:
     why: str
 
 
+TORCH = Backend("torch", torch_calls, "as asked for")
+
+
 def export_folder(bundle: Path) -> Path:
     """Where the exports of a bundle's file stand."""
     return bundle.with_suffix(".export")
@@ -140,7 +143,7 @@ def choose_backend(file: Path, bundle: Bundle, wanted: str = "auto") -> Backend:
     if wanted not in ("auto", "torch", *EXPORTED):
         raise ModelError(f"--backend {wanted}: is none; choose of auto, torch, {', '.join(EXPORTED)}")
     if wanted == "torch":
-        return Backend("torch", torch_calls, "as asked for")
+        return TORCH
     try:
         exported = _exported(file)
     except ModelError as error:
