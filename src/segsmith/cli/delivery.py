@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 def export(
     run: RunFolder,
     images: Annotated[int, typer.Option(min=1, help="Images that every export is checked on, at most.")] = 128,
+    compiled: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Compile the networks for this machine as well.")
+    ] = True,
 ) -> None:
-    """Write a decided run's networks as ONNX, in float32 and int8; check and time each on its images."""
+    """Write a decided run's networks as ONNX, in float32 and int8, and compiled; check and time each on its images."""
     from rich.table import Table
 
     from segsmith.delivery.export import export as run_export
 
-    done = run_export(run, images=images)
+    done = run_export(run, images=images, compiled=compiled)
     exported = done.exported
     table = Table(title=f"{exported.images:,} images, {exported.machine}")
     for heading in ("backend", "ms an image", "times torch", "largest difference", "changed pixels", exported.metric):

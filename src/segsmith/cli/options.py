@@ -29,7 +29,7 @@ BackendChoice = Annotated[
     str,
     typer.Option(
         "--backend",
-        help="What runs the networks: torch, onnxruntime, onnxruntime-int8, openvino, openvino-int8; "
+        help="What runs the networks: torch, onnxruntime, onnxruntime-int8, openvino, openvino-int8, aotinductor; "
         "auto takes the fastest that export found to score as PyTorch does.",
     ),
 ]
