@@ -1,6 +1,7 @@
 """Networks compiled for this machine: they say what PyTorch says, and no other code than this user's own is run."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -141,6 +142,11 @@ def no_code(file, home, patched):
     (export_folder(file) / "0.pt2").unlink()
 
 
+def a_pipe(file, home, patched):
+    no_code(file, home, patched)
+    os.mkfifo(export_folder(file) / "0.pt2")
+
+
 def no_signatures(file, home, patched):
     changed_facts(file, lambda facts: facts.pop("signatures"))
 
@@ -153,7 +159,9 @@ def other_torch(file, home, patched):
     patched.setattr("segsmith.prediction.packages.torch", SimpleNamespace(__version__="1.0"))
 
 
-@pytest.mark.parametrize("change", [another_key, no_key, other_code, no_code, no_signatures, no_signature, other_torch])
+@pytest.mark.parametrize(
+    "change", [another_key, no_key, other_code, no_code, a_pipe, no_signatures, no_signature, other_torch]
+)
 def test_code_of_others_is_not_run(fresh, home, monkeypatch, change):
     changed_facts(fresh, fastest)
     change(fresh, home, monkeypatch)

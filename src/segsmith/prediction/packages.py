@@ -29,7 +29,7 @@ def refusal(files: Mapping[Path, str], machine: str) -> str | None:
     key = _key()
     for file, told in files.items():
         try:
-            known = key is not None and hmac.compare_digest(_signature(key, file, machine), told)
+            known = key is not None and file.is_file() and hmac.compare_digest(_signature(key, file, machine), told)
         except (OSError, TypeError):  # it is not there, or what is told is no signature
             known = False
         if not known:
