@@ -41,9 +41,7 @@ def pixels_of(samples: list[Sample]) -> Pixels:
     return Pixels(
         torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2),
         torch.from_numpy(np.stack([sample.mask for sample in samples]).view(np.uint8)),
-        torch.from_numpy(
-            np.stack([np.ones(hw, bool) if s.valid is None else s.valid for s in samples]).view(np.uint8)
-        ),
+        torch.from_numpy(np.stack([np.ones(hw, bool) if s.valid is None else s.valid for s in samples]).view(np.uint8)),
         torch.from_numpy(np.stack([sample.levels for sample in samples])),
     )
 
@@ -132,7 +130,8 @@ def test_tables_noise_and_squares_are_exact(bands):
 def test_hue_and_saturation_differ_by_rounding_alone():
     samples = samples_of(8, (40, 56), smooth=0)
     changes = drawn(8, (40, 56), colour=0.7, hue=0.5, saturation=0.5, gamma=0, contrast=0, brightness=0)
-    off = [np.abs(a.image.astype(int) - b.image) for a, b in zip(at_once(samples, changes), one_by_one(samples, changes))]
+    pairs = zip(at_once(samples, changes), one_by_one(samples, changes), strict=True)
+    off = [np.abs(ours.image.astype(int) - theirs.image) for ours, theirs in pairs]
     assert np.max(off) <= 1
     assert np.mean(off) < 0.05
 

@@ -139,7 +139,7 @@ def _moved(pixels: Pixels, where: Float32[Tensor, "samples height width 2"], pad
     together = torch.cat(planes, dim=1).float()
     # by float32, levels may come to lie a trifle outside
     blended = F.grid_sample(together, grid, "bilinear", outside, centres).round_().clamp_(0, 255).to(torch.uint8)
-    moved = list(blended.split(sizes, dim=1))
+    moved = list(torch.split(blended, sizes, dim=1))
     nearest = F.grid_sample(masks.float(), grid, "nearest", outside, centres).to(torch.uint8)
     return Pixels(
         moved[0],

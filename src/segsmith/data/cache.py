@@ -153,7 +153,7 @@ class SampleCache:
         row = int(self._row[chip])
         if row < 0:
             return None
-        content = self._rows[row]
+        content: UInt8[np.ndarray, " bytes"] = self._rows[row]
         if not self._checked[row]:
             if not self._form.whole(content):
                 return None

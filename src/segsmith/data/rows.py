@@ -19,6 +19,15 @@ _CHECKED = 4  # bytes of the checksum, which is of all behind it
 _ALL_USABLE, _SOME_USABLE = 1, 2
 
 
+class Facts(NamedTuple):
+    """What a row holds beside pixels."""
+
+    all_usable: bool
+    """Whether all pixels are."""
+    scale: float
+    """The sample's."""
+
+
 class Form(NamedTuple):
     """What a row holds: a checksum of the rest, whether all pixels are usable, the sample's scale, its levels, and a
     bit for each pixel of each plane, and for each pixel whether it is usable."""
@@ -54,10 +63,10 @@ class Form(NamedTuple):
         FACTS.pack_into(row.data, 0, zlib.crc32(row.data[_CHECKED:]), *facts)
         return row
 
-    def facts(self, row: UInt8[np.ndarray, " bytes"]) -> tuple[bool, float]:
-        """Whether all pixels of a row that is whole are usable, and its sample's scale."""
+    def facts(self, row: UInt8[np.ndarray, " bytes"]) -> Facts:
+        """Of a row that is whole."""
         _, usable, scale = FACTS.unpack_from(row.data)
-        return usable == _ALL_USABLE, scale
+        return Facts(usable == _ALL_USABLE, scale)
 
     def whole(self, row: UInt8[np.ndarray, " bytes"]) -> bool:
         """Whether a row was written to its end; one that never was holds zeros."""

@@ -1,0 +1,81 @@
+"""Rows of samples -> the same on a device, where they stay as they come, as far as there is room."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Bool, UInt8
+from torch import Tensor
+
+from segsmith.data.rows import Facts, Form
+
+MOST_OF_FREE = 0.6
+"""Share of a device's free memory that samples may take: validation, or another process, may want some of it."""
+BEFORE_ROOM = 2
+"""Batches that are made before free memory is measured: by then a network has learnt from one of them."""
+
+Rows = UInt8[Tensor, "samples bytes"]
+
+
+class Resident:
+    """The untouched samples of one size that lie on a device. Nothing ever leaves."""
+
+    def __init__(
+        self,
+        form: Form,
+        chips: int,
+        wanted: int,
+        device: torch.device,
+        free_bytes: Callable[[torch.device], int] | None = None,
+    ):
+        """For `wanted` of `chips` at the most. `free_bytes` measures a device's free memory; by default a GPU's, and
+        none of a CPU, whose samples lie in its memory as it is."""
+        self.form, self.wanted, self.device = form, wanted, device
+        self.here: Bool[Tensor, " chips"] = torch.zeros(chips, dtype=torch.bool)
+        """Which chips lie on the device. Workers look at it, so as not to send them."""
+        self.here.share_memory_()  # type: ignore[no-untyped-call]
+        self._free_bytes = free_bytes or _free_bytes
+        self._batches = 0
+        self._rows: Rows | None = None
+        self._places: dict[int, int] = {}
+        self._facts: list[Facts] = []
+
+    def next_batch(self) -> None:
+        """To be called before each batch: when a network has learnt from one, there is room for samples."""
+        if self._batches == 0 and self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        if self._batches == BEFORE_ROOM:
+            count = min(self.wanted, int(MOST_OF_FREE * self._free_bytes(self.device)) // self.form.row_bytes)
+            try:
+                self._rows = torch.empty(count, self.form.row_bytes, dtype=torch.uint8, device=self.device)
+            except torch.OutOfMemoryError:  # another process was faster
+                self._rows = None
+        self._batches += 1
+
+    def keep(self, chips: Sequence[int], rows: Rows, facts: Sequence[Facts]) -> None:
+        """Keep rows that lie on the device, of those chips that do not yet, while there is room."""
+        room = 0 if self._rows is None else len(self._rows) - len(self._places)
+        new: dict[int, int] = {}
+        for number, chip in enumerate(chips):
+            if chip not in self._places and len(new) < room:
+                new.setdefault(chip, number)
+        if self._rows is None or not new:
+            return
+        first = len(self._places)
+        self._rows[first : first + len(new)] = rows[torch.tensor(list(new.values()), device=self.device)]
+        self._places |= {chip: first + number for number, chip in enumerate(new)}
+        self._facts += [facts[number] for number in new.values()]
+        self.here[list(new)] = True
+
+    def rows(self, chips: Sequence[int]) -> tuple[Rows, list[Facts]]:
+        """Those of chips that lie there."""
+        assert self._rows is not None
+        places = [self._places[chip] for chip in chips]
+        return self._rows[torch.tensor(places, device=self.device)], [self._facts[place] for place in places]
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Of a GPU what nobody took, and what torch took but did not need since the first batch."""
+    if device.type != "cuda":
+        return 0
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.max_memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
