@@ -118,8 +118,9 @@ def test_nothing_stays_before_a_network_has_learnt_from_a_batch(dataset):
     chips, stage = cut(dataset, OPTIONS), stage_of(EXACT)
     batches = on_device(chips, stage, free=PLENTY)
     epoch = batches.epoch(0)
-    next(epoch)  # the next one is made meanwhile
-    assert not batches.resident.here.any()
+    next(epoch)
+    next(epoch)
+    assert batches.resident.here.sum() <= 3, "the third batch may be made meanwhile, and no other"
     next(epoch)
     assert batches.resident.here.any()
 

@@ -153,8 +153,9 @@ def _blur(levels: Levels, weights: Float32[Tensor, "samples taps"]) -> Levels:
     beyond = weights.shape[1] // 2
     for axis in (2, 3):  # sums of shifted planes: as convolutions, a GPU may round them to TF32
         length = levels.shape[axis]
-        reflected = np.pad(np.arange(length), beyond, mode="reflect" if length > 1 else "edge")
-        wider = levels.index_select(axis, torch.from_numpy(reflected).to(levels.device))
+        period = max(1, 2 * (length - 1))
+        places = torch.arange(-beyond, length + beyond, device=levels.device) % period
+        wider = levels.index_select(axis, torch.minimum(places, period - places).clamp_max(length - 1))
         taps = (weights[:, tap, None, None, None] * wider.narrow(axis, tap, length) for tap in range(2 * beyond + 1))
         levels = sum(taps, start=torch.zeros_like(levels))
     return levels.round().clamp(0, 255)

@@ -1,7 +1,7 @@
 """Samples -> batches. A batch is a pure function of (seed, stage, epoch, step): workers only make it come sooner."""
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from os import cpu_count
@@ -88,7 +88,7 @@ class TrainingBatches:
 
     def _loaded(self, epoch: int, first_step: int, harder: Float[np.ndarray, " samples"] | None) -> Iterator[Any]:
         self._order[:] = [self.share(batch) for batch in self.positions(epoch, harder)[first_step:]]
-        yield from _whole(self._loader)
+        return _whole(iter(self._loader))
 
     def _load(self, workers: int) -> "DataLoader[Any]":
         return loader(_Samples(self.samples.chips, self.samples.sample), self._order, workers, _collated)
@@ -140,7 +140,7 @@ def _plain(read: Reader, position: Position) -> Sample:
     return read(position[2])
 
 
-def _whole(loaded: "DataLoader[Any]") -> Iterator[Any]:
+def _whole(loaded: Iterable[Any]) -> Iterator[Any]:
     for batch in loaded:
         if isinstance(batch, DataError):
             raise batch

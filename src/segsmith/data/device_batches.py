@@ -7,10 +7,9 @@ done here (batch_changes.py). The next batch is made while a network learns from
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import fields
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,21 +19,20 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from segsmith import recipe
+from segsmith.ahead import ahead
 from segsmith.data.augment import Change
 from segsmith.data.batch_changes import BatchChanges, Pixels
 from segsmith.data.batches import Batch, TrainingBatches, loader
 from segsmith.data.cache import SampleCache
 from segsmith.data.chips import Chips
 from segsmith.data.mixing import Cutmix, Paste
-from segsmith.data.resident import Resident, Rows
+from segsmith.data.resident import Resident, Rows, numbers_on
 from segsmith.data.rows import FACTS, Facts, Form
 from segsmith.data.samples import Reader
 from segsmith.data.sampling import EpochPlan
 from segsmith.data.stage_samples import Position, StageSamples
 from segsmith.errors import DataError
 from segsmith.types import InputProbabilities
-
-Value = TypeVar("Value")
 
 
 class Handed(NamedTuple):
@@ -91,24 +89,47 @@ class DeviceBatches(TrainingBatches):
         self, epoch: int, first_step: int = 0, harder: Float[np.ndarray, " samples"] | None = None
     ) -> Iterator[Batch]:
         """The batches of an epoch, as TrainingBatches gives them; each is made while the one before is used."""
-        yield from _ahead(self._loaded(epoch, first_step, harder), self._batch, self.resident.device)
+        for batch, done in ahead(self._made(self._loaded(epoch, first_step, harder)), depth=1):
+            if done is not None:
+                now = torch.cuda.current_stream(self.resident.device)
+                now.wait_event(done)
+                for column in fields(batch):
+                    value = getattr(batch, column.name)
+                    if value is not None and value.is_cuda:
+                        value.record_stream(now)  # or its memory might be taken while it is still read
+            yield batch
 
     def _load(self, workers: int) -> "DataLoader[Any]":
         collate = partial(_handed_over, form=self.resident.form)
         return loader(_Handing(self.samples, self.resident), self._order, workers, collate)
 
+    def _made(self, loaded: Iterator[HandedBatch]) -> Iterator[tuple[Batch, torch.cuda.Event | None]]:
+        """In a thread of its own; on a GPU with what is recorded there when a batch is done."""
+        device = self.resident.device
+        if device.type != "cuda":
+            for handed in loaded:
+                yield self._batch(handed), None
+            return
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.default_stream(device))  # which waited for what was made before
+        for handed in loaded:
+            with torch.cuda.stream(stream):
+                made = self._batch(handed), stream.record_event()
+            yield made
+
     def _batch(self, handed: HandedBatch) -> Batch:
         rows, facts = self._rows(handed)
         pixels = _unpacked(rows, facts, self.resident.form)
-        changes, soft = _to((handed.changes, handed.soft), rows.device)
+        changes, soft = on_device((handed.changes, handed.soft), rows.device)
+        taught = numbers_on(rows.device, handed.taught)
         if soft is not None:
             every = torch.zeros_like(pixels.masks)
-            every[handed.taught] = soft
+            every[taught] = soft
             pixels = pixels._replace(soft=every)
         pixels = changes.apply(pixels, self.samples.options.padding)
         if pixels.soft is not None:
             of_masks = 255 * pixels.masks
-            of_masks[handed.taught] = pixels.soft[handed.taught]
+            of_masks[taught] = pixels.soft[taught]
             pixels = pixels._replace(soft=of_masks)
         for box in handed.boxes:
             _take(pixels, *box)
@@ -132,13 +153,14 @@ class DeviceBatches(TrainingBatches):
         here = [place for place in range(len(handed.chips)) if place not in facts]
         rows = torch.empty(len(handed.chips), resident.form.row_bytes, dtype=torch.uint8, device=resident.device)
         if here:
-            rows[here], known = resident.rows([handed.chips[place] for place in here])
+            there, known = resident.rows([handed.chips[place] for place in here])
+            rows[numbers_on(rows.device, here)] = there
             facts |= dict(zip(here, known, strict=True))
         if handed.sent:
             sent = handed.rows.to(resident.device, non_blocking=True)
-            rows[handed.sent] = sent
-            kept = [number for number, stays in enumerate(handed.stays) if stays]
-            resident.keep([handed.chips[handed.sent[n]] for n in kept], sent[kept], [handed.facts[n] for n in kept])
+            rows[numbers_on(rows.device, handed.sent)] = sent
+            for_good = {handed.chips[handed.sent[number]]: number for number, stays in enumerate(handed.stays) if stays}
+            resident.keep(for_good, sent, handed.facts)
         return rows, [facts[place] for place in range(len(handed.chips))]
 
     def _with_extra(self, images: UInt8[Tensor, "images bands height width"], chips: list[int]) -> Tensor:
@@ -214,8 +236,8 @@ def _unpacked(rows: Rows, facts: list[Facts], form: Form) -> Pixels:
     if all(each.all_usable for each in facts):
         return Pixels(images, masks, None, None)
     valid = _bits(rows[:, mask:usable], height * width).view(-1, height, width)
-    whole = torch.tensor([each.all_usable for each in facts], dtype=torch.uint8).to(rows.device)
-    return Pixels(images, masks, valid | whole[:, None, None], None)
+    whole = numbers_on(rows.device, [each.all_usable for each in facts])
+    return Pixels(images, masks, valid | whole[:, None, None].to(torch.uint8), None)
 
 
 def _bits(packed: UInt8[Tensor, "samples bytes"], count: int) -> UInt8[Tensor, "samples bits"]:
@@ -231,39 +253,11 @@ def _take(pixels: Pixels, own: int, other: int, box: Cutmix) -> None:
             planes[own, ..., rows, columns] = planes[other, ..., rows, columns]
 
 
-def _ahead(items: Iterator[Value], make: Callable[[Value], Batch], device: torch.device) -> Iterator[Batch]:
-    """The batch of each item, made before that of the item before it is used; on a GPU beside whatever goes on there.
-
-    An item that raises does so one batch early.
-    """
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-    if stream is not None:
-        stream.wait_stream(torch.cuda.current_stream(device))
-
-    def following() -> tuple[Batch, torch.cuda.Event | None] | None:
-        for item in items:
-            with nullcontext() if stream is None else torch.cuda.stream(stream):
-                return make(item), None if stream is None else stream.record_event()
-        return None
-
-    made = following()
-    while made is not None:
-        (batch, done), made = made, following()
-        if done is not None:
-            now = torch.cuda.current_stream(device)
-            now.wait_event(done)
-            for column in fields(batch):
-                value = getattr(batch, column.name)
-                if value is not None and value.is_cuda:
-                    value.record_stream(now)  # its memory is not used anew before that is done
-        yield batch
-
-
-def _to(value: Any, device: torch.device) -> Any:
+def on_device(value: Any, device: torch.device) -> Any:
     """Tensors, and tuples of them, on the device."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if isinstance(value, tuple):
-        parts = [_to(each, device) for each in value]
+        parts = [on_device(each, device) for each in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     return value

@@ -1,9 +1,9 @@
 """Rows of samples -> the same on a device, where they stay as they come, as far as there is room."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 from segsmith.data.rows import Facts, Form
@@ -51,26 +51,28 @@ class Resident:
                 self._rows = None
         self._batches += 1
 
-    def keep(self, chips: Sequence[int], rows: Rows, facts: Sequence[Facts]) -> None:
-        """Keep rows that lie on the device, of those chips that do not yet, while there is room."""
-        room = 0 if self._rows is None else len(self._rows) - len(self._places)
-        new: dict[int, int] = {}
-        for number, chip in enumerate(chips):
-            if chip not in self._places and len(new) < room:
-                new.setdefault(chip, number)
+    def keep(self, chips: Mapping[int, int], rows: Rows, facts: Sequence[Facts]) -> None:
+        """Keep samples, while there is room: chips, and which of the rows, on the device, and facts are theirs."""
+        first, room = len(self._places), 0 if self._rows is None else len(self._rows)
+        new = [chip for chip in chips if chip not in self._places][: max(0, room - first)]
         if self._rows is None or not new:
             return
-        first = len(self._places)
-        self._rows[first : first + len(new)] = rows[torch.tensor(list(new.values()), device=self.device)]
+        self._rows[first : first + len(new)] = rows[numbers_on(self.device, [chips[chip] for chip in new])]
         self._places |= {chip: first + number for number, chip in enumerate(new)}
-        self._facts += [facts[number] for number in new.values()]
-        self.here[list(new)] = True
+        self._facts += [facts[chips[chip]] for chip in new]
+        self.here[new] = True
 
     def rows(self, chips: Sequence[int]) -> tuple[Rows, list[Facts]]:
         """Those of chips that lie there."""
         assert self._rows is not None
         places = [self._places[chip] for chip in chips]
-        return self._rows[torch.tensor(places, device=self.device)], [self._facts[place] for place in places]
+        return self._rows[numbers_on(self.device, places)], [self._facts[place] for place in places]
+
+
+def numbers_on(device: torch.device, numbers: Sequence[int]) -> Int64[Tensor, " numbers"]:
+    """Numbers on a device, which nobody waits for."""
+    tensor = torch.tensor(numbers, dtype=torch.int64)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _free_bytes(device: torch.device) -> int:
