@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from segsmith import recipe
 from segsmith.data.batches import Batch, TrainingBatches
@@ -123,6 +124,22 @@ def test_nothing_stays_before_a_network_has_learnt_from_a_batch(dataset):
     assert batches.resident.here.sum() <= 3, "the third batch may be made meanwhile, and no other"
     next(epoch)
     assert batches.resident.here.any()
+
+
+def test_what_workers_hand_over_can_be_pinned(dataset, monkeypatch):
+    """DataLoader takes it apart and builds it anew; here its tensors are copied, since only a GPU's driver can pin."""
+    chips, stage, pinned = cut(dataset, OPTIONS), stage_of(AUGMENT), []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor.clone())
+    plain, batches = list(on_device(chips, stage).epoch(0)), on_device(chips, stage, free=PLENTY)
+    for expected, handed in zip(plain, batches._loaded(0, 0, None), strict=True):
+        pinned.clear()
+        assert same(batches._batch(pin_memory(handed)), expected)
+        assert len(pinned) >= 7
+        pinned.clear()
+        assert same(pin_memory(expected), expected)
+        assert len(pinned) == 4
+    batch = next(on_cpu(chips, stage).epoch(0)).pin_memory()
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_ignored_pixels_numbers_of_images_come_along(dataset):

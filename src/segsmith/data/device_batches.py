@@ -110,6 +110,7 @@ class DeviceBatches(TrainingBatches):
             for handed in loaded:
                 yield self._batch(handed), None
             return
+        torch.cuda.set_device(device)  # which each thread says for itself
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.default_stream(device))  # which waited for what was made before
         for handed in loaded:
@@ -254,10 +255,10 @@ def _take(pixels: Pixels, own: int, other: int, box: Cutmix) -> None:
 
 
 def on_device(value: Any, device: torch.device) -> Any:
-    """Tensors, and tuples of them, on the device."""
+    """Tensors, and tuples and lists of them, on the device."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         parts = [on_device(each, device) for each in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+        return type(value)(*parts) if hasattr(value, "_fields") else parts
     return value
