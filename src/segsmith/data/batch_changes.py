@@ -156,8 +156,9 @@ def _blur(levels: Levels, weights: Float32[Tensor, "samples taps"]) -> Levels:
         period = max(1, 2 * (length - 1))
         places = torch.arange(-beyond, length + beyond, device=levels.device) % period
         wider = levels.index_select(axis, torch.minimum(places, period - places).clamp_max(length - 1))
-        taps = (weights[:, tap, None, None, None] * wider.narrow(axis, tap, length) for tap in range(2 * beyond + 1))
-        levels = sum(taps, start=torch.zeros_like(levels))
+        levels = torch.zeros_like(levels)
+        for tap in range(2 * beyond + 1):
+            levels.addcmul_(weights[:, tap, None, None, None], wider.narrow(axis, tap, length))
     return levels.round().clamp(0, 255)
 
 
