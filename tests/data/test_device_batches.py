@@ -1,5 +1,7 @@
 """Batches made on the device: those of the CPU, whatever is sent, stays there, is mixed in, or taught."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
@@ -89,6 +91,19 @@ def test_workers_and_what_stays_change_nothing(dataset, tmp_path, workers, free)
     whole = list(alone.epoch(1))
     for first_step in range(5):
         assert all_same(list(beside.epoch(1, first_step)), whole[first_step:])
+
+
+def test_workers_that_are_no_forks_know_what_stays(dataset, tmp_path):
+    chips, stage = cut(dataset, OPTIONS), stage_of(recipe.Augment(affine=1, cutmix=0.5))
+    read = SampleCaches(chips, tmp_path / "cache", pytest.fail).reader(chips.options)
+    alone, beside = on_device(chips, stage), on_device(chips, stage, 1, PLENTY, read)
+    multiprocessing.set_start_method("forkserver", force=True)
+    try:
+        for epoch in range(2):
+            assert all_same(list(beside.epoch(epoch)), list(alone.epoch(epoch)))
+        assert all(len(handed.rows) == 0 for handed in beside._loaded(2, 0, None))
+    finally:
+        multiprocessing.set_start_method(None, force=True)
 
 
 def test_what_stays_is_never_read_again(dataset):
