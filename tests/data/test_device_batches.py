@@ -106,6 +106,23 @@ def test_workers_that_are_no_forks_know_what_stays(dataset, tmp_path):
         multiprocessing.set_start_method(None, force=True)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_gpu_makes_the_same_batches(dataset, workers):
+    chips, stage = cut(dataset, OPTIONS), stage_of(AUGMENT)
+    resident = Resident(form_of(chips, OPTIONS), len(chips), len(chips), torch.device("cuda", 0))
+    ours = DeviceBatches(chips, stage, plan_of(chips, stage), workers, list, None, resident)
+    theirs = on_device(chips, stage)
+    for epoch in range(3):
+        for one, other in zip(ours.epoch(epoch), theirs.epoch(epoch), strict=True):
+            assert one.images.is_cuda
+            assert one.images.is_contiguous(memory_format=torch.channels_last)
+            assert (one.images.cpu().float() - other.images).abs().max() <= 3, "a level, that a table may stretch"
+            assert (one.masks.cpu() != other.masks).float().mean() < 0.002
+            assert torch.equal(one.scale, other.scale)
+    assert resident.here[dataset.labelled].all()
+
+
 def test_what_stays_is_never_read_again(dataset):
     chips, stage, read = cut(dataset, OPTIONS), stage_of(EXACT), []
     batches = on_device(chips, stage, free=PLENTY)
