@@ -500,6 +500,11 @@ class Train(Section):
         description="Keep decoded samples on disk, so that each image is decoded once: true beside the dataset, or a "
         "folder; false decodes in every epoch.",
     )
+    augment_on: Literal["auto", "cpu", "device"] = Field(
+        "auto",
+        description="Where samples are augmented: one by one by workers (cpu), or a batch at a time where the network "
+        "is (device); auto takes the device where that is a GPU.",
+    )
     keep_every: int = Field(0, ge=0, description="Epochs between checkpoints that are kept for good; 0 keeps none.")
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
         10.0, description="Minutes between checkpoints within an epoch."
