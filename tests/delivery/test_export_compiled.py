@@ -69,7 +69,7 @@ def compiled(made):
         patch("segsmith.delivery.export.write_onnx", unchecked(write_onnx)),
         patch("segsmith.delivery.export.write_package", unchecked(write_package)),
     ):
-        return export(made.folder)
+        return export(made.folder, compiled=True)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_where_there_is_no_compiler_it_says_so_and_goes_on(made, monkeypatch):
         patch("segsmith.delivery.export.write_onnx", unchecked(write_onnx)),
         patch("segsmith.delivery.export.export_folder", lambda file: file.with_suffix(".without")),
     ):
-        done = export(made.folder, images=1)
+        done = export(made.folder, images=1, compiled=True)
     assert done.exported.of("aotinductor") is None
     assert done.exported.of("onnxruntime") is not None
     assert "aotinductor: there is no C++ compiler no-such-compiler (apt-get install g++, or set CXX)" in done.unchecked

@@ -18,11 +18,9 @@ if TYPE_CHECKING:
 def export(
     run: RunFolder,
     images: Annotated[int, typer.Option(min=1, help="Images that every export is checked on, at most.")] = 128,
-    compiled: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Compile the networks for this machine as well.")
-    ] = True,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the networks for this machine as well.")] = False,
 ) -> None:
-    """Write a decided run's networks as ONNX, in float32 and int8, and compiled; check and time each on its images."""
+    """Write a decided run's networks as ONNX, in float32 and int8; check and time each on its images."""
     from rich.table import Table
 
     from segsmith.delivery.export import export as run_export

@@ -1,4 +1,4 @@
-"""Decided run -> its networks as ONNX in float32 and int8, and compiled; checked on its images and timed."""
+"""Decided run -> its networks as ONNX in float32 and int8, or compiled; checked on its images and timed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +47,7 @@ class Export:
     unchecked: tuple[str, ...]
 
 
-def export(run: Path, *, images: int = 128, compiled: bool = True) -> Export:
+def export(run: Path, *, images: int = 128, compiled: bool = False) -> Export:
     """Write the networks of a decided run for other runtimes, `BUNDLE.export` beside its bundle, and check each of
     them.
 
