@@ -42,8 +42,8 @@ export class ImageView {
       moved: (view) => note({ view: view && [view.x.toFixed(1), view.y.toFixed(1), view.scale.toFixed(3)].join(",") }),
       pointed: (x, y) => this.#point(x, y),
     });
-    this.divider = new Divider((share) => (this.canvas.draw(), note({ swipe: share.toFixed(3) })));
-    this.names = [element("span", { class: "run-name left" }), element("span", { class: "run-name right" })];
+    this.divider = new Divider("runs", (share) => (this.canvas.draw(), note({ swipe: share.toFixed(3) })));
+    this.names = [element("span", { class: "side-name left" }), element("span", { class: "side-name right" })];
     this.pointed = element("output", { class: "pointed", "aria-live": "off" });
     this.fault = element("div", { class: "fault", role: "alert", hidden: true });
     const stage = element("section", { class: "stage", "aria-label": "Picture" }, this.canvas.element, this.divider.element, this.names, this.pointed, this.#zoomButtons(), this.fault);
