@@ -5,12 +5,15 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from browser import listening
 from playwright.sync_api import expect
 
+from segsmith.decision.decide import decide
 from segsmith.decision.evaluate import evaluate
 from segsmith.modeling.bundle import Bundle, Cell, Decision
+from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.viewer.app import make_viewer
 
 
@@ -26,17 +29,18 @@ def evaluated_with(run, cells, decision: Decision, part: str) -> tuple[dict[str,
     return {name: score["value"] for name, score in scores.items()}, rows
 
 
-def of_all(page) -> str:
-    return page.locator("#score-of-all").evaluate("element => element.firstChild.textContent")
+def of_all(page, run: str = "") -> str:
+    """The score of all images of the run at the left, or of that `beside-` it."""
+    return page.locator(f"#{run}score-of-all").evaluate("element => element.firstChild.textContent")
 
 
 def of_image(page, name: str) -> str:
     return page.locator(f"[data-score={name}]").inner_text()
 
 
-def slide(page, level: int, area: int) -> None:
-    page.locator("#level").fill(str(level))
-    page.locator("#area").fill(str(area))
+def slide(page, level: int, area: int, run: str = "") -> None:
+    page.locator(f"#{run}level").fill(str(level))
+    page.locator(f"#{run}area").fill(str(area))
 
 
 @pytest.mark.parametrize("part", ["validation", "held_out"])
@@ -82,6 +86,40 @@ def test_each_class_has_sliders_of_its_own(open_page, double, copied):
         assert of_image(page, "dice") == f"{sum(dice) / 2:.4f}"
         expect(page).to_have_url(re.compile("level=70%2C120"))
         page.close()
+
+
+def test_each_of_two_runs_has_sliders_of_its_own(open_page, single, copied):
+    areas, runs = [0, 2, 5, 9], [copied(single.folder, name) for name in ("first", "second")]
+    files = ProbabilityFiles(runs[1] / "probabilities", Bundle.read(runs[1] / "bundle.safetensors").planes)
+    for image_id, plane in single.probabilities.items():
+        files.write(image_id, np.stack([plane // 2 + 60]))  # a run that is less sure
+    decide(runs[1])
+    image_id = max(single.fold(0), key=lambda of: int((single.truths[of] > 0).sum()))
+    decisions = [Bundle.read(run / "bundle.safetensors").decision for run in runs]
+    with listening(make_viewer(runs)) as address:
+        page = open_page(f"{address}/#folder=0&image={image_id}&beside=1")
+        expect(page.locator("#beside-score-of-all")).to_contain_text("0.")
+        slide(page, 90, 2)
+        expect(page.locator("#beside-level")).to_be_hidden()
+        page.keyboard.press("Escape")
+        page.keyboard.press("x")
+        expect(page.locator("#level")).to_be_hidden()
+        slide(page, 149, 1, "beside-")
+        page.keyboard.press("]")
+        expect(page).to_have_url(re.compile("beside_level=150&beside_area=2"))
+        again = open_page(page.url)  # as it is linked to
+        expect(again.locator("#beside-score-of-all")).to_contain_text("0.")
+        for number, (run, cell) in enumerate([("", Cell(90, areas[2])), ("beside-", Cell(150, areas[1]))]):
+            cells = (cell._replace(gate=decisions[number].cells[0].gate),)
+            scores, rows = evaluated_with(runs[number], cells, decisions[number], "validation")
+            for metric in ("mean_dice", "global_iou"):
+                for shown in (page, again):
+                    shown.get_by_label("Score of all images").first.select_option(metric)
+                    assert of_all(shown, run) == f"{scores[metric]:.4f}", (run, metric)
+            of_this = page.locator("tr", has_text="Dice").first.locator("td").nth(number)
+            expect(of_this).to_have_text(f"{float(rows[image_id][0]['dice']):.4f}")
+        for shown in (page, again):
+            shown.close()
 
 
 def test_as_decided_is_one_key_away(open_page, single):

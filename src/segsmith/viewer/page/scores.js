@@ -25,6 +25,9 @@ export const OF_COUNTS = {
   recall: (of) => (of.true === 0 ? Number(of.predicted === 0) : of.right / of.true),
 };
 
+/** A score as a text, as it is written everywhere. */
+export const scoreText = (value) => (Number.isNaN(value) || value === undefined ? "-" : value.toFixed(4));
+
 /** Scores of all images, by the names that the tool has for them. */
 export const FIGURES = {
   mean_dice: "Dice, mean per image",
