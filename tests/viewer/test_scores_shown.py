@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 
+import by_hand
 import numpy as np
 import pytest
 from browser import listening
@@ -120,6 +121,51 @@ def test_each_of_two_runs_has_sliders_of_its_own(open_page, single, copied):
             expect(of_this).to_have_text(f"{float(rows[image_id][0]['dice']):.4f}")
         for shown in (page, again):
             shown.close()
+
+
+@pytest.fixture(scope="module")
+def by_objects(make_run):
+    """A run that is decided by its objects."""
+    options = (
+        "folds.count=2",
+        "decide.fill_holes=true",
+        "decide.gate=top_k",
+        "decide.top_k=9",
+        "decide.areas=[0,2,5,9]",
+    )
+    made = make_run(*by_hand.scenes(24, (20, 26)), *options, "decide.metric=f2_objects", "decide.parts=2")
+    decide(made.folder)
+    evaluate(made.folder)
+    return made
+
+
+@pytest.mark.parametrize("depth", [0, 6], ids=["connected", "taken apart"])
+def test_objects_are_scored_as_evaluate_scores_them(open_page, by_objects, copied, depth):
+    areas, shown, run = [0, 2, 5, 9], copied(by_objects.folder, "shown"), copied(by_objects.folder, "run")
+    bundle = Bundle.read(shown / "bundle.safetensors")
+    (cell,) = bundle.decision.cells
+    cells = (cell._replace(depth=depth),)
+    decision = replace(bundle.decision, cells=cells, parts=(), separate_by="distance" if depth else "none")
+    replace(bundle, decision=decision).write(shown / "bundle.safetensors")
+    image_id = max(by_objects.fold(0), key=lambda of: len(by_hand.objects(by_objects.truths[of])))
+    found = []
+    with listening(make_viewer([shown])) as address:
+        page = open_page(f"{address}/#folder=0&image={image_id}")
+        expect(page.locator("#score-of-all")).to_contain_text("0.")
+        for level, place in [(96, 1), (160, 2), (48, 0)]:
+            slide(page, level, place)
+            cells = (Cell(level, areas[place], cell.gate, depth),)
+            scores, rows = evaluated_with(run, cells, decision, "validation")
+            assert of_all(page) == f"{scores['f2_objects']:.4f}", level
+            expect(page.locator("[data-score=f2_objects]")).to_have_text(
+                f"{float(rows[image_id][0]['f2_objects']):.4f}"
+            )
+            found.append(scores["f2_objects"])
+        connected, _ = evaluated_with(run, (cells[0]._replace(depth=0),), decision, "validation")
+        assert (connected["f2_objects"] != found[-1]) == bool(depth), "or nothing was taken apart"
+        slide(page, 54, 0)
+        expect(page.get_by_text("scored at 0.188 (48)")).to_have_count(int(depth > 0))
+        page.close()
 
 
 def test_as_decided_is_one_key_away(open_page, single):

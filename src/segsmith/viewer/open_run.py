@@ -16,7 +16,7 @@ from segsmith.data.chips import Chips
 from segsmith.data.findings import KINDS
 from segsmith.decision.decide import Seen, areas_to_try, seen_images
 from segsmith.errors import RunError
-from segsmith.modeling.bundle import Bundle, Decision
+from segsmith.modeling.bundle import Bundle, Cell, Decision
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import Recipe
@@ -92,6 +92,16 @@ class OpenRun:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.chips.dataset.classes
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """What is decided of each class."""
+        return self.decision.cells_of(len(self.classes))
+
+    @property
+    def by_objects(self) -> bool:
+        """Whether objects are scored: `evaluate` does where they are what it was decided by."""
+        return self.decision.metric == "f2_objects"
 
     @cached_property
     def reading(self) -> threading.Lock:

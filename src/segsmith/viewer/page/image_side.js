@@ -1,17 +1,17 @@
 // One run of those that lie beside one another: what it makes of an image, decided by sliders of its own.
 
-import { askedImage, askedLevels, askedSurfaces } from "./answers.js";
+import { askedImage, askedLevels, askedObjectScores, askedSurfaces } from "./answers.js";
 import { DecisionPanel } from "./decision_panel.js";
 import { Layers } from "./layers.js";
 import { decided } from "./masks.js";
 import { PartScores } from "./part_scores.js";
-import { counted } from "./scores.js";
+import { counted, ofObjects } from "./scores.js";
 
 export class ImageSide {
   /** `number` and `name` are of the run's folder; `id` tells its sliders and scores from those of the other side; `moved()`
-   * is called when a slider moves. */
-  constructor({ table, number, name, id, moved }) {
-    Object.assign(this, { table, number, name, surfaces: {}, levels: null });
+   * is called when a slider moves, `told()` when there are scores of objects. */
+  constructor({ table, number, name, id, moved, told }) {
+    Object.assign(this, { table, number, name, told, surfaces: {}, levels: null });
     this.decision = new DecisionPanel(table, id, moved);
     this.scores = new PartScores(table, id);
   }
@@ -25,9 +25,21 @@ export class ImageSide {
 
   /** Take an image as the one that is looked at; null for none. */
   show(found) {
+    this.found = found;
     this.levels = found?.levels ?? null;
     this.layers = found?.layers ?? [];
     this.part = found && (this.table.columns.held_out[found.row] ? "held_out" : "validation");
+    this.objects = null;
+    if (found && this.table.metric === "f2_objects") this.#askObjects(found);
+  }
+
+  /** Scores of objects come later: it takes the viewer some time to tell them apart at all levels. */
+  async #askObjects(found) {
+    const { table, number } = this;
+    const objects = await askedObjectScores(number, table.columns.chip[found.row], table.version).catch(() => null);
+    if (!objects || this.found !== found) return;
+    this.objects = objects;
+    this.told();
   }
 
   /** Decide the image anew, by the cells of the sliders. */
@@ -39,6 +51,12 @@ export class ImageSide {
   /** Counts of pixels of the image, of each class. */
   get counts() {
     return this.layers.map((of) => counted(of.mask, of.trueMask, this.levels.valid));
+  }
+
+  /** The F2 of objects of the image, of each class; NaN where they are not scored, or not yet. */
+  get objectScores() {
+    const { objects, decision, levels } = this;
+    return this.layers.map((_, number) => (objects ? ofObjects(objects, number, decision.cells[number], levels.gateValues[number]) : NaN));
   }
 
   /** The name of the run, and the threshold of a class by its number. */

@@ -31,7 +31,7 @@ export class ImageView {
   /** `tableOf(number)` promises the table of another run. */
   constructor({ table, number, folders, tableOf }) {
     Object.assign(this, { table, number, folders, tableOf, class: 0 });
-    this.left = new ImageSide({ table, number, name: folders[number].name, id: "", moved: () => this.#decided(this.left, "") });
+    this.left = new ImageSide({ table, number, name: folders[number].name, id: "", moved: () => this.#decided(this.left, ""), told: () => this.#shown() });
     this.right = null;
     this.others = new Map(); // sides that were laid beside it, by number
     this.layers = new LayerPanel(() => this.#layersChanged());
@@ -159,7 +159,7 @@ export class ImageView {
   /** The side of another run, made once. */
   #other(table, number) {
     if (this.others.get(number)?.table !== table) {
-      const side = new ImageSide({ table, number, name: this.folders[number].name, id: "beside-", moved: () => this.#decided(side, "beside_") });
+      const side = new ImageSide({ table, number, name: this.folders[number].name, id: "beside-", moved: () => this.#decided(side, "beside_"), told: () => this.#shown() });
       this.others.set(number, side);
     }
     return this.others.get(number);

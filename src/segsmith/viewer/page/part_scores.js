@@ -45,6 +45,7 @@ export class PartScores {
   /** The score of all images with each class at its cell, and of every threshold of the class that is looked at. */
   show(part, surfaces, figure, cells, number) {
     const { cells: decided } = this.table;
+    if (figure === "f2_objects" && this.table.metric !== figure) return this.showMissing(part, { message: "It is not decided by objects, so they are not scored." });
     const value = together(surfaces, figure, cells), was = together(surfaces, figure, decided);
     this.#head(part, surfaces.images);
     this.value.textContent = scoreText(value);
@@ -52,9 +53,23 @@ export class PartScores {
     this.value.append(element("small", {}, Math.abs(by) < 0.00005 ? "" : `${by > 0 ? "+" : "−"}${Math.abs(by).toFixed(4)}`));
     const at = (level) => together(surfaces, figure, cells.map((cell, n) => (n === number ? { ...cell, level } : cell)));
     this.#drawCurve(Array.from({ length: 256 }, (_, level) => at(level)), cells[number].level, decided[number].level);
+    this.note.textContent = [this.#evaluated(part, figure), figure === "f2_objects" && this.#nearest(cells[number])].filter(Boolean).join(" ");
+    return undefined;
+  }
+
+  /** What `evaluate` scored. */
+  #evaluated(part, figure) {
     const { scores, scored, cross_fitted_score: crossed } = this.table;
-    const evaluated = scored === part && figure in scores ? scores[figure].value : null;
-    this.note.textContent = evaluated === null ? "" : `evaluate scored ${evaluated.toFixed(4)}${part === "validation" && crossed !== null ? ", each image by a decision tuned on others" : ""}.`;
+    if (scored !== part || !(figure in scores)) return null;
+    return `evaluate scored ${scores[figure].value.toFixed(4)}${part === "validation" && crossed !== null ? ", each image by a decision tuned on others" : ""}.`;
+  }
+
+  /** At which level objects are scored instead, where they are taken apart at some alone. */
+  #nearest({ level, depth }) {
+    const { levels_separated: levels } = this.table;
+    if (!depth || levels.includes(level)) return null;
+    const nearest = levels.reduce((best, of) => (Math.abs(of - level) < Math.abs(best - level) ? of : best));
+    return `Objects are taken apart at some levels only: scored at ${(nearest / 255).toFixed(3)} (${nearest}).`;
   }
 
   #drawCurve(values, now, decided) {

@@ -9,9 +9,10 @@ export class ScorePanel {
   /** `chosen(figure)` is told which score of all images was chosen. */
   constructor(table, chosen) {
     this.table = table;
-    this.first = table.metric in FIGURES ? table.metric : "mean_dice";
+    this.figures = Object.keys(FIGURES).filter((name) => name !== "f2_objects" || table.metric === name);
+    this.first = this.figures.includes(table.metric) ? table.metric : "mean_dice";
     this.figure = element("select", { "aria-label": "Score of all images", onchange: () => chosen(this.figure.value) },
-      Object.entries(FIGURES).map(([name, text]) => element("option", { value: name, selected: name === this.first }, text)));
+      this.figures.map((name) => element("option", { value: name, selected: name === this.first }, FIGURES[name])));
     this.image = element("table", {}, element("tbody", {}));
     this.ofAll = element("div", {});
     this.element = element("section", { "aria-label": "Scores", class: "score-panel" }, element("h2", {}, "This image"), this.image,
@@ -20,7 +21,7 @@ export class ScorePanel {
 
   /** Choose a score of all images by name; another name for the one decided by. */
   set(figure) {
-    this.figure.value = figure in FIGURES ? figure : this.first;
+    this.figure.value = this.figures.includes(figure) ? figure : this.first;
   }
 
   /** Whose scores of all images are shown, one side or two. */
@@ -33,10 +34,15 @@ export class ScorePanel {
   showImage(sides, number) {
     const several = this.table.classes.length > 1, ofClass = (counts, name) => OF_COUNTS[name](counts[number]);
     const mean = (counts, name) => counts.reduce((sum, of) => sum + OF_COUNTS[name](of), 0) / counts.length;
-    const columns = sides.map(({ name, counts }) => [name, counts, mean]);
-    if (several && sides.length === 1) columns.splice(0, 1, ["all classes", columns[0][1], mean], [`class ${this.table.classes[number]}`, columns[0][1], ofClass]);
+    const columns = sides.map((side) => [side.name, side.counts, mean, side]);
+    if (several && sides.length === 1) columns.splice(0, 1, ["all classes", columns[0][1], mean, sides[0]], [`class ${this.table.classes[number]}`, columns[0][1], ofClass, sides[0]]);
     const rows = Object.entries(OF_IMAGE).map(([name, text]) => element("tr", {}, element("th", { scope: "row" }, text),
       columns.map(([, counts, by], column) => element("td", { "data-score": column ? null : name }, scoreText(by(counts, name))))));
+    if (sides.some(({ table }) => table.metric === "f2_objects")) {
+      const objects = (by, { objectScores: scores }) => (by === ofClass ? scores[number] : scores.reduce((sum, of) => sum + of, 0) / scores.length);
+      rows.push(element("tr", {}, element("th", { scope: "row" }, "F2 of objects"), columns.map(([, , by, side], column) =>
+        element("td", { "data-score": column ? null : "f2_objects" }, scoreText(objects(by, side))))));
+    }
     for (const [text, name] of [["True pixels", "true"], ["Predicted pixels", "predicted"]]) {
       const sum = (counts) => counts.reduce((all, of) => all + of[name], 0);
       rows.push(element("tr", {}, element("th", { scope: "row" }, text), columns.map(([, counts, by]) =>
