@@ -38,7 +38,8 @@ class NotShownError(RunError):
 
 @dataclass(frozen=True, eq=False)
 class OpenRun:
-    """A decided run, read once. `chips_shown` are those of the validation and held-out parts, ascending."""
+    """A decided run, read once. `chips_shown` are those of the validation and held-out parts, ascending; there is one
+    at least."""
 
     folder: Path
     recipe: Recipe
@@ -57,7 +58,8 @@ class OpenRun:
 
     @staticmethod
     def read(folder: Path) -> "OpenRun":
-        """Raises NotShownError for a run that is not trained or decided, SegsmithError for what does not read."""
+        """Raises NotShownError for a run that is not trained or decided, or judges no image, SegsmithError for what
+        does not read."""
         version = _version(folder)
         run = Run(folder)
         recipe = run.recipe()
@@ -74,6 +76,12 @@ class OpenRun:
                 f"{folder}: is trained, but no threshold is decided yet. Decide first:", f"segsmith decide {folder}"
             )
         chips = run.chips()
+        folds = _folds(folder, chips)
+        if not len(folds):
+            raise NotShownError(
+                f"{folder}: by its folds.csv no image was validated on or held out, so there is none that it can be "
+                "judged by. Train a run with a fold that has images."
+            )
         table, scored = folder / "images.csv", folder / "scores.json"
         evaluated = table.is_file() and scored.is_file()
         return OpenRun(
@@ -83,7 +91,7 @@ class OpenRun:
             fingerprint=str(facts["fingerprint"]),
             decision=bundle.decision,
             files=ProbabilityFiles(run.probabilities, bundle.planes),
-            folds=_folds(folder, chips),
+            folds=folds,
             scores=pd.read_csv(table, dtype={"image_id": str, "class": str}) if evaluated else pd.DataFrame(),
             scored=json.loads(scored.read_text()) if evaluated else {},
             version=version,

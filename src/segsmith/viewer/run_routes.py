@@ -125,7 +125,7 @@ def _gallery(run: OpenRun) -> dict[str, Any]:
         "evaluate": f"segsmith evaluate {run.folder}",
         "kinds": kinds,
         "strata": strata,
-        "hw": list(run.chips.hw(int(shown[0]))) if len(shown) else [1, 1],
+        "hw": list(run.chips.hw(int(shown[0]))),
         "columns": {
             "chip": shown.tolist(),
             "id": run.folds["id"].tolist(),

@@ -45,6 +45,10 @@ async function start() {
     return;
   }
   const rasters = await askedJson(`/api/folders/${folder}/rasters`);
+  if (!rasters.length) {
+    main.replaceChildren(stateElement("No rasters here", "This prediction holds none.", "segsmith predict BUNDLE RASTERS --to FOLDER"));
+    return;
+  }
   const asked = told();
   const number = Math.min(rasters.length - 1, Math.max(0, Number(asked.raster) || 0));
   const first = await askedPrediction(folders, folder, number);
