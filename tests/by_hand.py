@@ -3,15 +3,9 @@
 A mask is a bool array (height, width), its pixels (row, column); nothing here is taken from segsmith.
 """
 
-import gc
-import multiprocessing
-import os
-import signal
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -114,33 +108,6 @@ def files_in(folder: Path) -> dict[str, bytes | None]:
         for path in sorted(folder.rglob("*"))
         if not path.is_fifo()
     }
-
-
-def in_child(work: Callable[[], Any], kill_when: Callable[[], bool] | None = None) -> Any:
-    """What `work` returns in a forked process; its exit code if it does not live to return.
-
-    The process gets SIGKILL as soon as `kill_when` says so.
-    """
-    fork = multiprocessing.get_context("fork")
-    receiver, sender = fork.Pipe(duplex=False)
-
-    def target() -> None:
-        gc.freeze()  # what threads of this process belong to, such as a runtime's networks, cannot be ended in a fork
-        sender.send(work())
-
-    child = fork.Process(target=target)
-    child.start()
-    sender.close()
-    while kill_when and child.is_alive():
-        if kill_when():
-            os.kill(child.pid or 0, signal.SIGKILL)
-        time.sleep(0.01)
-    try:
-        found = receiver.recv()
-    except EOFError:
-        found = None
-    child.join()
-    return found if child.exitcode == 0 else child.exitcode
 
 
 def named(texts: Sequence[str]) -> dict[str, list[str]]:

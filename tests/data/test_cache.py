@@ -1,18 +1,18 @@
 """Samples from a cache are those of the raw files, to the last bit, whatever happened to the cache on the way."""
 
 import os
+import pickle
 import random
 import resource
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from processes import begun
 
 from segsmith import recipe
 from segsmith.data import cache
@@ -23,7 +23,6 @@ from segsmith.data.ingest_rle import ingest
 from segsmith.data.samples import Sample, read_sample
 
 WHOLE = recipe.Data(fit="pad", input_hw=(32, 32))
-FORKED = get_context("fork")
 
 
 @pytest.fixture
@@ -171,12 +170,6 @@ def test_another_version_of_the_code_is_another_key(chips, monkeypatch):
 # several at once, killed, deleted
 
 
-def in_a_process(work: Callable[[], None]):
-    process = FORKED.Process(target=work)
-    process.start()
-    return process
-
-
 def fill(chips: Chips, folder: Path, seed: int, rounds: int) -> None:
     """Read all samples in some order, round after round, and compare them."""
     expected = {chip: read_sample(chips, chip) for chip in labelled(chips)}
@@ -188,7 +181,7 @@ def fill(chips: Chips, folder: Path, seed: int, rounds: int) -> None:
 
 def test_several_fill_one_cache_at_once(chips, folder):
     """They make the file together, too, and each finds every sample right."""
-    started = [in_a_process(lambda seed=seed: fill(chips, folder, seed, 3)) for seed in range(4)]
+    started = [begun(lambda seed=seed: fill(chips, folder, seed, 3)) for seed in range(4)]
     for process in started:
         process.join(60)
         assert process.exitcode == 0
@@ -208,7 +201,7 @@ def test_killed_at_any_moment(chips, folder):
             remove_samples(folder)
 
     for number in range(12):
-        process = in_a_process(emptied if number % 2 else work)
+        process = begun(emptied if number % 2 else work)
         time.sleep(moments.uniform(0.01, 0.1))
         process.kill()
         process.join()
@@ -282,7 +275,7 @@ def test_a_write_that_fails_is_told_and_the_samples_are_right(chips, folder):
         assert "raise the limit" in told[1]
         assert told[1].endswith("images are decoded in every epoch")
 
-    process = in_a_process(work)
+    process = begun(work)
     process.join(60)
     assert process.exitcode == 0
     fill(chips, folder, 0, 1)
@@ -360,3 +353,13 @@ def test_where_samples_are_kept(tmp_path):
     assert cache_folder(tmp_path, True) == tmp_path / "cache"
     assert cache_folder(tmp_path, "elsewhere") == Path("elsewhere")
     assert cache_folder(tmp_path, False) is None
+
+
+def test_in_a_worker_that_is_no_fork_it_is_opened_anew_and_decodes_where_its_file_is_gone(chips, folder):
+    expected = {chip: read_sample(chips, chip) for chip in labelled(chips)}
+    reader = opened(chips, folder)
+    for _ in range(2):
+        again = pickle.loads(pickle.dumps(reader))
+        assert all(same(again(chip), sample) for chip, sample in expected.items())
+        remove_samples(folder)
+    assert kept_samples(folder) == []

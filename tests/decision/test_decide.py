@@ -11,7 +11,8 @@ import pyogrio
 import pytest
 import rasterio
 import shapely
-from by_hand import in_child, scenes
+from by_hand import scenes
+from processes import in_child
 
 from segsmith.data.chips import cut
 from segsmith.data.ingest_vector import ingest

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from by_hand import files_in, in_child
+from by_hand import files_in
+from processes import in_child
 
 from segsmith.data.images import read_image
 from segsmith.data.mosaics import Joint
@@ -274,8 +275,11 @@ def test_killed_in_the_middle(tmp_path, images, bundle):
     def under_way() -> bool:
         return len(list(tmp_path.glob(".out.partial/masks/*.png"))) == 2
 
-    with patch("segsmith.delivery.predict.read_image", read):
-        assert in_child(lambda: predict(bundle, images, tmp_path / "out"), kill_when=under_way) == -signal.SIGKILL
+    def work() -> None:
+        with patch("segsmith.delivery.predict.read_image", read):
+            predict(bundle, images, tmp_path / "out")
+
+    assert in_child(work, kill_when=under_way) == -signal.SIGKILL
     left = {path for path in files_in(tmp_path) if path not in before}
     assert left
     assert all(path.startswith(".out.partial") for path in left), "nothing that anyone would take for a prediction"

@@ -22,7 +22,8 @@ import pytest
 import rasterio
 import rasterio.shutil
 import shapely
-from by_hand import files_in, in_child
+from by_hand import files_in
+from processes import in_child
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.features import rasterize

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from processes import begun
 
 from segsmith.data.dataset import Dataset
 from segsmith.errors import RecipeError
@@ -157,13 +157,8 @@ def score(run: Run, rank: int, count: int, found: Path) -> None:
 
 def test_two_processes_score_to_the_last_bit_as_one_does(undisturbed, tmp_path):
     """Eight images in batches of three: the second process has a batch less, and the last batch is smaller."""
-    forked = multiprocessing.get_context("fork")
     for count in (1, 2):
-        started = [
-            forked.Process(target=score, args=(undisturbed[0], rank, count, tmp_path / "row")) for rank in range(count)
-        ]
-        for process in started:
-            process.start()
+        started = [begun(score, undisturbed[0], rank, count, tmp_path / "row") for rank in range(count)]
         for process in started:
             process.join(300)
             assert process.exitcode == 0

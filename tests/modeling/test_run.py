@@ -1,7 +1,6 @@
 """A run folder: begun once, continued by the same recipe on the same dataset alone, held by one process at a time."""
 
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import SERVER, begun
 
 from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
@@ -20,7 +20,6 @@ from segsmith.modeling.run import FREE, Run, load_state, save_state
 from segsmith.recipe import Recipe
 from segsmith.recipe_files import override
 
-FORKED = multiprocessing.get_context("fork")
 FACTS = {"hardware": "an abacus"}
 
 
@@ -185,8 +184,7 @@ def test_a_run_killed_while_it_began_can_begin_again(run, begin, squares, tiny, 
         os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL) if next(writes) == write else None
         begin()
 
-    process = FORKED.Process(target=killed_at_write)
-    process.start()
+    process = begun(killed_at_write)
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert len(contents(run.folder)) == 1 + write, "the lock, whole files, and the partial one"
@@ -206,9 +204,8 @@ def holding(run: Run, told: Connection) -> None:
 
 
 def test_a_second_process_is_refused_until_the_first_ends(run):
-    here, there = FORKED.Pipe()
-    process = FORKED.Process(target=holding, args=(run, there))
-    process.start()
+    here, there = SERVER.Pipe()
+    process = begun(holding, run, there)
     assert here.recv() == "held"
     with pytest.raises(RunError, match="another process is at work here"), run.locked():
         pytest.fail("two processes hold the folder")

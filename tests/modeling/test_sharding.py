@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from processes import FORKED
+from processes import begun
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
@@ -52,9 +52,7 @@ def in_two(task: Callable[..., None], *arguments: object) -> list[int | None]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    started = [FORKED.Process(target=one, args=(rank,)) for rank in range(2)]
-    for process in started:
-        process.start()
+    started = [begun(one, rank) for rank in range(2)]
     for process in started:
         process.join(300)
         process.kill()

@@ -1,6 +1,7 @@
 """Recipe + dataset -> run: the same bits again, after whatever stopped it; what is logged; what is refused, and how."""
 
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -81,6 +82,15 @@ def test_the_same_recipe_gives_the_same_bits_whatever_the_number_of_workers(
     squares, tiny, undisturbed, tmp_path, workers
 ):
     assert same(train(squares, override(tiny, [f"train.workers={workers}"]), tmp_path / "run"), undisturbed[0])
+
+
+def test_workers_need_not_be_forks(squares, tiny, undisturbed, tmp_path):
+    """Python 3.14 forks no more unless told to, other systems never did."""
+    multiprocessing.set_start_method("forkserver", force=True)
+    try:
+        assert same(train(squares, override(tiny, ["train.workers=2"]), tmp_path / "run"), undisturbed[0])
+    finally:
+        multiprocessing.set_start_method(None, force=True)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -840,7 +850,7 @@ def test_a_broken_image_on_the_command_line(make_squares, tiny, start, tmp_path)
     for path in Dataset.open(data).raw.glob("*.png"):
         path.write_bytes(b"")
     command = start(tiny, tmp_path / "run", "train.workers=1", dataset=data)
-    assert command.ended() == 2
+    assert command.ended() == 2, command.printed()
     (line,) = command.printed().splitlines()
     assert line.startswith(f"segsmith: {data.parent / 'raw'}")
     assert "does not decode as an image" in line

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from by_hand import files_in, in_child, scenes
+from by_hand import files_in, scenes
+from processes import in_child
 from torch import Tensor, nn
 
 from segsmith.data.chips import Chips, cut

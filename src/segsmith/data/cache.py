@@ -115,6 +115,9 @@ class SampleCache:
         """Rows whose checksum this process has seen to hold: what is in a row never changes again."""
         self._keeps = True
 
+    def __reduce__(self) -> "tuple[Callable[..., Reader], tuple[object, ...]]":
+        return _reopened, (self.file, self._form, self.chips, self.options, self.tell)
+
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)  # the map closes with the last sample that looks at it
@@ -176,6 +179,14 @@ class SampleCache:
         except OSError as error:
             self._keeps = False
             self.tell(f"{self.file}: {error.strerror}; no more decoded samples are kept, the training goes on")
+
+
+def _reopened(file: Path, form: "_Form", chips: Chips, options: recipe.Data, tell: Callable[[str], None]) -> Reader:
+    """A cache in a worker that is no fork; where its file was deleted meanwhile, what decodes each time."""
+    try:
+        return SampleCache(file, form, chips, options, tell)
+    except OSError:
+        return partial(read_sample, chips, options=options)
 
 
 class _Form(NamedTuple):
