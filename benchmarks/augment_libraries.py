@@ -88,10 +88,11 @@ def torchvision(side: int, bands: int) -> Change:
     return change
 
 
-def kornia(side: int, bands: int) -> Change:
+def kornia_steps() -> Callable[[torch.Tensor, torch.Tensor], list[torch.Tensor]]:
+    """Of images as floats in 0..1, and their masks."""
     import kornia.augmentation as K
 
-    steps = K.AugmentationSequential(
+    steps: Callable[[torch.Tensor, torch.Tensor], list[torch.Tensor]] = K.AugmentationSequential(
         K.RandomHorizontalFlip(p=0.5),
         K.RandomAffine(45.0, (0.1, 0.1), (0.8, 1.2), p=0.5),
         K.RandomElasticTransform((63, 63), (6.0, 6.0), (1.0, 1.0), p=0.5),
@@ -103,6 +104,11 @@ def kornia(side: int, bands: int) -> Change:
         K.RandomErasing((1 / 256, 1 / 256), (1.0, 1.0), p=0.5),
         data_keys=["input", "mask"],
     )
+    return steps
+
+
+def kornia(side: int, bands: int) -> Change:
+    steps = kornia_steps()
 
     def change(image: np.ndarray, mask: np.ndarray, seed: int) -> object:
         planes = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32) / 255)

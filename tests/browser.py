@@ -57,7 +57,7 @@ def open_page(chromium) -> Iterator[Callable[..., Any]]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(30_000)
-        page.on("console", lambda message: wrong.append(f"{message.type}: {message.text}"))
+        page.on("console", lambda message: wrong.append(f"{message.type}: {message.text} {message.location['url']}"))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         host = address.split("/")[2]
         page.on("request", lambda request: _own(request.url, host) or wrong.append(f"asked {request.url}"))
@@ -72,6 +72,27 @@ def open_page(chromium) -> Iterator[Callable[..., Any]]:
 
 def _own(url: str, host: str) -> bool:
     return url.startswith(("data:", "blob:")) or url.split("/")[2] == host
+
+
+Spots = list[tuple[float, float]]
+"""Of fingers, in px of the window."""
+
+
+def pinch(page: Any, begin: Spots, end: Spots, steps: int = 5) -> None:
+    """Two fingers that go down, move evenly and come up, as the browser has them of a touch screen."""
+    session = page.context.new_cdp_session(page)
+
+    def send(kind: str, fingers: Spots) -> None:
+        points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(fingers)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    send("touchStart", begin)
+    for step in range(1, steps + 1):
+        share = step / steps
+        pairs = zip(begin, end, strict=True)
+        send("touchMove", [(x + share * (to_x - x), y + share * (to_y - y)) for (x, y), (to_x, to_y) in pairs])
+    send("touchEnd", [])
+    session.detach()
 
 
 def accessibility_faults(page: Any) -> list[str]:

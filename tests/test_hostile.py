@@ -219,22 +219,29 @@ def facts_without_end(at: Path, bundle: Path) -> list[object]:
     return bundle_of(safetensors.torch.save({"0.w": torch.zeros(2)}, metadata))(at, bundle)
 
 
-def asking_for(**options: object) -> Callable[[Path, Path], list[object]]:
-    """A bundle, sound but for the options of its network."""
+def asking_for(section: str = "network", **options: object) -> Callable[[Path, Path], list[object]]:
+    """A bundle, sound but for options of its recipe."""
 
     def set_up(at: Path, bundle: Path) -> list[object]:
-        return bundle_of(with_network(bundle, **options))(at, bundle)
+        return bundle_of(with_options(bundle, section, **options))(at, bundle)
 
     return set_up
 
 
-def with_network(bundle: Path, **options: object) -> bytes:
+def with_options(bundle: Path, section: str, **options: object) -> bytes:
     with safetensors.safe_open(bundle, "pt") as file:
         metadata = file.metadata()
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     facts = json.loads(metadata["facts"])
-    facts["recipe"]["network"] |= options
+    facts["recipe"][section] |= options
     return safetensors.torch.save(weights, metadata | {"facts": json.dumps(facts)})
+
+
+def enlarged_chips(at: Path, bundle: Path) -> list[object]:
+    bundle.with_name("chips").write_bytes(with_options(bundle, "data", fit="chip", scales=[16]))
+    words = asking_for("predict", scales=[4])(at, bundle.with_name("chips"))
+    save(at / "images" / "a.png", np.zeros((1000, 1000, 3), np.uint8))
+    return words
 
 
 def images_of(make: Callable[[Path], None], *words: object) -> Callable[[Path, Path], list[object]]:
@@ -275,6 +282,24 @@ PREDICTED: dict[str, tuple[Callable[[Path, Path], list[object]], str]] = {
     "a gigantic column": (
         asking_for(decoder_channels=[2**40, 8, 8], hypercolumn=True, architecture="Unet"),
         "does not build",
+    ),
+    "a gigantic input": (
+        asking_for("data", input_hw=[100_000, 100_000]),
+        "bad: recipe: data.input_hw=[100000, 100000] and predict.batch_size=16 are 160,000,000,000 pixels at once, "
+        "more than 67,108,864; set a smaller data.input_hw\n",
+    ),
+    "a gigantic batch": (
+        asking_for("predict", batch_size=10**9),
+        "bad: recipe: data.input_hw=[192, 192] and predict.batch_size=1000000000 are 36,864,000,000,000 pixels at "
+        "once, more than 67,108,864; set predict.batch_size=1820 or less\n",
+    ),
+    "a gigantic scale": (asking_for("predict", scales=[1, 10**9]), "bad: predict.scales.1: "),
+    "scales without end": (asking_for("predict", scales=list(range(10**5))), "bad holds more than 10,000 values"),
+    "too many scales": (asking_for("predict", scales=[9.0] * 9_000), "bad: predict.scales"),
+    "flips without end": (asking_for("predict", flips="all" * 10**5), "bad: predict.flips: "),
+    "chips enlarged beyond all": (
+        enlarged_chips,
+        "an image of 1,000 x 1,000 pixels, enlarged 64 times as the bundle's",
     ),
     "a huge image to predict": (
         images_of(lambda at: (at / "a.png").write_bytes(huge_png())),
@@ -339,12 +364,21 @@ def test_what_is_to_be_predicted_is_refused(tmp_path, refuses, bundle, name):
     refuses(set_up(tmp_path, bundle), says)
 
 
-def test_no_command_builds_a_gigantic_network(tmp_path, refuses, make_run):
-    """Wherever networks are made of a bundle."""
+def test_no_command_obeys_a_gigantic_bundle(tmp_path, refuses, make_run):
+    """Wherever networks are made of a bundle, and whatever images it asks for."""
     made = make_run([np.eye(32, dtype=bool)] * 6, [np.zeros((1, 32, 32), np.uint8)] * 6, "folds.count=2")
     file = made.folder / "bundle.safetensors"
     decided = replace(Bundle.read(file), decision=Decision(metric="mean_dice"))
     decided.write(file)
-    file.write_bytes(with_network(file, decoder_channels=[2**14] * 3))
-    for words in (["serve", file, "--port", 0], ["export", made.folder]):
-        refuses(words, "asks for a network of")
+    sound = file.read_bytes()
+    for section, options, says in (
+        ("network", {"decoder_channels": [2**14] * 3}, "asks for a network of"),
+        ("data", {"input_hw": [100_000, 100_000]}, f"{file}: recipe: data.input_hw=[100000, 100000]"),
+        ("predict", {"batch_size": 10**9}, "and predict.batch_size=1000000000 are"),
+    ):
+        file.write_bytes(sound)
+        file.write_bytes(with_options(file, section, **options))
+        for words in (["serve", file, "--port", 0], ["export", made.folder]):
+            refuses(words, says)
+        if section != "network":
+            refuses(["decide", made.folder], says)

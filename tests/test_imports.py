@@ -9,7 +9,7 @@ import segsmith
 
 HOUSE = Path(segsmith.__file__).parent
 ORDER = (
-    "errors types recipe recipe_files files progress cluster listening",
+    "errors types recipe recipe_files files progress cluster listening ahead",
     "data",
     "eda",
     "modeling",

@@ -27,6 +27,10 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Number = int | Annotated[float, Field(allow_inf_nan=False)]
 
+PIXELS_AT_ONCE = 2**26
+"""Of the images of one forward pass of a prediction: 64 of 1024 x 1024. More keep no hardware busier, and a recipe may
+come with a bundle from anywhere."""
+
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -496,6 +500,11 @@ class Train(Section):
         description="Keep decoded samples on disk, so that each image is decoded once: true beside the dataset, or a "
         "folder; false decodes in every epoch.",
     )
+    augment_on: Literal["auto", "cpu", "device"] = Field(
+        "auto",
+        description="Where samples are augmented: one by one by workers (cpu), or a batch at a time where the network "
+        "is (device); auto takes the device where that is a GPU.",
+    )
     keep_every: int = Field(0, ge=0, description="Epochs between checkpoints that are kept for good; 0 keeps none.")
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
         10.0, description="Minutes between checkpoints within an epoch."
@@ -688,6 +697,20 @@ class Recipe(Section):
             raise ValueError(
                 f"predict.scales={list(scales)} shows images at other sizes, but data.normalise=mean_image is an image "
                 "of data.input_hw; set predict.scales=[1]"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _passes_are_bounded(self) -> "Recipe":
+        largest = 1.0 if self.data.fit == "chip" else max(self.predict.scales)
+        height, width = (round(side * largest) for side in self.data.input_hw)
+        most, given = PIXELS_AT_ONCE // (height * width), self.predict.batch_size
+        if given > most:
+            enlarged = "" if largest == 1 else f", enlarged {largest:g} times as predict.scales has it,"
+            less = f"set predict.batch_size={most} or less" if most else "set a smaller data.input_hw"
+            raise ValueError(
+                f"data.input_hw={list(self.data.input_hw)}{enlarged} and predict.batch_size={given} are "
+                f"{given * height * width:,} pixels at once, more than {PIXELS_AT_ONCE:,}; {less}"
             )
         return self
 

@@ -16,6 +16,8 @@ from segsmith.recipe import Recipe
 
 LARGEST = 10_000
 """Values a recipe may hold."""
+SHOWN = 20
+"""Of what is wrong with a recipe, at most, and ten times as many characters of each value."""
 
 
 def recipe_names() -> list[str]:
@@ -64,6 +66,11 @@ def override(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
         _set(tree, keys, parsed, text)
         said[keys] = text
     return _validated(tree, lambda keys: _override_place(said, keys))
+
+
+def recipe_of(tree: Any, label: str) -> Recipe:
+    """The recipe of plain values, such as a bundle holds. Raises RecipeError naming `label`, key and value."""
+    return _validated(_bounded(tree, label), lambda _: label)
 
 
 def to_yaml(recipe: Recipe, *, explained: bool = False) -> str:
@@ -177,14 +184,15 @@ def _set(tree: Any, keys: Sequence[str], value: Any, text: str) -> None:
             tree = tree[slot]
 
 
-def _validated(tree: dict[Any, Any], place: Any) -> Recipe:
+def _validated(tree: Any, place: Any) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
         problems = []
         paths = [tuple(str(part) for part in problem["loc"] if part != "[key]") for problem in error.errors()]
+        around = {keys[:count] for keys in paths for count in range(len(keys))}
         for keys, problem in zip(paths, error.errors(), strict=True):
-            if any(other[: len(keys)] == keys for other in paths if len(other) > len(keys)):
+            if keys in around:
                 continue  # it fails only because something inside it does
             name = ".".join(keys) or "recipe"
             if problem["type"] == "extra_forbidden":
@@ -201,11 +209,15 @@ def _validated(tree: dict[Any, Any], place: Any) -> Recipe:
                 said = f"{name}: holds options of its own, as {name}.KEY=VALUE (got {problem['input']!r})"
             else:
                 message = problem["msg"].removeprefix("Value error, ")
-                got = "" if isinstance(problem["input"], dict | BaseModel) else f" (got {problem['input']!r})"
-                near = difflib.get_close_matches(str(problem["input"]), re.findall(r"'([^']+)'", message), n=1)
+                value = repr(problem["input"])[: 10 * SHOWN]
+                got = "" if isinstance(problem["input"], dict | BaseModel) else f" (got {value})"
+                near = difflib.get_close_matches(
+                    str(problem["input"])[: 10 * SHOWN], re.findall(r"'([^']+)'", message), n=1
+                )
                 said = f"{name}: {message}{got}" + (f"; did you mean '{near[0]}'?" if near else "")
             problems.append(f"{place(keys)}: {said}")
-        raise RecipeError("\n".join(problems)) from None
+        more = [f"and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
+        raise RecipeError("\n".join(problems[:SHOWN] + more)) from None
 
 
 def _fields_at(keys: Sequence[str]) -> dict[str, FieldInfo]:

@@ -97,7 +97,7 @@ def chosen(file: Path, wanted: str = "auto"):
 
 def test_every_export_says_what_torch_says_and_tells_its_figures(exported, made):
     figures = {of.backend: of for of in exported.exported.figures}
-    assert list(figures) == ["torch", *EXPORTED]
+    assert list(figures) == ["torch", *(name for name in EXPORTED if name != "aotinductor")]
     for name in FLOAT:
         assert figures[name].largest_difference <= 1
         assert figures[name].passes

@@ -45,6 +45,20 @@ def test_a_precision_that_is_said_is_taken(machine, looks, precision):
     assert choose_hardware(recipe.Train(precision=precision)).precision == precision
 
 
+@pytest.mark.parametrize(
+    ("augment_on", "looks", "augments"),
+    [
+        ("auto", {"amx": True}, False),
+        ("auto", {"gpu": (9, 0)}, True),
+        ("cpu", {"gpu": (9, 0)}, False),
+        ("device", {}, True),
+    ],
+)
+def test_a_gpu_augments_and_a_cpu_only_where_it_is_asked_to(machine, augment_on, looks, augments):
+    machine(**looks)
+    assert choose_hardware(recipe.Train(augment_on=augment_on)).augments == augments
+
+
 def test_this_machine_answers():
     chosen = choose_hardware(recipe.Train())
     assert chosen.precision in ("fp32", "bf16")

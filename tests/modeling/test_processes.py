@@ -76,7 +76,8 @@ def test_two_processes_train_as_one(squares, tiny, together, tmp_path):
     assert said.count("bundle ") == 1, "only the first process talks"
 
 
-def test_two_processes_learn_soft_labels_as_one(squares, tiny, together, tmp_path):
+@pytest.mark.parametrize("augment_on", ["cpu", "device"])
+def test_two_processes_learn_soft_labels_as_one(squares, tiny, together, tmp_path, augment_on):
     """Of each pass one of four images is taught, so one of the processes has no soft label of its own."""
     dataset = Dataset.open(squares)
     taught = np.zeros(len(dataset), bool)
@@ -90,6 +91,7 @@ def test_two_processes_learn_soft_labels_as_one(squares, tiny, together, tmp_pat
     replace(dataset, images=images, soft_labels=tmp_path / "soft").write(tmp_path / "dataset")
     stage = "train.stages=[{epochs: 1, images_per_epoch: 12, loss: {kl: 1}, mix: {'source:taught': 1, rest: 3}}]"
     recipe = override(tiny, [*CALM[:1], "train.batch_size=4", "train.accumulate=1", "train.keep=last", stage])
+    recipe = override(recipe, [f"train.augment_on={augment_on}"])
     alone = train(tmp_path / "dataset", recipe, tmp_path / "alone")
     process = together(recipe, tmp_path / "two", dataset=tmp_path / "dataset")
     said, _ = process.communicate(timeout=300)

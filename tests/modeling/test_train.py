@@ -22,6 +22,7 @@ import torch
 from processes import Command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from segsmith.data import resident
 from segsmith.data.cache import SampleCache, kept_samples, remove_samples
 from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
@@ -119,6 +120,41 @@ def test_a_training_sees_what_is_kept(squares, tiny, tmp_path):
     assert not same_weights(altered, expected)
     remove_samples(tmp_path / "cache")
     assert same_weights(train(squares, small, tmp_path / "again"), expected)
+
+
+def test_augmented_on_the_device_weights_are_the_same_whatever_workers_stops_and_room(
+    squares, tiny, undisturbed, tmp_path, monkeypatch
+):
+    """Sizes differ from stage to stage; samples are sent, or stay on the device; it stops in the midst of epochs."""
+    more = ["train.augment_on=device", "train.stages.0.augment.cutmix=0.3", "train.stages.0.augment.paste=0.3"]
+    recipe = override(tiny, [*more, "train.stages.1.input_hw=[48,40]"])
+    sent = train(squares, recipe, tmp_path / "sent")
+    monkeypatch.setattr(resident, "_free_bytes", lambda device: 10**8)
+    kept = train(squares, override(recipe, ["train.workers=2", "train.cache=false"]), tmp_path / "kept")
+    assert same(kept, sent)
+    numbers, stops = count(1), 0
+    while True:
+        try:
+            stop = lambda step: next(numbers) % 4 or signal.raise_signal(SIGINT)  # noqa: E731
+            stopped = train(squares, recipe, tmp_path / "stopped", watch=stop)
+            break
+        except TrainingStopped:
+            stops += 1
+    assert stops > 2
+    assert same(stopped, sent)
+    assert not same_weights(sent, undisturbed[0])
+
+
+@pytest.mark.parametrize(("affine", "off"), [(0, 0.0), (1, 0.02)])
+def test_augmented_on_the_device_losses_are_those_of_the_cpu(squares, tiny, tmp_path, affine, off):
+    """To the last bit where images are flipped alone, else as near as interpolation is."""
+    small = override(tiny, [*ONE_EPOCH, f"train.stages.0.augment.affine={affine}"])
+    losses = []
+    for place in ("cpu", "device"):
+        run = train(squares, override(small, [f"train.augment_on={place}"]), tmp_path / place)
+        losses.append(pd.read_csv(run.folder / "losses.csv")["loss"].to_numpy())
+    assert losses[1] == pytest.approx(losses[0], rel=0, abs=off)
+    assert (losses[1] != losses[0]).any() == bool(affine)
 
 
 def test_two_trainings_that_begin_together_share_what_they_decode(tiny, undisturbed, start, tmp_path):

@@ -13,12 +13,18 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from posted import encoded, geotiff, noise
 
+from segsmith.files import digest
+from segsmith.modeling.bundle import Bundle
+from segsmith.modeling.onnx_files import write_onnx
+from segsmith.prediction.backends import Exported, Figures, export_folder, machine
 from segsmith.service import serve as module
 
 Answer = tuple[int, bytes]
@@ -76,6 +82,58 @@ def raw(port: int, request: bytes, *, close: bool = False) -> bytes:
             while piece := connection.recv(65536):
                 answer += piece
         return answer
+
+
+@pytest.fixture
+def exported(tmp_path, bundle) -> Path:
+    """The bundle, with an export beside it that passed and was fast, and is of other weights, to see who answers."""
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'segsmith[export]'")
+    file = tmp_path / "bundle.safetensors"
+    file.write_bytes(bundle.read_bytes())
+    of = Bundle.read(file)
+    (weights,) = of.members
+    other = replace(of, members=({name: -tensor if "head" in name else tensor for name, tensor in weights.items()},))
+    (network,) = other.networks()
+    folder = export_folder(file)
+    folder.mkdir()
+    jaxtyping.config.update("jaxtyping_disable", True)  # sizes are symbols while PyTorch traces a network
+    try:
+        write_onnx(network, of.recipe, folder / "0.onnx", {})
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+    figures = [Figures("torch", 0, 0.0, 0.5, 0.0, 3.0), Figures("onnxruntime", 0, 0.0, 0.5, 0.0, 1.0)]
+    strides = {"0": network.stride}
+    known = Exported("0", digest(file), machine(of), 1, "mean_dice", strides, tuple(figures))
+    (folder / "export.json").write_text(known.text())
+    return file
+
+
+def test_it_answers_by_the_backend_that_predict_takes(tmp_path, exported, command):
+    (tmp_path / "images").mkdir()
+    image = tmp_path / "images" / "a.png"
+    image.write_bytes(encoded(noise(48, 40)))
+    masks = {}
+    for wanted, name in (("torch", "torch"), ("auto", "onnxruntime")):
+        said = command("predict", exported, image.parent, "--to", tmp_path / wanted, "--backend", wanted)
+        with served(exported, "--backend", wanted, temporary=tmp_path) as service:
+            told = service.process.stdout.readline()
+            assert told.startswith(f"backend {name}: ")
+            assert told.split() == re.search(r"backend[^:]*:.*?(?=1 images)", said.out, re.DOTALL)[0].split()
+            assert f'segsmith_backend_info{{name="{name}"}} 1.0' in service.ask("/metrics")[1].decode()
+            status, masks[name] = service.ask("/predict/image?answer=png", image.read_bytes())
+            assert (status, masks[name]) == (200, (tmp_path / wanted / "masks" / "a.png").read_bytes())
+    assert masks["torch"] != masks["onnxruntime"], "each answered for itself"
+
+
+def test_backends_that_cannot_be_used_are_refused_as_by_predict(bundle, tmp_path, command):
+    (tmp_path / "a.png").write_bytes(encoded(noise(48, 48)))
+    for wanted, says in (("tensorrt", "is none; choose of auto, torch"), ("openvino", "nothing was exported beside")):
+        served, predicted = (
+            command(*words, "--backend", wanted)
+            for words in (("serve", bundle, "--port", 0), ("predict", bundle, tmp_path, "--to", tmp_path / "to"))
+        )
+        assert (served.code, served.err) == (predicted.code, predicted.err)
+        assert says in served.err
 
 
 def test_it_serves_many_is_killed_serves_again_and_ends_after_the_last_answer(tmp_path, bundle):

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import PHONE, accessibility_faults, listening
+from browser import PHONE, accessibility_faults, listening, pinch
 from playwright.sync_api import expect
 
 from segsmith.modeling.bundle import Bundle
@@ -72,6 +72,33 @@ def test_wheel_and_keys_zoom_and_a_link_keeps_the_view(open_page, address, image
     assert len({whole, closer, picture(page)}) == 3
     page.keyboard.press("0")
     assert picture(page) == whole
+
+
+def test_what_is_under_two_fingers_stays_there_as_they_pinch(open_page, address, image_id, single):
+    """The one at the left stays where it is, the other moves away: twice as far, and no other way."""
+    height, width = single.truths[image_id].shape
+    page = opened(open_page, address, image_id, window=PHONE, has_touch=True)
+    box = page.locator("canvas.zoom").bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    fit = min((box["width"] - 24) / width, (box["height"] - 24) / height)
+    left, right, further = -90.0, -10.0, 70.0  # px beside the middle
+    pinch(
+        page,
+        [(middle[0] + at, middle[1]) for at in (left, right)],
+        [(middle[0] + at, middle[1]) for at in (left, further)],
+    )
+    expect(page).to_have_url(re.compile("view="))
+    x, y, scale = map(float, re.search(r"view=([\d.]+)%2C([\d.]+)%2C([\d.]+)", page.url).groups())
+    assert scale == pytest.approx(2 * fit, rel=0.01)
+    for before, after in ((left, left), (right, further)):
+        assert x + after / scale == pytest.approx(width / 2 + before / fit, abs=0.15)
+    assert y == pytest.approx(height / 2, abs=0.1)
+    pinch(
+        page,
+        [(middle[0] - 80, middle[1]), (middle[0] + 80, middle[1])],
+        [(middle[0] - 20, middle[1]), (middle[0] + 20, middle[1])],
+    )
+    expect(page).not_to_have_url(re.compile("view="))
 
 
 def test_two_runs_are_swiped_by_drag_and_by_keys(open_page, address, image_id, single):

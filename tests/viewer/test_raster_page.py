@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import shapely
 from affine import Affine
-from browser import PHONE, accessibility_faults, listening
+from browser import PHONE, accessibility_faults, listening, pinch
 from predictions import UTM, make_prediction
 from rasterio.warp import transform as warp_points
 
@@ -186,6 +186,20 @@ def test_an_address_shows_the_same_again(open_page, address):
     until(again, "decodeURIComponent(location.hash).includes('objects:0')")
     places = [re.search(r"x=[\d.]+&y=[\d.]+&zoom=\d+", of.url)[0] for of in (page, again)]
     assert places[0] == places[1]
+
+
+def test_two_fingers_bring_it_closer_about_what_is_between_them(open_page, address):
+    page = settled(open_page(f"{address}&x=450&y=350&zoom=1", PHONE, has_touch=True, is_mobile=True))
+    box = page.locator(".board").bounding_box()
+    x, y = box["x"] + box["width"] / 2 + 40, box["y"] + box["height"] / 2
+    spread = [[(x - side, y), (x + side, y)] for side in (20, 80)]
+    pinch(page, *spread)
+    until(page, "location.hash.includes('zoom=3')")
+    at = re.search(r"x=([\d.]+)&y=([\d.]+)", page.url).groups()
+    # 40 px are 80 pixels at first and 20 at last: what is between the fingers has stayed
+    assert tuple(map(float, at)) == pytest.approx((450 + 80 - 20, 350), abs=2)
+    pinch(page, *spread[::-1])
+    until(page, "location.hash.includes('zoom=1')")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

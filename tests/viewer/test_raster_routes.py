@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from affine import Affine
 from predictions import UTM, make_prediction
 from starlette.testclient import TestClient
 
@@ -44,7 +45,21 @@ def test_a_raster_is_described(client, made):
     assert told["transform"] == list(UTM)[:6]
     assert told["classes"] == [{"name": "class0", "colour": "#e69f00", "threshold": 100}]
     assert told["image"] == {"coarsest": 0, "awaited": False}
+    assert told["also_in"] == []
     assert np.array(told["place"]).shape == (17, 17, 2)
+
+
+def test_other_predictions_of_a_raster_are_those_of_its_name_and_pixels(tmp_path):
+    image, levels = np.zeros((3, 40, 60), np.uint8), np.zeros((1, 40, 60), np.uint8)
+    moved = Affine(*UTM[:2], UTM[2] + 100, *UTM[3:6])
+    others = [{}, {"name": "meadow"}, {"transform": moved}, {"crs": "EPSG:32632"}, {}]
+    made = [make_prediction(tmp_path / str(n), image, levels, **other) for n, other in enumerate(others)]
+    smaller = make_prediction(tmp_path / "smaller", image[:, :39], levels[:, :39])
+    (made[-1].folder / "probabilities" / "field.tif").write_bytes(b"broken since")
+    same = make_prediction(tmp_path / "same", image, levels)
+    with TestClient(make_viewer([of.folder for of in (*made, smaller, same)])) as client:
+        assert client.get(RASTER).json()["also_in"] == [{"folder": 6, "raster": 0}]
+        assert client.get("/api/folders/1/rasters/0").json()["also_in"] == []
 
 
 def test_tiles_are_sent_once_until_the_file_changes(client, made):

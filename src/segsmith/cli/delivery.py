@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segsmith.cli.app import app
-from segsmith.cli.options import Cluster, RunFolder, Workers, size_of
+from segsmith.cli.options import BackendChoice, Cluster, RunFolder, Workers, size_of
 from segsmith.cli.printed import out, say, score_table
 from segsmith.errors import SegsmithError
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 def export(
     run: RunFolder,
     images: Annotated[int, typer.Option(min=1, help="Images that every export is checked on, at most.")] = 128,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the networks for this machine as well.")] = False,
 ) -> None:
     """Write a decided run's networks as ONNX, in float32 and int8; check and time each on its images."""
     from rich.table import Table
 
     from segsmith.delivery.export import export as run_export
 
-    done = run_export(run, images=images)
+    done = run_export(run, images=images, compiled=compiled)
     exported = done.exported
     table = Table(title=f"{exported.images:,} images, {exported.machine}")
     for heading in ("backend", "ms an image", "times torch", "largest difference", "changed pixels", exported.metric):
@@ -78,13 +79,7 @@ def predict(
         typer.Option(metavar="FORMAT", help="Rasters: gpkg (if unset), geojson, parquet or none; may be repeated."),
     ] = None,
     square: Annotated[bool, typer.Option(help="Rasters: give polygons right angles, as buildings have.")] = False,
-    backend: Annotated[
-        str,
-        typer.Option(
-            help="What runs the networks: torch, onnxruntime, onnxruntime-int8, openvino, openvino-int8; "
-            "auto takes the fastest that export found to score as PyTorch does."
-        ),
-    ] = "auto",
+    backend: BackendChoice = "auto",
     skip: Annotated[
         bool,
         typer.Option(
@@ -176,13 +171,14 @@ def serve(
     memory_mb: Annotated[float, typer.Option(min=1, help="MiB that all of them may need, about.")] = 1024,
     seconds: Annotated[float, typer.Option(min=0.1, help="From the beginning of a request to its answer.")] = 60,
     gather_ms: Annotated[float, typer.Option(min=0, help="An image waits at most for others, to go together.")] = 5,
+    backend: BackendChoice = "auto",
 ) -> None:
     """Answer images and GeoTIFFs over HTTP with their masks."""
     from segsmith.service.limits import Limits
     from segsmith.service.serve import serve as run_service
 
     limits = Limits(upload_mb, pixels, requests, memory_mb, seconds, gather_ms)
-    run_service(bundle, host=host, port=port, token=token, limits=limits, say=say)
+    run_service(bundle, host=host, port=port, token=token, backend=backend, limits=limits, say=say)
 
 
 def _print_raster(done: "RasterPrediction") -> None:

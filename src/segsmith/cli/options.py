@@ -25,6 +25,14 @@ Cluster = Annotated[
     typer.Option(metavar="local|ADDRESS", help="Spread over Dask workers: here, or of the scheduler at an address."),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes of --cluster local.")]
+BackendChoice = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="What runs the networks: torch, onnxruntime, onnxruntime-int8, openvino, openvino-int8, aotinductor; "
+        "auto takes the fastest that export found to score as PyTorch does.",
+    ),
+]
 
 
 def numbers_of(option: str, text: str) -> list[float]:

@@ -1,8 +1,8 @@
 """Samples -> batches. A batch is a pure function of (seed, stage, epoch, step): workers only make it come sooner."""
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from os import cpu_count
 from typing import Any
@@ -41,6 +41,11 @@ class Batch:
     scale: Float[Tensor, " batch"]
     """Log2 of the enlargement each sample is seen at, its chip's and its augmentation's; 0 for an untouched image."""
 
+    def pin_memory(self) -> "Batch":
+        """The batch in memory that a GPU reads by itself; DataLoader asks for it."""
+        values = {column.name: getattr(self, column.name) for column in fields(self)}
+        return replace(self, **{name: value.pin_memory() for name, value in values.items() if value is not None})
+
 
 class _Samples(TorchDataset[tuple[int, Sample | DataError]]):
     def __init__(self, chips: Chips, read: Callable[[Position], Sample]):
@@ -72,15 +77,21 @@ class TrainingBatches:
         self.plan, self.share = plan, share
         self.samples = StageSamples(chips, stage, plan, read)
         self._order: list[list[Position]] = []
-        self._loader = _loader(_Samples(chips, self.samples.sample), self._order, workers)
+        self._loader = self._load(workers)
 
     def epoch(
         self, epoch: int, first_step: int = 0, harder: Float[np.ndarray, " samples"] | None = None
     ) -> Iterator[Batch]:
         """The batches of an epoch, from `first_step` on, as an undisturbed epoch would give them; `harder` as in
         EpochPlan.draw."""
+        yield from self._loaded(epoch, first_step, harder)
+
+    def _loaded(self, epoch: int, first_step: int, harder: Float[np.ndarray, " samples"] | None) -> Iterator[Any]:
         self._order[:] = [self.share(batch) for batch in self.positions(epoch, harder)[first_step:]]
-        yield from _whole(self._loader)
+        return _whole(iter(self._loader))
+
+    def _load(self, workers: int) -> "DataLoader[Any]":
+        return loader(_Samples(self.samples.chips, self.samples.sample), self._order, workers, _collated)
 
     def positions(self, epoch: int, harder: Float[np.ndarray, " samples"] | None = None) -> list[list[Position]]:
         """What `samples` is asked for, batch by batch."""
@@ -100,7 +111,8 @@ def chip_batches(
         [(0, place, int(index)) for place, index in enumerate(indices[first : first + batch_size], start=first)]
         for first in range(0, len(indices), batch_size)
     ]
-    yield from _whole(_loader(_Samples(chips, partial(_plain, read or partial(read_sample, chips))), order, workers))
+    samples = _Samples(chips, partial(_plain, read or partial(read_sample, chips)))
+    yield from _whole(loader(samples, order, workers, _collated))
 
 
 def default_workers(on_cpu: bool) -> int:
@@ -109,23 +121,26 @@ def default_workers(on_cpu: bool) -> int:
     return min(8, processors // 2 if on_cpu else max(1, processors - 1))
 
 
-def _plain(read: Reader, position: Position) -> Sample:
-    return read(position[2])
-
-
-def _loader(samples: _Samples, order: list[list[Position]], workers: int) -> "DataLoader[Any]":
+def loader(
+    samples: TorchDataset[Any], order: list[list[Position]], workers: int, collate: Callable[[list[Any]], Any]
+) -> "DataLoader[Any]":
+    """What reads samples in an order of batches, which may be changed between epochs."""
     return DataLoader(
         samples,
         batch_sampler=order,
         num_workers=workers,
-        collate_fn=_collated,
+        collate_fn=collate,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread,
     )
 
 
-def _whole(loaded: "DataLoader[Any]") -> Iterator[Batch]:
+def _plain(read: Reader, position: Position) -> Sample:
+    return read(position[2])
+
+
+def _whole(loaded: Iterable[Any]) -> Iterator[Any]:
     for batch in loaded:
         if isinstance(batch, DataError):
             raise batch

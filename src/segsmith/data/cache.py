@@ -13,10 +13,8 @@ import math
 import mmap
 import os
 import shutil
-import struct
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
@@ -29,6 +27,7 @@ from jaxtyping import UInt8
 from segsmith import recipe
 from segsmith.data.chips import Chips
 from segsmith.data.dataset import Dataset
+from segsmith.data.rows import Form, form_of
 from segsmith.data.samples import Reader, Sample, read_sample
 from segsmith.errors import DataError, WriteError
 from segsmith.files import held, replacing, write_error
@@ -47,9 +46,6 @@ UNUSED_DAYS = 30
 
 _HEADER_BYTES = 4096
 _SUFFIX = ".samples"
-_FACTS = struct.Struct("<IId")  # a row's checksum, which of its pixels are usable, its scale
-_CHECKED = 4  # bytes of the checksum, which is of all behind it
-_ALL_USABLE, _SOME_USABLE = 1, 2
 _LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "rasterio", "shapely", "torchvision")
 _SIDECARS = ("", ".msk", ".aux.xml")  # of a raster: GDAL reads which pixels are valid from them
 
@@ -96,7 +92,7 @@ class SampleCaches:
 class SampleCache:
     """The untouched samples of all labelled chips at one size, read from a file, or decoded and kept there."""
 
-    def __init__(self, file: Path, form: "_Form", chips: Chips, options: recipe.Data, tell: Callable[[str], None]):
+    def __init__(self, file: Path, form: Form, chips: Chips, options: recipe.Data, tell: Callable[[str], None]):
         self.file, self.chips, self.options, self.tell = file, chips, options, tell
         self._form = form
         labelled = _labelled(chips)
@@ -127,7 +123,7 @@ class SampleCache:
         """The cache of these samples in a folder, made if it is not there; others that were not used for long, or
         whose room it needs, are removed. Raises DataError where the disk has no room for it, or images differ in their
         bands; WriteError where the folder cannot be written."""
-        form = _form(chips, options)
+        form = form_of(chips, options)
         file = folder / f"{key(chips, options)}{_SUFFIX}"
         header = json.dumps({"hw": options.input_hw, "samples": len(_labelled(chips))}).encode().ljust(_HEADER_BYTES)
         size = _HEADER_BYTES + len(_labelled(chips)) * form.row_bytes
@@ -147,22 +143,25 @@ class SampleCache:
 
     def __call__(self, chip: int) -> Sample:
         """A sample as read_sample gives it. Its arrays are not to be written to. Raises like read_sample."""
+        content = self.content(chip)
+        if content is not None:
+            return self._form.sample(content)
+        sample = read_sample(self.chips, chip, self.options)
+        if self._row[chip] >= 0:
+            self._keep(int(self._row[chip]), sample)
+        return sample
+
+    def content(self, chip: int) -> UInt8[np.ndarray, " bytes"] | None:
+        """The bytes that a sample is kept as, not to be written to; None where it is not kept, or not yet."""
         row = int(self._row[chip])
         if row < 0:
-            return read_sample(self.chips, chip, self.options)
-        kept = self._kept(row)
-        if kept is None:
-            kept = read_sample(self.chips, chip, self.options)
-            self._keep(row, kept)
-        return kept
-
-    def _kept(self, row: int) -> Sample | None:
-        content = self._rows[row]
+            return None
+        content: UInt8[np.ndarray, " bytes"] = self._rows[row]
         if not self._checked[row]:
             if not self._form.whole(content):
                 return None
             self._checked[row] = True
-        return self._form.sample(content)
+        return content
 
     def _keep(self, row: int, sample: Sample) -> None:
         if not self._keeps:
@@ -181,64 +180,12 @@ class SampleCache:
             self.tell(f"{self.file}: {error.strerror}; no more decoded samples are kept, the training goes on")
 
 
-def _reopened(file: Path, form: "_Form", chips: Chips, options: recipe.Data, tell: Callable[[str], None]) -> Reader:
+def _reopened(file: Path, form: Form, chips: Chips, options: recipe.Data, tell: Callable[[str], None]) -> Reader:
     """A cache in a worker that is no fork; where its file was deleted meanwhile, what decodes each time."""
     try:
         return SampleCache(file, form, chips, options, tell)
     except OSError:
         return partial(read_sample, chips, options=options)
-
-
-class _Form(NamedTuple):
-    """What a row holds: a checksum of the rest, whether all pixels are usable, the sample's scale, its levels, and a
-    bit for each pixel of each plane, and for each pixel whether it is usable."""
-
-    hw: HW
-    bands: int
-    planes: int
-
-    @property
-    def ends(self) -> tuple[int, int, int]:
-        """Where the levels of a row end, the bits of its planes, and those of its usable pixels."""
-        pixels = self.hw[0] * self.hw[1]
-        image = _FACTS.size + pixels * self.bands
-        mask = image + -(-pixels * self.planes // 8)
-        return image, mask, mask + -(-pixels // 8)
-
-    @property
-    def row_bytes(self) -> int:
-        return -(-self.ends[2] // _FACTS.size) * _FACTS.size
-
-    def row(self, sample: Sample) -> UInt8[np.ndarray, " bytes"]:
-        """The bytes of a sample."""
-        assert sample.image.shape == (*self.hw, self.bands), sample.image.shape
-        assert sample.mask.shape == (self.planes, *self.hw), sample.mask.shape
-        image, mask, usable = self.ends
-        row = np.zeros(self.row_bytes, np.uint8)
-        row[_FACTS.size : image].reshape(sample.image.shape)[:] = sample.image
-        row[image:mask] = np.packbits(sample.mask)
-        if sample.valid is not None:
-            row[mask:usable] = np.packbits(sample.valid)
-        facts = _ALL_USABLE if sample.valid is None else _SOME_USABLE, sample.scale
-        _FACTS.pack_into(row.data, 0, 0, *facts)
-        _FACTS.pack_into(row.data, 0, zlib.crc32(row.data[_CHECKED:]), *facts)
-        return row
-
-    def whole(self, row: UInt8[np.ndarray, " bytes"]) -> bool:
-        """Whether a row was written to its end; one that never was holds zeros."""
-        checksum, usable, _ = _FACTS.unpack_from(row.data)
-        return bool(usable) and zlib.crc32(row.data[_CHECKED:]) == checksum
-
-    def sample(self, row: UInt8[np.ndarray, " bytes"]) -> Sample:
-        """The sample of a row that is whole; its levels are those of the row, not a copy."""
-        (height, width), (image, mask, _) = self.hw, self.ends
-        _, usable, scale = _FACTS.unpack_from(row.data)
-        planes = np.unpackbits(row[image:mask], count=self.planes * height * width).view(bool)
-        valid = None
-        if usable == _SOME_USABLE:
-            valid = np.unpackbits(row[mask:], count=height * width).view(bool).reshape(self.hw)
-        levels = row[_FACTS.size : image].reshape(height, width, self.bands)
-        return Sample(levels, planes.reshape(self.planes, height, width), valid, scale)
 
 
 def key(chips: Chips, options: recipe.Data) -> str:
@@ -285,15 +232,6 @@ def cache_folder(dataset: Path, kept: bool | str) -> Path | None:
     """Where samples of a dataset are kept, by what a recipe says of it: beside its tables, in a folder of its own, or
     nowhere."""
     return dataset / FOLDER if kept is True else Path(kept) if kept else None
-
-
-def _form(chips: Chips, options: recipe.Data) -> _Form:
-    dataset = chips.dataset
-    bands = set(dataset.images["bands"].iloc[dataset.labelled])
-    if len(bands) != 1:
-        raise DataError(f"{dataset.raw}: images of {', '.join(map(str, sorted(bands)))} bands are not kept together")
-    classes = len(dataset.classes)
-    return _Form(options.input_hw, int(bands.pop()), 2 * classes if chips.border_px else classes)
 
 
 def _labelled(chips: Chips) -> np.ndarray:

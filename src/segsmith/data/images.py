@@ -64,6 +64,12 @@ def read_image(path: Path) -> Image:
     return _eight_bit(_decode(path, str(path)), str(path))
 
 
+def image_hw(path: Path) -> HW:
+    """The size that an image file says it has, undecoded. Raises DataError for what is no image."""
+    with _opened(path, str(path)) as image:
+        return image.height, image.width
+
+
 def encoded_hw(content: bytes, name: str) -> HW:
     """The size that the bytes of an image file say it has, undecoded. Raises DataError, which names it `name`, for what
     is no image."""

@@ -57,7 +57,7 @@ class Warp:
         would lose all that is thinner than half a pixel. A pixel that is blended from an unusable one is not usable.
         """
         hw = (image.shape[0], image.shape[1])
-        if not self._distorts and (turn := _turn(self.matrix, hw)) is not None:
+        if not self.distorts and (turn := _turn(self.matrix, hw)) is not None:
             return turn(image), turn(mask.transpose(1, 2, 0)).transpose(2, 0, 1), None if valid is None else turn(valid)
         where, border = self._where(hw, padding)
         planes = np.ascontiguousarray(mask.transpose(1, 2, 0)).view(np.uint8)
@@ -73,19 +73,20 @@ class Warp:
         """Soft labels, moved as masks are, but blended, as they may: linear."""
         planes = np.ascontiguousarray(levels.transpose(1, 2, 0))
         hw = (planes.shape[0], planes.shape[1])
-        if not self._distorts and (turn := _turn(self.matrix, hw)) is not None:
+        if not self.distorts and (turn := _turn(self.matrix, hw)) is not None:
             return turn(planes).transpose(2, 0, 1)
         where, border = self._where(hw, padding)
         return self._moved(planes, where, cv2.INTER_LINEAR, border).transpose(2, 0, 1)
 
     @property
-    def _distorts(self) -> bool:
+    def distorts(self) -> bool:
+        """Whether it does more than its matrix."""
         return self.elastic is not None or self.cells is not None or bool(self.lens)
 
     def _where(self, hw: HW, padding: str) -> tuple[Float32[np.ndarray, "h w 2"] | None, int]:
         """The map, where the matrix alone does not tell it, and what OpenCV calls that which stands outside."""
         border = cv2.BORDER_CONSTANT if padding == "zero" else cv2.BORDER_REFLECT_101
-        return self._map(hw) if self._distorts else None, border
+        return self._map(hw) if self.distorts else None, border
 
     def _moved(
         self, pixels: UInt8[np.ndarray, "h w c"], where: Float32[np.ndarray, "h w 2"] | None, how: int, border: int
@@ -97,8 +98,14 @@ class Warp:
 
     def _map(self, hw: HW) -> Float32[np.ndarray, "h w 2"]:
         """Where each output pixel is read in the input, x and y."""
+        nodes, apart = self.nodes(hw)
+        full = cv2.resize(nodes, None, fx=apart, fy=apart, interpolation=cv2.INTER_LINEAR)
+        return np.asarray(full[apart : apart + hw[0], apart : apart + hw[1]])
+
+    def nodes(self, hw: HW) -> tuple[Float32[np.ndarray, "rows columns 2"], int]:
+        """Where an image of `hw` pixels is read at nodes, x and y, and how many pixels these are apart. They stand in
+        the middle of squares of so many output pixels, one square more all round than there are."""
         apart = NODE_PX if self.elastic is None else int(min(NODE_PX, max(1, self.elastic.sigma / 2)))
-        # nodes stand in the middle of squares of output pixels, one square more all round than there are
         rows, columns = (np.arange(-1, -(-side // apart) + 1) * apart + (apart - 1) / 2 for side in hw)
         shape = len(rows), len(columns)
         if self.cells is not None:
@@ -114,9 +121,7 @@ class Warp:
             field = elastic_field(shape, apart, self.elastic)
             x, y = x + field[:, :, 0], y + field[:, :, 1]
         back = np.linalg.inv(self.matrix).astype(np.float32)
-        nodes = cv2.transform(np.dstack(np.broadcast_arrays(x, y)), back[:2])
-        full = cv2.resize(nodes, None, fx=apart, fy=apart, interpolation=cv2.INTER_LINEAR)
-        return np.asarray(full[apart : apart + hw[0], apart : apart + hw[1]])
+        return cv2.transform(np.dstack(np.broadcast_arrays(x, y)), back[:2]), apart
 
 
 def _turn(matrix: Matrix, hw: HW) -> Callable[[np.ndarray], np.ndarray] | None:

@@ -1,4 +1,4 @@
-"""Decided run -> its networks as ONNX in float32 and int8, checked on its images and timed, beside the bundle."""
+"""Decided run -> its networks as ONNX in float32 and int8, or compiled; checked on its images and timed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +13,10 @@ from torch import Tensor
 from segsmith.data.chips import Chips
 from segsmith.decision.decide import decided_bundle
 from segsmith.delivery.export_figures import compared
-from segsmith.errors import ModelError, RunError
+from segsmith.errors import ModelError, RunError, WriteError
 from segsmith.files import digest, replacing_folder, write_text
 from segsmith.modeling.bundle import Bundle
+from segsmith.modeling.compiled_files import missing_compiler, write_package
 from segsmith.modeling.onnx_files import Seen, write_int8, write_onnx
 from segsmith.modeling.run import Run
 from segsmith.prediction.backends import (
@@ -26,8 +27,10 @@ from segsmith.prediction.backends import (
     machine,
     network_file,
     runtime_calls,
+    unusable_here,
 )
-from segsmith.prediction.network_calls import RUNTIMES, NetworkCall, Said, torch_calls
+from segsmith.prediction.network_calls import NetworkCall, Said, torch_calls
+from segsmith.prediction.packages import signature
 from segsmith.prediction.probabilities import Predictor
 from segsmith.progress import track
 
@@ -44,12 +47,14 @@ class Export:
     unchecked: tuple[str, ...]
 
 
-def export(run: Path, *, images: int = 128) -> Export:
+def export(run: Path, *, images: int = 128, compiled: bool = False) -> Export:
     """Write the networks of a decided run for other runtimes, `BUNDLE.export` beside its bundle, and check each of
     them.
 
         0.onnx         the first network in float32 (onnx_files.py), and so on; of parts, part-0.0.onnx
         0-int8.onnx    likewise in int8, its ranges from training images; only if a runtime passes with it
+        0.pt2          likewise compiled for this machine (compiled_files.py), if `compiled` and where there is a C++
+                       compiler; signed, since predict runs no other code (packages.py)
         export.json    what each backend did (backends.py)
 
     `images` of the held-out fold (else of the validation fold) are predicted by PyTorch and by every backend whose
@@ -76,6 +81,13 @@ def export(run: Path, *, images: int = 128) -> Export:
             facts = {"segsmith": version("segsmith"), "bundle": known, "planes": ", ".join(bundle.planes)}
             strides = _write(bundle, new, facts, _seen(bundle, chips, _spread(training, CALIBRATED)))
             names, unchecked = _available()
+            signatures: dict[str, str] = {}
+            if compiled:
+                try:
+                    signatures = _compile(bundle, new)
+                    names.append("aotinductor")
+                except (ModelError, WriteError) as error:  # it is one export of several
+                    unchecked += (f"aotinductor: {error}",)
             predictors = {name: Predictor(bundle, runtime_calls(new, name, strides)) for name in names}
             figures = compared(bundle, chips, _spread(checked, images), {"torch": Predictor(bundle), **predictors})
             del predictors
@@ -89,6 +101,7 @@ def export(run: Path, *, images: int = 128) -> Export:
                 images=min(images, len(checked)),
                 metric=str(bundle.decision.metric),
                 strides=strides,
+                signatures=signatures,
                 figures=figures,
             )
             write_text(new / "export.json", exported.text())
@@ -96,10 +109,10 @@ def export(run: Path, *, images: int = 128) -> Export:
 
 
 def _available() -> tuple[list[BackendName], tuple[str, ...]]:
-    """Backends whose package is installed, and what is said of the others."""
-    names: list[BackendName] = [name for name in EXPORTED if RUNTIMES[name.removesuffix("-int8")].missing is None]
-    said = dict.fromkeys(str(RUNTIMES[name.removesuffix("-int8")].missing) for name in EXPORTED if name not in names)
-    return names, tuple(said)
+    """Backends that read ONNX whose package is installed, and what is said of the others."""
+    missing = {name: unusable_here(name) for name in EXPORTED if name != "aotinductor"}
+    said = dict.fromkeys(reason for reason in missing.values() if reason)
+    return [name for name, reason in missing.items() if reason is None], tuple(said)
 
 
 def _spread(indices: list[int], count: int) -> list[int]:
@@ -113,11 +126,33 @@ def _write(bundle: Bundle, folder: Path, facts: dict[str, str], seen: dict[str, 
     strides = {}
     for place, of_place in _places(bundle):
         for number, network in enumerate(of_place.networks()):
-            file = folder / network_file(place, number, int8=False)
+            file = folder / network_file(f"{place}{number}", "onnxruntime")
             strides[f"{place}{number}"] = network.stride
             write_onnx(network, of_place.recipe, file, facts | {"stride": str(network.stride)})
-            write_int8(file, seen[f"{place}{number}"], folder / network_file(place, number, int8=True))
+            write_int8(file, seen[f"{place}{number}"], folder / network_file(f"{place}{number}", "onnxruntime-int8"))
     return strides
+
+
+def _compile(bundle: Bundle, folder: Path) -> dict[str, str]:
+    """Every network as machine code; the signature of each, by the name of its file. Raises ModelError where none can
+    be made, WriteError where they cannot be signed; then none is there."""
+    if missing := missing_compiler():
+        raise ModelError(missing)
+    signatures = {}
+    try:
+        networks = [
+            (network_file(f"{place}{number}", "aotinductor"), network, of_place.recipe)
+            for place, of_place in _places(bundle)
+            for number, network in enumerate(of_place.networks())
+        ]
+        for name, network, recipe in track(networks, "networks compiled", len(networks)):
+            write_package(network, recipe, folder / name)
+            signatures[name] = signature(folder / name, machine(bundle))
+    except (ModelError, WriteError):
+        for file in folder.glob("*.pt2"):
+            file.unlink()
+        raise
+    return signatures
 
 
 def _places(bundle: Bundle, place: str = "") -> list[tuple[str, Bundle]]:

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from segsmith.data.dataset import Layout
 from segsmith.data.extra import extra_levels
-from segsmith.data.images import as_rgb, is_image, read_image, read_mask
+from segsmith.data.images import as_rgb, image_hw, is_image, read_image, read_mask
 from segsmith.data.index import read_csv
 from segsmith.data.mosaics import mosaics_of
 from segsmith.decision.calibration import calibrated_levels
@@ -133,7 +133,7 @@ def predict(
             folder.mkdir(parents=True, exist_ok=True)
         predictor = Predictor(opened, chosen.calls, skip=allowed)
         read = partial(_read, files, image_ids, predictor.bands, extra)
-        stream = _agreeing(predictor, image_ids, read) if mosaics else predictor.stream(read())
+        stream = _agreeing(predictor, files, image_ids, read) if mosaics else predictor.stream(read())
         for image_id, image, predicted in track(stream, "images", len(image_ids)):
             mask, objects = masked(opened, predicted)
             sizes[image_id] = (mask.shape[1], mask.shape[2])
@@ -230,14 +230,17 @@ def numbers_of(bundle: Bundle, numbers: Path | None, order: list[str]) -> UInt8[
 
 
 def _agreeing(
-    predictor: Predictor, image_ids: list[str], read: Callable[..., Iterator[tuple[str, Image, Levels]]]
+    predictor: Predictor,
+    files: dict[str, Path],
+    image_ids: list[str],
+    read: Callable[..., Iterator[tuple[str, Image, Levels]]],
 ) -> Iterator[tuple[str, Image, Predicted]]:
     """The images in order, with what is said of them where those that meet agree; these are predicted first."""
 
     def image(number: int) -> Image:
         return next(read([number]))[1]
 
-    shapes = np.array([image(number).shape for number in range(len(image_ids))])
+    shapes = np.array([(*image_hw(files[image_id]), predictor.bands) for image_id in image_ids])
     joints = mosaics_of(shapes, image).joints
     meeting = sorted({number for joint in joints for number in joint[:2]})
     found = {number: said for number, (_, _, said) in zip(meeting, predictor.stream(read(meeting)), strict=True)}

@@ -16,6 +16,7 @@ import numpy as np
 from affine import Affine
 from jaxtyping import UInt8
 
+from segsmith.ahead import behind
 from segsmith.data.rasters import REMOTE, Levels, RasterFacts, inspect_raster, read_valid, read_window
 from segsmith.data.windows import Window
 from segsmith.decision.calibration import calibrated_levels
@@ -27,7 +28,6 @@ from segsmith.delivery.vectors import VectorFormat, write_vectors
 from segsmith.errors import ModelError
 from segsmith.files import write_text
 from segsmith.modeling.bundle import Bundle
-from segsmith.prediction.ahead import behind
 from segsmith.prediction.chip_rows import Read
 from segsmith.prediction.probabilities import Predictor
 from segsmith.prediction.seams import SeamMeter

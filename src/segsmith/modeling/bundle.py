@@ -20,10 +20,11 @@ from segsmith.data.dataset import Layout
 from segsmith.data.extra import Ranges
 from segsmith.data.rasters import Levels
 from segsmith.data.sight import UNTOLD, Sight
-from segsmith.errors import ModelError, unreadable
+from segsmith.errors import ModelError, RecipeError, unreadable
 from segsmith.files import write_bytes
 from segsmith.modeling.networks import Network, build_network
 from segsmith.recipe import DecideMetric, Gate, Recipe, Separate
+from segsmith.recipe_files import recipe_of
 
 FORMAT = "4"
 """Since 4 a decision has a cell for each class; since 3 a bundle holds the weights of each of its networks under
@@ -210,7 +211,7 @@ class Bundle:
 
     @staticmethod
     def read(path: Path) -> "Bundle":
-        """The bundle in a file. Raises ModelError if it is none."""
+        """The bundle in a file. Raises ModelError if it is none, or its recipe is one that no training would take."""
         try:
             with safetensors.safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
@@ -228,7 +229,11 @@ class Bundle:
                 "or use the version that wrote it"
             )
         try:
-            return _from_facts(json.loads(metadata["facts"]), tensors)
+            return _from_facts(json.loads(metadata["facts"]), tensors, str(path))
+        except RecipeError as error:
+            raise ModelError(
+                f"{error}\n{path}: written by another version of segsmith or by none; train again"
+            ) from None
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ModelError(f"{path}: written by another version of segsmith ({error!r}); train again") from None
 
@@ -304,7 +309,7 @@ def _of_part(tensors: Weights, number: int) -> Weights:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _from_facts(facts: dict[str, Any], tensors: Weights) -> Bundle:
+def _from_facts(facts: dict[str, Any], tensors: Weights, name: str) -> Bundle:
     decision = {name: _tuples(value) for name, value in facts["decision"].items()}
     decision["cells"] = tuple(Cell(*cell) for cell in decision["cells"])
     decision["parts"] = tuple(tuple(Cell(*cell) for cell in part) for part in decision["parts"])
@@ -313,7 +318,7 @@ def _from_facts(facts: dict[str, Any], tensors: Weights) -> Bundle:
         decision["skip"] = Skip(**{**skip, "filled": tuple(skip["filled"])})
     return Bundle(
         members=_members(tensors),
-        recipe=Recipe.model_validate(facts["recipe"]),
+        recipe=recipe_of(facts["recipe"], name),
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),
         classes=tuple(facts["classes"]),
@@ -323,7 +328,7 @@ def _from_facts(facts: dict[str, Any], tensors: Weights) -> Bundle:
         sight=_sight(facts["sight"]) if "sight" in facts else UNTOLD,
         decision=Decision(**decision),
         parts=tuple(
-            Part(part["weight"], _from_facts(part, _of_part(tensors, number)))
+            Part(part["weight"], _from_facts(part, _of_part(tensors, number), f"{name}, part {number}"))
             for number, part in enumerate(facts.get("parts", ()))
         ),
     )

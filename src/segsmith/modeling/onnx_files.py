@@ -1,41 +1,21 @@
 """A network with its weights -> an ONNX file from 8-bit images to probabilities, in float32 or in int8."""
 
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from jaxtyping import UInt8
 
 from segsmith.errors import ModelError
 from segsmith.modeling.networks import Network
-from segsmith.modeling.objective import plane_probabilities, presence_probabilities
+from segsmith.modeling.traced import example, quiet, reason, traced
 from segsmith.recipe import Recipe
 
 IMAGES, PLANES, PRESENCE = "images", "planes", "presence"
 """Names of the input and of the outputs, in this order; presence only of networks with a head of that kind."""
 
 Seen = UInt8[np.ndarray, "_batch channels _height _width"]
-
-
-class _Probabilities(nn.Module):
-    """A network whose outputs are what they mean."""
-
-    def __init__(self, network: Network, recipe: Recipe):
-        super().__init__()
-        self.network, self.recipe = network, recipe
-
-    def forward(self, images: UInt8[Tensor, "batch channels height width"]) -> tuple[Float[Tensor, "..."], ...]:
-        outputs = self.network(images)
-        planes = plane_probabilities(self.recipe, outputs)
-        presence = presence_probabilities(self.recipe, outputs)
-        return (planes,) if presence is None else (planes, presence)
 
 
 def write_onnx(network: Network, recipe: Recipe, file: Path, facts: Mapping[str, str]) -> None:
@@ -48,19 +28,13 @@ def write_onnx(network: Network, recipe: Recipe, file: Path, facts: Mapping[str,
     A network that takes off the mean image takes images of that size alone. `facts` become the file's metadata. Raises
     ModelError for a network that does not export.
     """
-    height, width = (max(2, -(-64 // network.stride)) * network.stride for _ in "hw")
-    sizes: dict[int, Any] = {0: torch.export.Dim("batch")}
-    if network.mean_image is None:  # written as so many strides, since decoders lay features of several sizes together
-        sizes |= {2: network.stride * torch.export.Dim("rows"), 3: network.stride * torch.export.Dim("columns")}
-    else:
-        height, width = network.mean_image.shape[2:]
-    images = torch.zeros((2, network.mean.shape[1], height, width), dtype=torch.uint8)
+    images, sizes = example(network)
     has_presence = any(head.kind == "presence" for head in recipe.network.heads.values())
     outputs = [PLANES, PRESENCE] if has_presence else [PLANES]
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
-                _Probabilities(network.cpu().eval(), recipe).eval(),
+                traced(network, recipe),
                 (images,),
                 input_names=[IMAGES],
                 output_names=outputs,
@@ -68,11 +42,10 @@ def write_onnx(network: Network, recipe: Recipe, file: Path, facts: Mapping[str,
                 dynamo=True,
                 verbose=False,
             )
-    except Exception as error:  # kinds of a dozen modules of torch
-        reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+    except Exception as error:
         raise ModelError(
             f"network: {recipe.network.architecture} with {recipe.network.encoder} does not export to ONNX "
-            f"({reason[0]}); it predicts with PyTorch alone"
+            f"({reason(error)}); it predicts with PyTorch alone"
         ) from error
     assert program is not None
     program.model.metadata_props.update(facts)
@@ -94,7 +67,7 @@ def write_int8(file: Path, images: Sequence[Seen], quantised: Path) -> None:
 
     prepared = quantised.with_suffix(".prepared")
     try:
-        with _quiet():
+        with quiet():
             quant_pre_process(file, prepared, skip_symbolic_shape=True)
             quantize_static(
                 prepared,
@@ -127,16 +100,3 @@ class _Calibration:
     def get_next(self) -> dict[str, Seen] | None:
         images = next(self._given, None)
         return None if images is None else {IMAGES: images}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what exporters tell those who wrote the network."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

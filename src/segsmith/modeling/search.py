@@ -41,8 +41,8 @@ from segsmith.recipe_files import load_recipe, override, to_yaml
 ALIKE = ("seed", "folds", "decide", "data.classes", "data.exclusive", "train.select_by", "data.sources")
 """Keys, and what is below them, that scores would not be of the same images, or not the same scores, with."""
 ALIKE_FOR_CHIPS = ("data.input_hw", "data.fit", "data.scales", "data.gsd_m", "data.blank_most", "data.stride")
-WITHOUT_EFFECT = ("name", "predict", "search", "train.workers", "train.cache", "train.checkpoint_minutes",
-                  "train.keep_every", "train.keep_best", "train.keep_best_by")  # fmt: skip
+WITHOUT_EFFECT = ("name", "predict", "search", "train.workers", "train.cache", "train.augment_on",
+                  "train.checkpoint_minutes", "train.keep_every", "train.keep_best", "train.keep_best_by")  # fmt: skip
 OPENINGS = 6
 BUSY = ("OperationalError", "IntegrityError", "ProgrammingError")
 """Times a storage is opened, and what says that another process may be making its tables."""

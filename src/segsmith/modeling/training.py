@@ -31,7 +31,10 @@ from segsmith.data.batches import Batch, TrainingBatches, default_workers
 from segsmith.data.borders import check_borders
 from segsmith.data.cache import SampleCaches
 from segsmith.data.chips import Chips
+from segsmith.data.device_batches import DeviceBatches
 from segsmith.data.extra import extra_ranges
+from segsmith.data.resident import Resident
+from segsmith.data.rows import form_of
 from segsmith.data.samples import of_size
 from segsmith.data.sampling import EpochPlan, hard_weights, plan_epochs
 from segsmith.data.sight import sight_of
@@ -161,6 +164,7 @@ class Training:
         self.at = Position()
         # of each chip, averaged over the times it was drawn: as the epoch began, and now
         self.losses = torch.full((2, len(self.chips)), math.nan)
+        self.resident: Resident | None = None  # samples that stay on the device
         self.batch: Batch | None = None  # the last one, for when it made the loss explode
         # each stage has its own, and begins the averages anew
         self.optimizer: Any = None
@@ -199,8 +203,14 @@ class Training:
     def _stage_batches(self) -> TrainingBatches:
         """What this process takes of the batches of the present stage."""
         share = partial(self.processes.part, passes=self.recipe.train.accumulate)
-        read = self.caches.reader(of_size(self.chips.options, self.stage.input_hw))
-        return TrainingBatches(self.chips, self.stage, self.plan, self.workers, share, read)
+        options = of_size(self.chips.options, self.stage.input_hw)
+        read = self.caches.reader(options)
+        if not self.hardware.augments:
+            return TrainingBatches(self.chips, self.stage, self.plan, self.workers, share, read)
+        form = form_of(self.chips, options)
+        if self.resident is None or self.resident.form != form:
+            self.resident = Resident(form, len(self.chips), len(self.split.training), self.fabric.device)
+        return DeviceBatches(self.chips, self.stage, self.plan, self.workers, share, read, self.resident)
 
     def _set_up(self) -> None:
         """Bring the network to the device, or this process's share of it, and make the averages that stages need."""
@@ -316,7 +326,7 @@ class Training:
 
     def _judge(self, batch: Batch, outputs: Outputs) -> tuple[Scalar, Tensor, Tensor | None]:
         """The loss of a batch, and the truth and the pixels' weights it was taken with."""
-        weight = pixel_weight(batch.valid, self.trust[batch.indices], outputs["mask"])
+        weight = pixel_weight(batch.valid, self.trust[batch.indices.cpu()], outputs["mask"])
         classes = len(self.dataset.classes)
         labels = (batch.masks if batch.soft is None else batch.soft).to(self.hardware.device, non_blocking=True)
         labels = labels if batch.soft is None else labels / 255

@@ -13,9 +13,10 @@ from segsmith.errors import ModelError, unreadable
 from segsmith.files import digest
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import choose_hardware
-from segsmith.prediction.network_calls import RUNTIMES, Calls, NetworkCall, RuntimeCall, torch_calls
+from segsmith.prediction.network_calls import RUNTIMES, Calls, NetworkCall, Runtime, RuntimeCall, torch_calls
+from segsmith.prediction.packages import refusal
 
-BackendName = Literal["torch", "onnxruntime", "onnxruntime-int8", "openvino", "openvino-int8"]
+BackendName = Literal["torch", "onnxruntime", "onnxruntime-int8", "openvino", "openvino-int8", "aotinductor"]
 EXPORTED: tuple[BackendName, ...] = get_args(BackendName)[1:]
 MOST_SCORE_CHANGE = 0.002
 """Of the decided score, by which an export may differ from PyTorch and still be used."""
@@ -61,6 +62,8 @@ class Exported:
     metric: str
     strides: dict[str, int]
     """Of each network, by its place and number: what sides of images are multiples of."""
+    signatures: dict[str, str] = field(default_factory=dict)
+    """Of each file of machine code, by its name: that it was written here (packages.py)."""
     figures: tuple[Figures, ...] = field(default=())
     """PyTorch's first, then in the order of `EXPORTED`; those that did not pass among them."""
 
@@ -77,7 +80,8 @@ class Exported:
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
             figures = tuple(Figures(**of_backend) for of_backend in facts.pop("figures"))
-            return Exported(**facts, figures=figures)
+            strides, signatures = dict(facts.pop("strides")), dict(facts.pop("signatures", {}))
+            return Exported(**facts, strides=strides, signatures=signatures, figures=figures)
         except FileNotFoundError:
             raise ModelError("nothing was exported beside the bundle; `segsmith export RUN` does so") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -93,6 +97,9 @@ class Backend:
     why: str
 
 
+TORCH = Backend("torch", torch_calls, "as asked for")
+
+
 def export_folder(bundle: Path) -> Path:
     """Where the exports of a bundle's file stand."""
     return bundle.with_suffix(".export")
@@ -105,22 +112,24 @@ def machine(bundle: Bundle) -> str:
     return f"{hardware.name if hardware.device.type == 'cuda' else processor}, {hardware.precision}"
 
 
-def network_file(place: str, number: int, *, int8: bool) -> str:
-    """The name of an exported network within the folder; `place` as Calls have it."""
-    return f"{place}{number}{'-int8' if int8 else ''}.onnx"
+def network_file(network: str, backend: str) -> str:
+    """The name of an exported network within the folder; `network` is its place, as Calls have it, and number."""
+    return f"{network}{'-int8' if backend.endswith('-int8') else ''}{_runtime(backend).suffix}"
 
 
 def runtime_calls(folder: Path, backend: str, strides: dict[str, int]) -> Calls:
     """Calls by a backend of `EXPORTED`, of what was exported into a folder."""
-    name, int8 = backend.removesuffix("-int8"), backend.endswith("-int8")
+    runtime = _runtime(backend)
 
     def calls(bundle: Bundle, place: str) -> Sequence[NetworkCall]:
         hardware = choose_hardware(bundle.recipe.train)
+        networks = [f"{place}{number}" for number in range(len(bundle.members))]
+        for network in networks:
+            if network not in strides:
+                raise ModelError(f"{folder / 'export.json'}: tells of no network {network}; export again")
         return [
-            RuntimeCall(
-                RUNTIMES[name], folder / network_file(place, number, int8=int8), strides[f"{place}{number}"], hardware
-            )
-            for number in range(len(bundle.members))
+            RuntimeCall(runtime, folder / network_file(network, backend), strides[network], hardware)
+            for network in networks
         ]
 
     return calls
@@ -129,18 +138,18 @@ def runtime_calls(folder: Path, backend: str, strides: dict[str, int]) -> Calls:
 def choose_backend(file: Path, bundle: Bundle, wanted: str = "auto") -> Backend:
     """What is to run the networks of a bundle that was read from a file.
 
-    auto      the fastest, by the figures of its export, of those that passed and whose package is installed; PyTorch
-              where nothing was exported, or from another bundle, or on another kind of machine
+    auto      the fastest, by the figures of its export, of those that passed and can be used; PyTorch where nothing was
+              exported, or from another bundle, or on another kind of machine
     torch     PyTorch
-    another   that one, on whatever machine
+    another   that one, on whatever machine; aotinductor where it was exported alone
 
     Raises ModelError for one that is named and cannot be used: it is unknown, was not exported, or from another bundle,
-    did not pass, or its package is missing.
+    did not pass, its package is missing, or it is machine code that this user's export did not write (packages.py).
     """
     if wanted not in ("auto", "torch", *EXPORTED):
         raise ModelError(f"--backend {wanted}: is none; choose of auto, torch, {', '.join(EXPORTED)}")
     if wanted == "torch":
-        return Backend("torch", torch_calls, "as asked for")
+        return TORCH
     try:
         exported = _exported(file)
     except ModelError as error:
@@ -150,9 +159,11 @@ def choose_backend(file: Path, bundle: Bundle, wanted: str = "auto") -> Backend:
     if wanted == "auto":
         return _fastest(file, bundle, exported)
     figures = exported.of(wanted)
-    missing = _missing(wanted)
-    if missing or figures is None or not figures.passes:
-        reason = missing or (figures.told if figures else "was not exported") + "; export again, or choose another"
+    usable = figures is not None and figures.passes
+    unusable = unusable_here(wanted) or (_refusal(file, bundle, exported, wanted) if usable else None)
+    if unusable or figures is None or not figures.passes:
+        reason = unusable or (figures.told if figures else "was not exported")
+        reason += "; export again, or choose another"
         raise ModelError(f"--backend {wanted}: {reason}")
     return _backend(file, exported, figures, "as asked for")
 
@@ -173,9 +184,13 @@ def _fastest(file: Path, bundle: Bundle, exported: Exported) -> Backend:
     if exported.machine != here:
         return Backend("torch", torch_calls, f"what was exported was timed on {exported.machine}, and this is {here}")
     passed = sorted((of for of in exported.figures if of.passes), key=lambda of: of.seconds_per_image)
-    usable = [of for of in passed if _missing(of.backend) is None]
-    fastest = next(iter(usable))  # PyTorch is always there
-    faster = "".join(f"; {_missing(of.backend)}" for of in passed[: passed.index(fastest)][:1])
+    slower: list[str] = []
+    for fastest in passed:  # PyTorch is among them, and always there
+        unusable = unusable_here(fastest.backend) or _refusal(file, bundle, exported, fastest.backend)
+        if unusable is None:
+            break
+        slower.append(unusable)
+    faster = "".join(f"; {unusable}" for unusable in slower[:1])
     if fastest.backend == "torch":
         return Backend("torch", torch_calls, f"of what was exported and passed nothing is faster{faster}")
     torch_takes = next(of.seconds_per_image for of in passed if of.backend == "torch")
@@ -187,5 +202,19 @@ def _backend(file: Path, exported: Exported, figures: Figures, why: str) -> Back
     return Backend(figures.backend, runtime_calls(export_folder(file), figures.backend, exported.strides), why)
 
 
-def _missing(backend: str) -> str | None:
-    return None if backend == "torch" else RUNTIMES[backend.removesuffix("-int8")].missing
+def unusable_here(backend: str) -> str | None:
+    """What is missing on this machine for a backend; None where nothing is."""
+    return None if backend == "torch" else _runtime(backend).missing
+
+
+def _refusal(file: Path, bundle: Bundle, exported: Exported, backend: str) -> str | None:
+    """Why what was exported for a backend may not run here; None where it may."""
+    if backend != "aotinductor":
+        return None
+    names = [network_file(network, backend) for network in exported.strides]
+    told = {export_folder(file) / name: exported.signatures.get(name, "") for name in names}
+    return refusal(told, machine(bundle))
+
+
+def _runtime(backend: str) -> Runtime:
+    return RUNTIMES[backend.removesuffix("-int8")]

@@ -1,4 +1,4 @@
-"""A bundle's networks -> calls from 8-bit images to probabilities, by PyTorch or by a runtime that reads ONNX."""
+"""A bundle's networks -> calls from 8-bit images to probabilities, by PyTorch or by a runtime that reads files."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -79,16 +79,18 @@ def as_batch(
 
 
 RunFile = Callable[[UInt8[np.ndarray, "batch channels height width"]], Sequence[Float32[np.ndarray, "..."]]]
-"""Images to the outputs of an ONNX file, in their order."""
+"""Images to the outputs of an exported file, in their order."""
 
 
 class Runtime(NamedTuple):
-    """What runs ONNX files on a CPU."""
+    """What runs exported files on a CPU."""
 
     package: str
     extra: str
     """Of segsmith, that brings it."""
     open: Callable[[Path, Hardware], RunFile]
+    suffix: str = ".onnx"
+    """Of the files that it reads."""
 
     @property
     def missing(self) -> str | None:
@@ -139,7 +141,14 @@ def _openvino(file: Path, hardware: Hardware) -> RunFile:
     return lambda images: list(compiled(images).values())
 
 
+def _aotinductor(file: Path, hardware: Hardware) -> RunFile:
+    """Loads the code in a package, which runs: see packages.py for whose may be."""
+    package = torch._inductor.aoti_load_package(str(file))
+    return lambda images: [output.numpy() for output in package(torch.from_numpy(images))]
+
+
 RUNTIMES = {
     "onnxruntime": Runtime("onnxruntime", "export", _onnxruntime),
     "openvino": Runtime("openvino", "openvino", _openvino),
+    "aotinductor": Runtime("torch", "export", _aotinductor, ".pt2"),
 }

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 
 from segsmith.data.chips import Chips
-from segsmith.data.images import read_image, resized_image
+from segsmith.data.images import MOST_PIXELS, read_image, resized_image
 from segsmith.data.samples import enlarged, fit_image, unfit_probabilities
 from segsmith.data.windows import Window, scaled_hw
 from segsmith.errors import DataError, ModelError
@@ -264,7 +264,14 @@ class Predictor:
     def _by_chips(self, image: Image, extra: Levels, scale: float) -> _Found:
         """Of an image of any size, from overlapping chips; in memory of the whole image."""
         hw = (image.shape[0], image.shape[1])
-        seen = resized_image(image, scaled_hw(hw, self.recipe.data.scales[0] * scale))
+        times = self.recipe.data.scales[0] * scale
+        seen_hw = scaled_hw(hw, times)
+        if seen_hw[0] * seen_hw[1] > MOST_PIXELS:
+            raise ModelError(
+                f"an image of {hw[0]:,} x {hw[1]:,} pixels, enlarged {times:g} times as the bundle's data.scales and "
+                f"predict.scales have it, is more than {MOST_PIXELS:,} pixels; cut it"
+            )
+        seen = resized_image(image, seen_hw)
 
         def read(window: Window) -> tuple[Image, ClassMask]:
             return seen[window.rows, window.columns], np.ones(window.hw, bool)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from segsmith.delivery.predict import Masked
 from segsmith.errors import DataError, ModelError
 from segsmith.modeling.bundle import Bundle
+from segsmith.prediction.backends import TORCH, Backend
 from segsmith.service.answers import MaskRuns, png_answer, runs_answer
 from segsmith.service.limits import Limits, RefusedError, Room
 from segsmith.service.metrics import Metrics
@@ -61,12 +62,12 @@ REFUSALS: dict[int, str] = {
 }
 
 
-def make_app(bundle: Bundle, limits: Limits, token: str | None = None) -> FastAPI:
-    """The service as an ASGI application. With a token, all but `/health`, `/ready` and the OpenAPI document
-    ask for it."""
-    metrics = Metrics()
+def make_app(bundle: Bundle, limits: Limits, token: str | None = None, backend: Backend = TORCH) -> FastAPI:
+    """The service as an ASGI application, its networks run by a backend that was chosen for the bundle. With a token,
+    all but `/health`, `/ready` and the OpenAPI document ask for it."""
+    metrics = Metrics(backend.name)
     room = Room(limits)
-    predictions = Predictions(bundle, limits, metrics)
+    predictions = Predictions(bundle, limits, metrics, backend.calls)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

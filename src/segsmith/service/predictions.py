@@ -17,6 +17,7 @@ from segsmith.data.images import decode_image, encoded_hw
 from segsmith.delivery.predict import Masked, masked
 from segsmith.errors import ModelError
 from segsmith.modeling.bundle import Bundle
+from segsmith.prediction.network_calls import Calls
 from segsmith.prediction.probabilities import Levels, Predictor
 from segsmith.service.batching import Batches, NetworkThread
 from segsmith.service.limits import Limits, Place
@@ -35,10 +36,10 @@ THE_IMAGE = "the image"
 class Predictions:
     """A bundle's networks, ready to predict what is uploaded while `running`."""
 
-    def __init__(self, bundle: Bundle, limits: Limits, metrics: Metrics):
+    def __init__(self, bundle: Bundle, limits: Limits, metrics: Metrics, calls: Calls):
         self.bundle, self.limits, self.metrics = bundle, limits, metrics
         self._networks = NetworkThread()
-        self._predictor = Predictor(bundle, turn=self._networks)
+        self._predictor = Predictor(bundle, calls, turn=self._networks)
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "images")
         self._one_raster = asyncio.Semaphore(1)
         whole = all(part.recipe.data.fit != "chip" for part in (bundle, *(part.bundle for part in bundle.parts)))

@@ -7,6 +7,7 @@ from pathlib import Path
 from segsmith.errors import ModelError, RunError
 from segsmith.listening import LOOPBACK, listen
 from segsmith.modeling.bundle import Bundle
+from segsmith.prediction.backends import choose_backend
 from segsmith.service.limits import Limits
 
 
@@ -16,15 +17,17 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     token: str | None = None,
+    backend: str = "auto",
     limits: Limits | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Answer requests by a bundle file, or that of a run folder, until SIGINT or SIGTERM; then requests in flight are
     answered, and no further ones taken.
 
-    `port` 0 takes a free one; `say` is told where the service listens. With a `token`, requests must carry it. Raises
-    ModelError for a bundle that does not read and where an extra is not installed, RunError for an empty token and
-    where the address cannot be listened at.
+    `port` 0 takes a free one; `say` is told where the service listens, and what runs the networks: `backend`
+    (backends.py). With a `token`, requests must carry it. Raises ModelError for a bundle that does not read, for a
+    backend that cannot be used and where an extra is not installed, RunError for an empty token and where the address
+    cannot be listened at.
     """
     if find_spec("prometheus_client") is None:
         raise ModelError("serve needs prometheus_client, not installed here: pip install 'segsmith[serve]'")
@@ -33,12 +36,15 @@ def serve(
     from segsmith.service.app import make_app
 
     limits = limits or Limits()
-    opened = Bundle.read(bundle / "bundle.safetensors" if bundle.is_dir() else bundle)
+    file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
+    opened = Bundle.read(file)
+    chosen = choose_backend(file, opened, backend)
 
     def ready(address: str, port: int) -> None:
         if host not in LOOPBACK and not token:
             say(f"whoever reaches port {port} of this machine may use it: set SEGSMITH_TOKEN to ask for a token")
         say(f"{bundle} at {address} (Ctrl-C ends it after the last answer)")
+        say(f"backend {chosen.name}: {chosen.why}")
 
-    listen(make_app(opened, limits, token), host, port, answer_s=limits.seconds, ready=ready)
+    listen(make_app(opened, limits, token, chosen), host, port, answer_s=limits.seconds, ready=ready)
     say("ended; every request that was taken is answered")

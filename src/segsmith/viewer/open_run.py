@@ -16,7 +16,7 @@ from segsmith.data.chips import Chips
 from segsmith.data.findings import KINDS
 from segsmith.decision.decide import Seen, areas_to_try, seen_images
 from segsmith.errors import RunError
-from segsmith.modeling.bundle import Bundle, Decision
+from segsmith.modeling.bundle import Bundle, Cell, Decision
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import Recipe
@@ -38,7 +38,8 @@ class NotShownError(RunError):
 
 @dataclass(frozen=True, eq=False)
 class OpenRun:
-    """A decided run, read once. `chips_shown` are those of the validation and held-out parts, ascending."""
+    """A decided run, read once. `chips_shown` are those of the validation and held-out parts, ascending; there is one
+    at least."""
 
     folder: Path
     recipe: Recipe
@@ -57,7 +58,8 @@ class OpenRun:
 
     @staticmethod
     def read(folder: Path) -> "OpenRun":
-        """Raises NotShownError for a run that is not trained or decided, SegsmithError for what does not read."""
+        """Raises NotShownError for a run that is not trained or decided, or judges no image, SegsmithError for what
+        does not read."""
         version = _version(folder)
         run = Run(folder)
         recipe = run.recipe()
@@ -74,6 +76,12 @@ class OpenRun:
                 f"{folder}: is trained, but no threshold is decided yet. Decide first:", f"segsmith decide {folder}"
             )
         chips = run.chips()
+        folds = _folds(folder, chips)
+        if not len(folds):
+            raise NotShownError(
+                f"{folder}: by its folds.csv no image was validated on or held out, so there is none that it can be "
+                "judged by. Train a run with a fold that has images."
+            )
         table, scored = folder / "images.csv", folder / "scores.json"
         evaluated = table.is_file() and scored.is_file()
         return OpenRun(
@@ -83,7 +91,7 @@ class OpenRun:
             fingerprint=str(facts["fingerprint"]),
             decision=bundle.decision,
             files=ProbabilityFiles(run.probabilities, bundle.planes),
-            folds=_folds(folder, chips),
+            folds=folds,
             scores=pd.read_csv(table, dtype={"image_id": str, "class": str}) if evaluated else pd.DataFrame(),
             scored=json.loads(scored.read_text()) if evaluated else {},
             version=version,
@@ -92,6 +100,16 @@ class OpenRun:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.chips.dataset.classes
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """What is decided of each class."""
+        return self.decision.cells_of(len(self.classes))
+
+    @property
+    def by_objects(self) -> bool:
+        """Whether objects are scored: `evaluate` does where they are what it was decided by."""
+        return self.decision.metric == "f2_objects"
 
     @cached_property
     def reading(self) -> threading.Lock:

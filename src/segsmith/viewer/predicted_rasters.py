@@ -98,6 +98,14 @@ class PredictedRaster:
                 f"{self.facts.hw[1]}; it was changed since, predict it again"
             )
 
+    def is_of_same(self, other: "PredictedRaster") -> bool:
+        """Whether another prediction is of the same raster: of a file of this name, on the same pixels. Raises
+        DataError where the probabilities of one do not read."""
+        if Path(self.source).name != Path(other.source).name:
+            return False
+        mine, theirs = self.facts, other.facts
+        return (mine.hw, mine.crs, mine.transform) == (theirs.hw, theirs.crs, theirs.transform)
+
     def place(self) -> Float[np.ndarray, "knots knots 2"] | None:
         """Longitude and latitude in degrees of evenly spaced points of the raster, from corner to corner, rows first;
         None where it has no CRS, or lies beyond its reach. Longitudes do not jump at 180."""

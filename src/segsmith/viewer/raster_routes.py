@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -61,6 +62,16 @@ def raster_routes(folders: Sequence[Folder]) -> APIRouter:
             raise DataError(f"folder {folder}, raster {number}: there are {len(there)}, counted from 0")
         return there[number]
 
+    def also_in(of: PredictedRaster) -> list[dict[str, int]]:
+        """Other predictions of the same raster, by folder and number; one that does not read is left out."""
+        found = []
+        for folder, there in rasters.items():
+            for number, other in enumerate(there):
+                with suppress(DataError):
+                    if other is not of and of.is_of_same(other):
+                        found.append({"folder": folder, "raster": number})
+        return found
+
     async def tile(
         request: Request, file: str | Path, make: Callable[[], bytes], kind: str, **headers: str
     ) -> Response:
@@ -90,7 +101,8 @@ def raster_routes(folders: Sequence[Folder]) -> APIRouter:
                 image: dict[str, Any] = {"coarsest": coarsest(of, overviews.file(of)), "awaited": awaited}
             except DataError as error:
                 image = {"missing": str(error)}
-            return {**of.described(), "image": image, "has_objects": of.objects is not None}
+            shown = {"image": image, "has_objects": of.objects is not None, "also_in": also_in(of)}
+            return {**of.described(), **shown}
 
         return await facts.read(request, told)
 

@@ -107,7 +107,8 @@ def review_routes(folders: Sequence[Folder]) -> APIRouter:
 
 
 class _Refusing(APIRoute):
-    """Answers what a command would end with by the same sentence."""
+    """Answers what a command would end with by the same sentence; where a page only asks, as the whole viewer does
+    (`run_routes.refusal`)."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answered = super().get_route_handler()
@@ -116,6 +117,8 @@ class _Refusing(APIRoute):
             try:
                 return await answered(request)
             except SegsmithError as error:
+                if request.method == "GET":
+                    raise
                 status = 409 if isinstance(error, StaleError) else 413 if isinstance(error, TooLargeError) else 422
                 return JSONResponse({"said": str(error)}, status)
 

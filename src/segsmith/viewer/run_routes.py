@@ -12,11 +12,13 @@ from fastapi.responses import JSONResponse
 
 from segsmith.data.images import as_rgb
 from segsmith.decision.masks import decided_by
+from segsmith.decision.object_levels import LEVELS_SEPARATED
 from segsmith.errors import SegsmithError
 from segsmith.prediction.probabilities import png
 from segsmith.viewer.folders import Folder
+from segsmith.viewer.object_tables import f2_tables
 from segsmith.viewer.open_run import NotShownError, OpenRun, Runs
-from segsmith.viewer.surfaces import PLANES, SurfacesInTurn
+from segsmith.viewer.surfaces import SurfacesInTurn, planes_of
 from segsmith.viewer.thumbnails import jpeg, thumbnail
 
 KEPT = {"Cache-Control": "private, max-age=3600"}
@@ -61,6 +63,14 @@ def run_routes(folders: Sequence[Folder]) -> APIRouter:
         run = runs[number]
         return Response(_levels(run, _shown(run, chip)), media_type="application/octet-stream", headers=KEPT)
 
+    @routes.get("/chips/{chip}/object_scores")
+    def object_scores(number: int, chip: int) -> Response:
+        run = runs[number]
+        tables, emptied = f2_tables(run, run.seen(_shown(run, chip)))
+        facts = {"areas": run.areas.tolist(), "emptied": emptied.tolist()}
+        content = _packed(facts, tables.astype("<f8").tobytes())
+        return Response(content, media_type="application/octet-stream", headers=KEPT)
+
     @routes.get("/surfaces/{part}")
     def scores(number: int, part: str) -> Response:
         made = surfaces.of(runs[number], part)
@@ -69,7 +79,7 @@ def run_routes(folders: Sequence[Folder]) -> APIRouter:
         if made.failed:
             raise made.failed
         facts = {
-            "planes": PLANES,
+            "planes": planes_of(runs[number]),
             "areas": runs[number].areas.tolist(),
             "images": made.images,
             "true_pixels": made.true_pixels,
@@ -107,14 +117,15 @@ def _gallery(run: OpenRun) -> dict[str, Any]:
         "metric": decision.metric,
         "score": decision.score,
         "cross_fitted_score": decision.cross_fitted_score,
-        "cells": [cell._asdict() for cell in decision.cells_of(len(run.classes))],
+        "cells": [cell._asdict() for cell in run.cells],
+        "levels_separated": LEVELS_SEPARATED.tolist(),
         "areas": run.areas.tolist(),
         "scored": run.scored.get("part"),
         "scores": run.scored.get("scores", {}),
         "evaluate": f"segsmith evaluate {run.folder}",
         "kinds": kinds,
         "strata": strata,
-        "hw": list(run.chips.hw(int(shown[0]))) if len(shown) else [1, 1],
+        "hw": list(run.chips.hw(int(shown[0]))),
         "columns": {
             "chip": shown.tolist(),
             "id": run.folds["id"].tolist(),

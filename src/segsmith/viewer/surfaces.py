@@ -8,10 +8,13 @@ from jaxtyping import Float
 
 from segsmith.decision.masks import count_areas
 from segsmith.modeling.metrics import LEVELS, MEANS, Counts, image_scores
+from segsmith.viewer.object_tables import f2_tables
 from segsmith.viewer.open_run import NotShownError, OpenRun
 
-PLANES = (*MEANS, "right_pixels", "predicted_pixels")
-"""Sums over images: of each score of which a mean is told, and of pixels."""
+
+def planes_of(run: OpenRun) -> tuple[str, ...]:
+    """What is summed over images: each score of which a mean is told, and pixels."""
+    return *MEANS, *(["f2_objects"] if run.by_objects else []), "right_pixels", "predicted_pixels"
 
 
 @dataclass
@@ -49,7 +52,7 @@ class SurfacesInTurn:
                         f"segsmith evaluate {run.folder} --on {part}",
                     )
                 classes = len(run.classes)
-                sums = np.zeros((classes, len(PLANES), LEVELS, len(run.areas)))
+                sums = np.zeros((classes, len(planes_of(run)), LEVELS, len(run.areas)))
                 made = self._made[key] = Surfaces(sums, [0] * classes, [0] * classes, len(numbers))
                 threading.Thread(target=_fill, args=(made, run, numbers), daemon=True).start()
             return self._made[key]
@@ -57,16 +60,19 @@ class SurfacesInTurn:
 
 def _fill(made: Surfaces, run: OpenRun, numbers: list[int]) -> None:
     try:
-        cells = run.decision.cells_of(len(run.classes))
         for chip in numbers:
             seen = run.seen(chip)
+            tables, emptied = f2_tables(run, seen) if run.by_objects else (None, None)
             pixels = int(seen.valid.sum())
             for number, (plane, true) in enumerate(zip(seen.planes, seen.truth, strict=True)):
                 tp, predicted = count_areas(plane, true, run.areas)
-                if seen.gates[number] < cells[number].gate:
+                of_objects = [] if tables is None else [tables[number]]
+                if seen.gates[number] < run.cells[number].gate:
                     tp, predicted = np.zeros_like(tp), np.zeros_like(predicted)
+                    of_objects = [] if emptied is None else [np.full(tp.shape, emptied[number])]
                 counts = Counts(tp, predicted, np.array(int(true.sum())), np.array(pixels))
-                made.sums[number] += np.stack([*(image_scores(mean, counts) for mean in MEANS), tp, predicted])
+                means = (image_scores(mean, counts) for mean in MEANS)
+                made.sums[number] += np.stack([*means, *of_objects, tp, predicted])
                 made.true_pixels[number] += int(true.sum())
                 made.usable_pixels[number] += pixels
             made.done += 1

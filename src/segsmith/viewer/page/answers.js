@@ -24,6 +24,14 @@ export async function askedLevels(number, chip, version) {
   };
 }
 
+/** The F2 of objects of a chip: of each class `emptied`, where nothing is predicted, and in `scores` that at every level and
+ * smallest area. */
+export async function askedObjectScores(number, chip, version) {
+  const response = await asked(`/api/runs/${number}/chips/${chip}/object_scores?of=${version}`);
+  const { facts, buffer, offset } = unpacked(await response.arrayBuffer());
+  return { ...facts, scores: new Float64Array(buffer, offset) };
+}
+
 /** The picture of a chip, every pixel as it is. */
 export async function askedImage(number, chip, version) {
   const response = await asked(`/api/runs/${number}/chips/${chip}/image?of=${version}`);

@@ -3,22 +3,22 @@
 import { element } from "./elements.js";
 
 export class DecisionPanel {
-  /** `changed()` is called when a slider moves. */
-  constructor(table, changed) {
+  /** `id` tells its sliders from those of another run; `changed()` is called when one moves. */
+  constructor(table, id, changed) {
     this.table = table;
     this.changed = changed;
     this.number = 0;
     this.cells = table.cells.map((cell) => ({ ...cell }));
-    this.level = element("input", { type: "range", min: 0, max: 255, step: 1, id: "level", oninput: () => this.#moved({ level: this.level.valueAsNumber }) });
-    this.area = element("input", { type: "range", min: 0, max: table.areas.length - 1, step: 1, id: "area", oninput: () => this.#moved({ smallest_area: table.areas[this.area.valueAsNumber] }) });
-    this.levelText = element("output", { for: "level" });
-    this.areaText = element("output", { for: "area" });
+    this.level = element("input", { type: "range", min: 0, max: 255, step: 1, id: `${id}level`, oninput: () => this.#moved({ level: this.level.valueAsNumber }) });
+    this.area = element("input", { type: "range", min: 0, max: table.areas.length - 1, step: 1, id: `${id}area`, oninput: () => this.#moved({ smallest_area: table.areas[this.area.valueAsNumber] }) });
+    this.levelText = element("output", { for: `${id}level` });
+    this.areaText = element("output", { for: `${id}area` });
     this.back = element("button", { title: "As decided (d)", onclick: () => this.decided() }, "As decided");
     this.gate = element("p", { class: "muted small" });
-    this.element = element("section", { "aria-labelledby": "decision-title" },
-      element("div", { class: "row between" }, element("h2", { id: "decision-title" }, "Decision"), this.back),
-      element("div", { class: "slid" }, element("label", { for: "level" }, "Threshold"), this.levelText, this.level),
-      element("div", { class: "slid" }, element("label", { for: "area" }, "Smallest object"), this.areaText, this.area),
+    this.element = element("div", { role: "group", "aria-labelledby": `${id}decision-title` },
+      element("div", { class: "row between decision-head" }, element("h2", { id: `${id}decision-title` }, "Decision"), this.back),
+      element("div", { class: "slid" }, element("label", { for: `${id}level` }, "Threshold"), this.levelText, this.level),
+      element("div", { class: "slid" }, element("label", { for: `${id}area` }, "Smallest object"), this.areaText, this.area),
       this.gate);
   }
 

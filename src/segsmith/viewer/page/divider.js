@@ -1,14 +1,15 @@
-// The line between two runs, to be dragged or moved by keys.
+// The line between two that lie over one another, to be dragged or moved by keys.
 
 import { element } from "./elements.js";
 
 export class Divider {
-  /** `moved(share)` is told the share of the width, 0..1, at the left of the line. */
-  constructor(moved) {
+  /** `sides` is what lies at its sides, in a word; `moved(share)` is told the share of the width, 0..1, at the left of the
+   * line. */
+  constructor(sides, moved) {
     this.moved = moved;
     this.share = 0.5;
     this.element = element("div", {
-      class: "divider", role: "slider", tabindex: "0", "aria-label": "Divider between the runs", "aria-valuemin": "0", "aria-valuemax": "100", hidden: true,
+      class: "divider", role: "slider", tabindex: "0", "aria-label": `Divider between the ${sides}`, "aria-valuemin": "0", "aria-valuemax": "100", hidden: true,
       onkeydown: (event) => this.#key(event),
       onpointerdown: (event) => this.element.setPointerCapture(event.pointerId),
       onpointermove: (event) => this.element.hasPointerCapture(event.pointerId) && this.#drag(event),

@@ -1,17 +1,14 @@
 // One image of a run: layers to look at, sliders to decide by, another run beside it.
 
-import { fragment, go, note, told } from "./address.js";
-import { askedImage, askedLevels, askedSurfaces } from "./answers.js";
-import { DecisionPanel } from "./decision_panel.js";
+import { fragment, go, note } from "./address.js";
 import { Divider } from "./divider.js";
 import { element } from "./elements.js";
 import { wantedRows } from "./gallery.js";
 import { typing } from "./header.js";
+import { ImageSide } from "./image_side.js";
 import { LAYER_KEYS, LayerPanel } from "./layer_panel.js";
-import { Layers } from "./layers.js";
-import { decided } from "./masks.js";
 import { ScorePanel } from "./score_panel.js";
-import { counted } from "./scores.js";
+import { SideChoice } from "./side_choice.js";
 import { ZoomCanvas } from "./zoom_canvas.js";
 
 export const IMAGE_KEYS = [
@@ -26,15 +23,19 @@ export const IMAGE_KEYS = [
   [["Shift", "←"], "pan, likewise with the other arrows"],
   [["s"], "another run beside it, or not"],
   [[",", "."], "move the divider between the runs"],
+  [["x"], "threshold and smallest area of the other run"],
   [["?"], "these keys"],
 ];
 
 export class ImageView {
   /** `tableOf(number)` promises the table of another run. */
   constructor({ table, number, folders, tableOf }) {
-    Object.assign(this, { table, number, folders, tableOf, left: null, right: null, class: 0, surfaces: {} });
+    Object.assign(this, { table, number, folders, tableOf, class: 0 });
+    this.left = new ImageSide({ table, number, name: folders[number].name, id: "", moved: () => this.#decided(this.left, ""), told: () => this.#shown() });
+    this.right = null;
+    this.others = new Map(); // sides that were laid beside it, by number
     this.layers = new LayerPanel(() => this.#layersChanged());
-    this.decision = new DecisionPanel(table, () => this.#decisionChanged());
+    this.decisions = element("section", { "aria-label": "Decisions" });
     this.scores = new ScorePanel(table, (figure) => (note({ metric: figure }), this.#showAll()));
     this.canvas = new ZoomCanvas({
       label: "The image with its layers",
@@ -42,13 +43,14 @@ export class ImageView {
       moved: (view) => note({ view: view && [view.x.toFixed(1), view.y.toFixed(1), view.scale.toFixed(3)].join(",") }),
       pointed: (x, y) => this.#point(x, y),
     });
-    this.divider = new Divider((share) => (this.canvas.draw(), note({ swipe: share.toFixed(3) })));
-    this.names = [element("span", { class: "run-name left" }), element("span", { class: "run-name right" })];
+    this.divider = new Divider("runs", (share) => (this.canvas.draw(), note({ swipe: share.toFixed(3) })));
+    this.names = [element("span", { class: "side-name left" }), element("span", { class: "side-name right" })];
     this.pointed = element("output", { class: "pointed", "aria-live": "off" });
     this.fault = element("div", { class: "fault", role: "alert", hidden: true });
     const stage = element("section", { class: "stage", "aria-label": "Picture" }, this.canvas.element, this.divider.element, this.names, this.pointed, this.#zoomButtons(), this.fault);
     this.facts = element("section", { class: "facts", "aria-label": "About this image" });
-    const side = element("aside", { class: "side right", "aria-label": "Layers, decision and scores" }, this.#classChoice(), this.layers.element, this.decision.element, this.scores.element, this.#besideChoice(), this.facts);
+    const side = element("aside", { class: "side right", "aria-label": "Layers, decision and scores" }, this.#classChoice(), this.layers.element, this.decisions, this.scores.element, this.#besideChoice(), this.facts);
+    this.#laid();
     this.element = element("div", { class: "image-view" }, this.#bar(), element("div", { class: "sides" }, stage, side));
   }
 
@@ -56,7 +58,6 @@ export class ImageView {
   async draw(state) {
     const row = this.table.rowOf.get(state.image);
     this.layers.set(state.layers);
-    this.decision.set(state.level, state.area);
     this.scores.set(state.metric);
     const asked = Number(state.look ?? NaN);
     this.divider.place(state.swipe ? Number(state.swipe) || 0 : 0.5);
@@ -67,28 +68,39 @@ export class ImageView {
       this.loading = loading;
       this.row = row;
       this.id.textContent = state.image;
-      this.part = this.table.columns.held_out[row] ? "held_out" : "validation";
       this.#showFacts();
-      const [left, right] = await Promise.all([this.#side(this.table, this.number, row), beside === null ? null : this.#beside(beside, state.image)]);
+      const [left, right] = await Promise.all([this.#asked(row), beside === null ? null : this.#askedBeside(beside, state.image)]);
       if (this.loading !== loading) return;
-      this.left = left;
-      this.right = right;
-      if (left) this.class = this.#firstClass(left.levels);
+      this.left.show(left);
+      if (this.right !== (right?.side ?? null)) {
+        this.right?.show(null);
+        this.right = right?.side ?? null;
+        this.#laid();
+      }
+      this.right?.show(right.found);
+      if (left) this.class = firstClass(left.levels);
       this.canvas.picture(left?.levels.width ?? 1, left?.levels.height ?? 1);
       this.#fetchAhead();
     }
-    if (!this.left) return;
+    this.left.decision.set(state.level, state.area);
+    this.right?.decision.set(state.beside_level, state.beside_area);
+    if (!this.left.levels) return;
     if (asked >= 0 && asked < this.table.classes.length) this.class = asked;
     const view = (state.view ?? "").split(",").map(Number);
     this.canvas.show(view.length === 3 && view.every((value) => value > 0) ? { x: view[0], y: view[1], scale: view[2] } : null, false);
     this.#classChanged();
-    this.#askAll();
+    this.#showAll();
   }
 
   /** Before another page is shown. */
   leave() {
     this.loading = null;
-    this.left = null;
+    for (const side of this.sides) side.show(null);
+  }
+
+  /** The runs that are looked at, that at the left first. */
+  get sides() {
+    return [this.left, this.right].filter(Boolean);
   }
 
   /** A key that was pressed; true if it was one of this page's. */
@@ -100,11 +112,12 @@ export class ImageView {
     if (arrows && arrows[0]) return this.#step(-arrows[0]);
     if (event.key in LAYER_KEYS) return this.layers.toggle(LAYER_KEYS[event.key]), true;
     if (/^[1-9]$/.test(event.key)) return this.#look(Number(event.key) - 1);
+    const { decision } = this.sides[this.sideChoice.chosen];
     const does = {
-      "[": () => this.decision.step("level", -1), "]": () => this.decision.step("level", 1),
-      "{": () => this.decision.step("level", -10), "}": () => this.decision.step("level", 10),
-      ";": () => this.decision.step("area", -1), "'": () => this.decision.step("area", 1),
-      d: () => this.decision.decided(),
+      "[": () => decision.step("level", -1), "]": () => decision.step("level", 1),
+      "{": () => decision.step("level", -10), "}": () => decision.step("level", 10),
+      ";": () => decision.step("area", -1), "'": () => decision.step("area", 1),
+      d: () => decision.decided(), x: () => this.sideChoice.other(),
       "+": () => this.canvas.zoom(1.5), "=": () => this.canvas.zoom(1.5), "-": () => this.canvas.zoom(1 / 1.5), 0: () => this.canvas.show(null),
       s: () => this.#toggleBeside(), ",": () => this.divider.move(-0.02), ".": () => this.divider.move(0.02),
     }[event.key];
@@ -114,12 +127,11 @@ export class ImageView {
 
   // what is asked of the viewer
 
-  async #side(table, number, row) {
+  /** What this run makes of the image in a row; null where it cannot be shown, which is said. */
+  async #asked(row) {
     this.fault.hidden = true;
     try {
-      const chip = table.columns.chip[row];
-      const [image, levels] = await Promise.all([askedImage(number, chip, table.version), askedLevels(number, chip, table.version)]);
-      return { table, number, levels, layers: table.classes.map((_, of) => new Layers(image, levels, of)) };
+      return await this.left.asked(row);
     } catch (error) {
       this.fault.replaceChildren(element("p", {}, error.message), error.command ? element("pre", {}, element("code", {}, error.command)) : "");
       this.fault.hidden = false;
@@ -127,38 +139,30 @@ export class ImageView {
     }
   }
 
-  async #beside(number, id) {
+  /** Another run, and what it makes of the image of an id; null where it cannot be laid beside this one, which is said. */
+  async #askedBeside(number, id) {
     const said = (text) => ((this.besideNote.textContent = text), null);
     said("");
     try {
-      const table = await this.tableOf(number), name = this.folders[number].name;
+      const table = await this.tableOf(number), { name } = this.folders[number];
       if (table.fingerprint !== this.table.fingerprint) return said(`${name} is a run on another dataset, so its images are not the same; choose a run on this one.`);
+      if (table.classes.join() !== this.table.classes.join()) return said(`${name} is a run on other classes: ${table.classes.join(", ")}.`);
       const row = table.rowOf.get(id);
       if (row === undefined) return said(`${name} was neither validated on ${id}, nor was it held out from it: it may have been trained on it.`);
-      const side = await this.#side(table, number, row);
-      side?.layers.forEach((layers, of) => layers.predict(decided(side.levels.levels[of], side.levels.width, table.cells[of], side.levels.gateValues[of])));
-      return side;
+      const side = this.#other(table, number);
+      return { side, found: await side.asked(row) };
     } catch (error) {
       return said(`${error.message}${error.command ? ` ${error.command}` : ""}`);
     }
   }
 
-  async #askAll() {
-    const { part } = this;
-    if (this.surfaces[part]) return this.#showAll();
-    this.scores.showProgress(part, 0, this.table.columns.held_out.filter((held) => held === Number(part === "held_out")).length);
-    if (this.waiting === part) return undefined;
-    this.waiting = part;
-    try {
-      const found = await askedSurfaces(this.number, part, (done, of) => this.part === part && this.scores.showProgress(part, done, of), () => !this.left);
-      if (found) this.surfaces[part] = found;
-      if (found && this.part === part && this.left) this.#showAll();
-    } catch (error) {
-      if (this.part === part) this.scores.showMissing(part, error);
-    } finally {
-      this.waiting = null;
+  /** The side of another run, made once. */
+  #other(table, number) {
+    if (this.others.get(number)?.table !== table) {
+      const side = new ImageSide({ table, number, name: this.folders[number].name, id: "beside-", moved: () => this.#decided(side, "beside_"), told: () => this.#shown() });
+      this.others.set(number, side);
     }
-    return undefined;
+    return this.others.get(number);
   }
 
   /** Have the browser keep the next image. */
@@ -171,22 +175,28 @@ export class ImageView {
 
   // what is shown
 
-  #predict(number) {
-    const { levels, layers } = this.left;
-    layers[number].predict(decided(levels.levels[number], levels.width, this.decision.cells[number], levels.gateValues[number]));
+  /** Another run lies beside this one, or none any more. */
+  #laid() {
+    const panels = this.sides.map((side) => side.decision.element);
+    this.sideChoice = new SideChoice("Decision of", this.sides.map((side) => side.name), panels);
+    this.decisions.replaceChildren(this.sideChoice.element, ...panels);
+    this.scores.showSides(this.sides);
   }
 
   #classChanged() {
-    this.decision.choose(this.class);
     this.classButtons?.forEach((button, n) => button.setAttribute("aria-pressed", n === this.class));
-    this.table.classes.forEach((_, number) => this.#predict(number));
+    for (const side of this.sides) {
+      side.decision.choose(this.class);
+      side.predict();
+    }
     this.#shown();
   }
 
-  #decisionChanged() {
-    if (!this.left) return;
-    this.table.classes.forEach((_, number) => this.#predict(number));
-    note(this.decision.said);
+  /** A slider of a side was moved; `prefix` is of its names in the address. */
+  #decided(side, prefix) {
+    if (!side.levels) return;
+    side.predict();
+    note(Object.fromEntries(Object.entries(side.decision.said).map(([name, text]) => [prefix + name, text])));
     this.#shown();
     this.#showAll();
   }
@@ -197,30 +207,24 @@ export class ImageView {
   }
 
   #shown() {
-    const counts = ({ layers, levels }) => layers.map((of) => counted(of.mask, of.trueMask, levels.valid));
-    const columns = [this.left, this.right].filter(Boolean).map((side) => [this.folders[side.number].name, counts(side)]);
-    this.scores.showImage(columns, this.class);
+    this.scores.showImage(this.sides, this.class);
     this.divider.element.hidden = !this.right;
     this.names.forEach((name, n) => {
-      const side = [this.left, this.right][n];
       name.hidden = !this.right;
-      if (!this.right) return;
-      const cell = (n ? side.table : this.decision).cells[this.class];
-      name.textContent = `${this.folders[side.number].name}, ${(cell.level / 255).toFixed(3)}`;
+      name.textContent = this.sides[n]?.described(this.class) ?? "";
     });
     this.canvas.draw();
   }
 
   #showAll() {
-    const surfaces = this.surfaces[this.part];
-    if (surfaces) this.scores.showAll(this.part, surfaces, this.decision.cells, this.class);
+    for (const side of this.sides) side.showAll(this.scores.figure.value, this.class);
   }
 
   #paint(context, scale, px) {
-    if (!this.left) return;
+    if (!this.left.levels) return;
     const { opacity } = this.layers, { width, height } = this.left.levels;
-    const at = px(this.divider.share * this.canvas.element.clientWidth);
-    const sides = this.right ? [[this.left, -1, at], [this.right, at, width + 1]] : [[this.left, -1, width + 1]];
+    this.middle = px(this.divider.share * this.canvas.element.clientWidth); // the column that the divider is at
+    const sides = this.right ? [[this.left, -1, this.middle], [this.right, this.middle, width + 1]] : [[this.left, -1, width + 1]];
     for (const [side, from, to] of sides) {
       if (to <= from) continue;
       context.save();
@@ -233,7 +237,7 @@ export class ImageView {
   }
 
   #point(x, y) {
-    const levels = this.left?.levels;
+    const { levels } = this.right && x >= this.middle ? this.right : this.left;
     if (x === null || !levels) {
       this.pointed.textContent = "";
       return;
@@ -266,7 +270,7 @@ export class ImageView {
     this.position.textContent = this.place < 0 ? `not among the ${count}` : `${(this.place + 1).toLocaleString("en")} of ${count}`;
     this.previous.disabled = this.place <= 0;
     this.next.disabled = this.place + 1 >= this.rows.length;
-    const { image, level, area, layers, view, beside, swipe, look, metric, ...rest } = state;
+    const { image, level, area, layers, view, beside, beside_level, beside_area, swipe, look, metric, ...rest } = state;
     this.home.href = fragment({ ...rest, folder: this.number });
     this.review.href = `/page/review.html${fragment({ folder: this.number, image: state.image })}`;
     this.besideChoice.value = beside ?? "";
@@ -285,7 +289,7 @@ export class ImageView {
   }
 
   #look(number) {
-    if (number >= this.table.classes.length || !this.left) return false;
+    if (number >= this.table.classes.length || !this.left.levels) return false;
     this.class = number;
     note({ look: number });
     this.#classChanged();
@@ -293,17 +297,13 @@ export class ImageView {
     return true;
   }
 
-  /** The class with the most true pixels; of an empty image the one that most is predicted of. */
-  #firstClass(levels) {
-    const most = (planes, of) => planes.map((plane) => plane.reduce((sum, value) => sum + of(value), 0));
-    const truth = most(levels.truth, (value) => value);
-    const by = Math.max(...truth) ? truth : most(levels.levels, (value) => Number(value >= 128));
-    return by.indexOf(Math.max(...by));
-  }
-
   #toggleBeside() {
     const others = this.folders.filter((of) => of.kind === "run" && of.number !== this.number);
-    go({ beside: this.besideChoice.value === "" ? others[0]?.number : null });
+    this.#layBeside(this.besideChoice.value === "" ? others[0]?.number : null);
+  }
+
+  #layBeside(number) {
+    go({ beside: number, beside_level: null, beside_area: null });
   }
 
   // what there is to press
@@ -333,9 +333,17 @@ export class ImageView {
 
   #besideChoice() {
     const others = this.folders.filter((of) => of.kind === "run" && of.number !== this.number);
-    this.besideChoice = element("select", { id: "beside", onchange: (event) => go({ beside: event.target.value }) },
+    this.besideChoice = element("select", { id: "beside", onchange: (event) => this.#layBeside(event.target.value) },
       element("option", { value: "" }, "none"), others.map((of) => element("option", { value: of.number }, of.name)));
     this.besideNote = element("p", { class: "warn small", role: "status" });
     return element("section", { hidden: !others.length, class: "field" }, element("label", { for: "beside" }, element("h2", {}, "Beside it")), this.besideChoice, this.besideNote);
   }
+}
+
+/** The class with the most true pixels; of an empty image the one that most is predicted of. */
+function firstClass(levels) {
+  const most = (planes, of) => planes.map((plane) => plane.reduce((sum, value) => sum + of(value), 0));
+  const truth = most(levels.truth, (value) => value);
+  const by = Math.max(...truth) ? truth : most(levels.levels, (value) => Number(value >= 128));
+  return by.indexOf(Math.max(...by));
 }

@@ -10,11 +10,12 @@ const PAGE = 50;
 export const objectText = (found) =>
   `${found.class_name} ${found.id}: score ${found.score.toFixed(2)}, ${areaText(found.area_m2)}`;
 
-/** Outlines on a map, asked for again whenever it shows another part. `chosen` is called with an object that was
- * clicked. */
+/** Outlines in a pane of a map, asked for again whenever it shows another part. `chosen` is called with an object that
+ * was clicked. */
 export class Outlines {
-  constructor(map, address, colours, chosen) {
+  constructor(map, address, colours, chosen, pane) {
     this.map = map;
+    this.pane = pane;
     this.address = address;
     this.colours = colours;
     this.chosen = chosen;
@@ -22,7 +23,7 @@ export class Outlines {
     this.count = null;
     this.told = () => {};
     this.group = new LayerGroup();
-    this.canvas = canvas({ pane: "objects", tolerance: 6 });
+    this.canvas = canvas({ pane, tolerance: 6 });
     this.shapes = new Map();
     map.on("moveend", () => this.refresh());
   }
@@ -81,7 +82,7 @@ export class Outlines {
 
   #cell(x, y, count) {
     const icon = divIcon({ className: "cell", html: element("span", {}, count.toLocaleString("en")), iconSize: [40, 24] });
-    const at = marker([y, x], { icon, pane: "objects", title: `${count} objects`, alt: `${count} objects here, look closer` });
+    const at = marker([y, x], { icon, pane: this.pane, title: `${count} objects`, alt: `${count} objects here, look closer` });
     at.on("click", () => this.map.setView([y, x], Math.min(this.map.getMaxZoom(), this.map.getZoom() + 2)));
     return at;
   }

@@ -25,11 +25,15 @@ export const OF_COUNTS = {
   recall: (of) => (of.true === 0 ? Number(of.predicted === 0) : of.right / of.true),
 };
 
-/** Scores of all images, by the names that the tool has for them. */
+/** A score as a text, as it is written everywhere. */
+export const scoreText = (value) => (Number.isNaN(value) || value === undefined ? "-" : value.toFixed(4));
+
+/** Scores of all images, by the names that the tool has for them; objects are scored in runs that are decided by them. */
 export const FIGURES = {
   mean_dice: "Dice, mean per image",
   mean_iou: "IoU, mean per image",
   mean_iou_map: "IoU over thresholds",
+  f2_objects: "F2 of objects, IoU 0.50 to 0.95",
   global_dice: "Dice, all pixels",
   global_iou: "IoU, all pixels",
   global_accuracy: "Accuracy, all pixels",
@@ -38,7 +42,7 @@ export const FIGURES = {
 };
 
 /** A figure over all images of a part, each class at its own cell: sums that the viewer made with the tool's own
- * functions, looked up. NaN at an area they were not made for. */
+ * functions, looked up. NaN at an area they were not made for, and for objects where they are not scored. */
 export function together(surfaces, figure, cells) {
   const { planes, areas, sums, images } = surfaces;
   const sum = (plane, number) => {
@@ -46,6 +50,7 @@ export function together(surfaces, figure, cells) {
     return area < 0 ? NaN : sums[((number * planes.length + planes.indexOf(plane)) * 256 + cells[number].level) * areas.length + area];
   };
   const all = (of) => cells.reduce((total, _, number) => total + of(number), 0);
+  if (figure === "f2_objects" && !planes.includes(figure)) return NaN;
   if (planes.includes(figure)) return all((number) => sum(figure, number)) / (images * cells.length);
   return OF_COUNTS[figure.replace("global_", "")]({
     right: all((number) => sum("right_pixels", number)),
@@ -53,4 +58,10 @@ export function together(surfaces, figure, cells) {
     true: all((number) => surfaces.true_pixels[number]),
     usable: all((number) => surfaces.usable_pixels[number]),
   });
+}
+
+/** The F2 of objects of a chip in a class, at a cell. */
+export function ofObjects({ areas, emptied, scores }, number, cell, gateValue) {
+  if (gateValue < cell.gate) return emptied[number];
+  return scores[(256 * number + cell.level) * areas.length + areas.indexOf(cell.smallest_area)];
 }

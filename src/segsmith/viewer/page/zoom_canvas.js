@@ -153,8 +153,9 @@ export class ZoomCanvas {
     this.pointers.set(event.pointerId, at);
     if (other) {
       const distance = (from) => Math.hypot(from[0] - other[0], from[1] - other[1]);
-      this.zoom(distance(at) / Math.max(1, distance(before)), [(at[0] + other[0]) / 2, (at[1] + other[1]) / 2]);
+      // in this order what is under each finger stays under it
       this.pan((at[0] - before[0]) / 2, (at[1] - before[1]) / 2);
+      this.zoom(distance(at) / Math.max(1, distance(before)), [(at[0] + other[0]) / 2, (at[1] + other[1]) / 2]);
     } else {
       this.pan(at[0] - before[0], at[1] - before[1]);
     }

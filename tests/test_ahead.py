@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from segsmith.prediction.ahead import ahead, behind
+from segsmith.ahead import ahead, behind
 
 
 def test_items_come_in_order_from_another_thread_and_not_too_far_ahead():
