@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -127,12 +128,19 @@ def _onnxruntime(file: Path, hardware: Hardware) -> RunFile:
     return lambda images: session.run(None, {"images": images})
 
 
-def _openvino(file: Path, hardware: Hardware) -> RunFile:
+@cache
+def _openvino_core() -> Any:
+    """Never given up: it lends the thread that makes it a stack for signals, and takes that back from whatever thread
+    lets go of it last. Then the next signal ends the process (seen with OpenVINO 2026.4)."""
     # it reports to its makers when it is imported, unless the package that does so is not there
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
-    core = openvino.Core()
+    return openvino.Core()
+
+
+def _openvino(file: Path, hardware: Hardware) -> RunFile:
+    core = _openvino_core()
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if hardware.precision == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
