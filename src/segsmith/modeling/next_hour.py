@@ -16,6 +16,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from segsmith.modeling.run import Run
+from segsmith.recipe import Recipe
 
 LEAST_EPOCHS = 8
 """Fewer say nothing of a law with three numbers."""
@@ -65,15 +66,18 @@ def next_hour(run: Path) -> NextHour:
     The law is that of the epochs of all stages as they were; a schedule stretched to be an hour longer may do better
     or worse. Raises RunError if the folder holds no run.
     """
-    opened = Run(run)
-    recipe = opened.recipe()
+    recipe, file = Run(run).recipe(), run / "metrics.csv"
+    return of_training(recipe, pd.read_csv(file) if file.is_file() else pd.DataFrame())
+
+
+def of_training(recipe: Recipe, epochs: pd.DataFrame) -> NextHour:
+    """From a run's recipe and the rows of its metrics.csv, none where no epoch is over."""
     metric: str = recipe.selected_by
     if recipe.folds.validation == "all":
         return NextHour(metric, unsaid="each fold was trained by itself; see the runs of the folds")
-    file = run / "metrics.csv"
-    if not file.is_file():
+    if epochs.empty:
         return NextHour(metric, unsaid="there are no epochs yet")
-    return of_epochs(metric, pd.read_csv(file))
+    return of_epochs(metric, epochs)
 
 
 def of_epochs(metric: str, epochs: pd.DataFrame) -> NextHour:

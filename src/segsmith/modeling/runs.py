@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from segsmith.errors import RunError, SegsmithError
-from segsmith.modeling.next_hour import NextHour, next_hour
+from segsmith.modeling.next_hour import NextHour, of_training
 from segsmith.modeling.run import FREE, Run, flat_options
 from segsmith.recipe import Recipe
 
@@ -127,7 +127,7 @@ def _standing(folder: Path) -> Standing:
         score=score,
         interval=interval,
         recipe=recipe,
-        next_hour=next_hour(folder),
+        next_hour=of_training(recipe, rows),
     )
 
 
