@@ -8,11 +8,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import cv2
-import jaxtyping
 import numpy as np
 import onnx
 import pytest
 from by_hand import files_in
+from traced_unchecked import unchecked
 
 from segsmith.delivery.export import export
 from segsmith.delivery.predict import predict
@@ -40,16 +40,7 @@ def decided(folder: Path, level: int = 128) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def sizes_may_be_symbols() -> Iterator[None]:
-    """While PyTorch traces a network its sizes are no numbers, which the check of shapes does not know."""
-
-    def unchecked(*arguments: object) -> None:
-        jaxtyping.config.update("jaxtyping_disable", True)
-        try:
-            write_onnx(*arguments)
-        finally:
-            jaxtyping.config.update("jaxtyping_disable", False)
-
-    with patch("segsmith.delivery.export.write_onnx", unchecked):
+    with patch("segsmith.delivery.export.write_onnx", unchecked(write_onnx)):
         yield
 
 

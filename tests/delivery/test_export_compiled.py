@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import cv2
-import jaxtyping
 import numpy as np
 import pytest
+from traced_unchecked import unchecked
 
 from segsmith.delivery.export import export
 from segsmith.errors import ModelError
@@ -25,19 +25,6 @@ OPTIONS = ("data.input_hw=[32,32]", "train.precision=fp32", "predict.flips=none"
 
 def noise(*hw: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*hw, 3), np.uint8)
-
-
-def unchecked(write):
-    """Without the check of shapes, which does not know the symbols that sizes are while PyTorch traces."""
-
-    def written(*arguments: object) -> None:
-        jaxtyping.config.update("jaxtyping_disable", True)
-        try:
-            write(*arguments)
-        finally:
-            jaxtyping.config.update("jaxtyping_disable", False)
-
-    return written
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import jaxtyping
 import pytest
 from posted import encoded, geotiff, noise
+from traced_unchecked import unchecked
 
 from segsmith.files import digest
 from segsmith.modeling.bundle import Bundle
@@ -96,11 +96,7 @@ def exported(tmp_path, bundle) -> Path:
     (network,) = other.networks()
     folder = export_folder(file)
     folder.mkdir()
-    jaxtyping.config.update("jaxtyping_disable", True)  # sizes are symbols while PyTorch traces a network
-    try:
-        write_onnx(network, of.recipe, folder / "0.onnx", {})
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
+    unchecked(write_onnx)(network, of.recipe, folder / "0.onnx", {})
     figures = [Figures("torch", 0, 0.0, 0.5, 0.0, 3.0), Figures("onnxruntime", 0, 0.0, 0.5, 0.0, 1.0)]
     strides = {"0": network.stride}
     known = Exported("0", digest(file), machine(of), 1, "mean_dice", strides, figures=tuple(figures))
