@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segsmith.data.chips import Chips, cut
 from segsmith.decision.cells import CellScores, found_together
 from segsmith.decision.decide import areas_to_try
 from segsmith.decision.masks import count_areas
@@ -25,6 +24,7 @@ from segsmith.modeling.metrics import Counts, image_scores
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import Metric
+from segsmith.samples.chips import Chips, cut
 
 RESAMPLES = 1000
 

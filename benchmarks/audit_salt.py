@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from segsmith.audit.examine import examine
 from segsmith.data import rle
-from segsmith.data.examine import examine
 from segsmith.data.ingest import ingest
 
 SIDE = 101

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from segsmith import recipe
-from segsmith.data.augment import Change, draw_change
-from segsmith.data.colour import level_table
-from segsmith.data.warp import Elastic
+from segsmith.samples.augment import Change, draw_change
+from segsmith.samples.colour import level_table
+from segsmith.samples.warp import Elastic
 
 OPTIONS = recipe.Augment(hflip=1, affine=1, elastic=1, grid=1, optical=1, colour=1)
 Pair = tuple[np.ndarray, np.ndarray]

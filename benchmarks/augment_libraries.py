@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from segsmith import recipe
-from segsmith.data.augment import draw_change
+from segsmith.samples.augment import draw_change
 
 OURS = recipe.Augment(
     hflip=0.5, affine=0.5, elastic=0.5, grid=0.5, optical=0.5, colour=0.5, blur=0.5, noise=0.5, cutout=0.5,

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from augment_libraries import OURS, kornia_steps
 
-from segsmith.data.augment import draw_change
-from segsmith.data.batch_changes import BatchChanges, Pixels
-from segsmith.data.device_batches import on_device
+from segsmith.samples.augment import draw_change
+from segsmith.samples.batch_changes import BatchChanges, Pixels
+from segsmith.samples.device_batches import on_device
 
 WARM_UP = 3
 

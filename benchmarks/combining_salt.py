@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from segsmith.data.chips import Chips
 from segsmith.decision.combine import combine
 from segsmith.decision.decide import decide
 from segsmith.decision.masks import decided_by
@@ -27,6 +26,7 @@ from segsmith.modeling.run import Run
 from segsmith.modeling.train import train
 from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
 from segsmith.recipe_files import load_recipe, override, to_yaml
+from segsmith.samples.chips import Chips
 
 RECIPE = """
 name: salt-combining

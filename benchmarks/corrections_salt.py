@@ -14,8 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from segsmith.data.chips import Chips
-from segsmith.data.mosaics import find_mosaics
+from segsmith.audit.mosaics import find_mosaics
 from segsmith.decision.cells import CellScores, found_together
 from segsmith.decision.decide import areas_to_try
 from segsmith.decision.masks import count_areas, decided
@@ -26,6 +25,7 @@ from segsmith.prediction.crf import refined
 from segsmith.prediction.joints import agreed
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import Crf
+from segsmith.samples.chips import Chips
 
 SURE = np.array([25, 230], np.uint8)
 """Levels of labels: not so sure that one neighbour outweighs an image."""

@@ -20,8 +20,8 @@ from segsmith.decision.cells import CellScores, found_together
 from segsmith.decision.decide import GATES_TRIED
 from segsmith.decision.gates import gates_to_try, top_k_mean
 from segsmith.decision.masks import count_areas, decided
+from segsmith.losses.objective import most_probable
 from segsmith.modeling.bundle import Cell
-from segsmith.modeling.objective import most_probable
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import ProbabilityFiles
 

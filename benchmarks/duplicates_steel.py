@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from segsmith.data.duplicates import find_duplicates
-from segsmith.data.fitting import symmetric
-from segsmith.data.groups import make_groups
+from segsmith.audit.duplicates import find_duplicates
+from segsmith.audit.fitting import symmetric
+from segsmith.audit.groups import make_groups
 from segsmith.data.ingest_rle import ingest
 
 KINDS = ("flip", "turn", "reflected shift", "black shift", "cropped shift", "jpeg", "all")

@@ -27,12 +27,12 @@ import numpy as np
 import torchvision.io  # noqa: F401 (as every training does: it then decodes JPEG)
 
 from segsmith import recipe
-from segsmith.data.cache import SampleCache
-from segsmith.data.chips import cut
 from segsmith.data.ingest_rle import ingest
-from segsmith.data.sampling import plan_epochs
 from segsmith.data.scenes import make_ships
-from segsmith.data.stage_samples import StageSamples
+from segsmith.samples.cache import SampleCache
+from segsmith.samples.chips import cut
+from segsmith.samples.sampling import plan_epochs
+from segsmith.samples.stage_samples import StageSamples
 
 SIDE, INPUT = 768, 256
 LISTS: dict[str, dict[str, float]] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from segsmith import inspect, load_recipe
-from segsmith.data.folds import make_folds
+from segsmith.audit.folds import make_folds
 from segsmith.data.scenes import make_ship_labels
 
 

@@ -24,11 +24,11 @@ import numpy as np
 from against_plain import both_scores
 from salt_plain import __file__ as PLAIN
 
-from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
 from segsmith.eda.inspect import inspect
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import ProbabilityFiles
+from segsmith.samples.chips import cut
 
 CLAIMED = {"fp32": 5.0, "bf16": 2.0}
 NETWORK = ("attention=null", "encoder_depth=null", "decoder_channels=null")

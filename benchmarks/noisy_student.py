@@ -19,9 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segsmith.data.chips import cut
+from segsmith.audit.folds import make_folds
 from segsmith.data.dataset import Dataset
-from segsmith.data.folds import make_folds
 from segsmith.decision.decide import decide
 from segsmith.decision.label import label
 from segsmith.decision.masks import decided_by
@@ -33,6 +32,7 @@ from segsmith.modeling.train import train
 from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
 from segsmith.recipe import Folds
 from segsmith.recipe_files import load_recipe
+from segsmith.samples.chips import cut
 
 RECIPE = """
 name: salt-student

@@ -24,10 +24,10 @@ import torch
 from rasterio.windows import Window
 
 from segsmith.data.dataset import Layout
-from segsmith.data.sight import Sight
 from segsmith.modeling.bundle import Bundle, Cell, Decision
-from segsmith.modeling.networks import build_network
+from segsmith.networks.networks import build_network
 from segsmith.recipe_files import load_recipe
+from segsmith.samples.sight import Sight
 
 BLOCK = 512
 GSD_M = 0.15

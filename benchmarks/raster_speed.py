@@ -27,11 +27,11 @@ from raster_memory import GSD_M, make_raster
 from rasterio.windows import Window
 
 from segsmith.data.dataset import Layout
-from segsmith.data.sight import Sight
 from segsmith.modeling.bundle import Bundle, Cell, Decision
-from segsmith.modeling.networks import build_network
+from segsmith.networks.networks import build_network
 from segsmith.prediction.network_calls import torch_calls
 from segsmith.recipe_files import load_recipe
+from segsmith.samples.sight import Sight
 
 CHIP, STRIDE, BATCH, WORKERS = 256, 192, 8, 2
 

@@ -38,7 +38,7 @@ from segsmith.data.ingest_rle import LAYOUTS
 from segsmith.data.scenes import make_ships
 from segsmith.delivery.predict import predict
 from segsmith.modeling.bundle import Bundle, Cell, Decision
-from segsmith.modeling.networks import build_network
+from segsmith.networks.networks import build_network
 from segsmith.prediction.probabilities import Predictor
 from segsmith.recipe_files import load_recipe
 

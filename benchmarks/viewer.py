@@ -26,18 +26,18 @@ import pandas as pd
 import torch
 from playwright.sync_api import Page, sync_playwright
 
-from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
 from segsmith.data.ingest import ingest
 from segsmith.data.scenes import make_ships
-from segsmith.data.split import Split
 from segsmith.decision.masks import decided
 from segsmith.files import write_text
 from segsmith.modeling.bundle import Bundle, Cell, Decision
-from segsmith.modeling.networks import build_network
 from segsmith.modeling.run import Run
+from segsmith.networks.networks import build_network
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe_files import load_recipe
+from segsmith.samples.chips import cut
+from segsmith.samples.split import Split
 
 DIFFERENT = 100
 

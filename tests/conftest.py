@@ -12,12 +12,13 @@ from unittest.mock import patch
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["browser", "made_runs", "reviewing"]
+pytest_plugins = ["browser", "contest_folders", "made_runs", "reviewing", "squares"]
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes decides no test
 settings.load_profile("any machine")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several test processes share the machine
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the same bits twice are promised for CPUs; 0 runs tests of GPUs
 
 REAL = Path(os.environ.get("SEGSMITH_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -71,7 +72,7 @@ def two_workers() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Callable[[str], list[str]]:
+def smallest() -> Callable[[str], list[str]]:
     """Overrides that shrink any recipe to the smallest network and one short epoch a stage."""
     from segsmith.recipe_files import load_recipe
 
@@ -108,7 +109,7 @@ class Journey:
 
 @pytest.fixture(scope="session")
 def journey(
-    tmp_path_factory: pytest.TempPathFactory, command: Callable[..., Said], tiny: Callable[[str], list[str]]
+    tmp_path_factory: pytest.TempPathFactory, command: Callable[..., Said], smallest: Callable[[str], list[str]]
 ) -> Journey:
     """Gone once for all tests. Its files are for looking at; a test that changes them makes a copy."""
     from segsmith.data.scenes import make_ships
@@ -118,7 +119,7 @@ def journey(
     make_ships(done.raw, train_images=50, test_images=6, size=96)
     for arguments in (
         ("inspect", done.raw, "--to", done.dataset),
-        ("train", done.dataset, done.run, "--recipe", "ships-demo", *tiny("ships-demo")),
+        ("train", done.dataset, done.run, "--recipe", "ships-demo", *smallest("ships-demo")),
         ("decide", done.run),
         ("evaluate", done.run),
         ("predict", done.run, done.raw / "test_v2", "--to", done.prediction, "--sample-submission", done.sample),

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from segsmith.data.chips import cut
 from segsmith.data.ingest_rle import LAYOUTS, ingest
-from segsmith.data.split import split
 from segsmith.modeling.bundle import Bundle, Cell, Decision
-from segsmith.modeling.networks import build_network
 from segsmith.modeling.run import Run
+from segsmith.networks.networks import build_network
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe_files import load_recipe
+from segsmith.samples.chips import cut
+from segsmith.samples.split import split
 
 METRICS_CSV = """\
 stage,epoch,images,lr,loss,validation_loss,mean_dice,threshold,dice_foreground,dice_empty,accuracy,precision,recall,f1,iou,seconds,images_per_second

@@ -159,9 +159,9 @@ def test_every_command_said_where_it_wrote(journey):
         assert any(str(path) in said.out for said in journey.said.values())
 
 
-def test_going_on_with_a_finished_run_changes_nothing(journey, command, tiny):
+def test_going_on_with_a_finished_run_changes_nothing(journey, command, smallest):
     bundle = (journey.run / "bundle.safetensors").read_bytes()
-    said = command("train", journey.dataset, journey.run, "-r", "ships-demo", *tiny("ships-demo"))
+    said = command("train", journey.dataset, journey.run, "-r", "ships-demo", *smallest("ships-demo"))
     assert said.code == 0
     assert (journey.run / "bundle.safetensors").read_bytes() == bundle
 
@@ -239,8 +239,8 @@ def terminal(monkeypatch):
 
 def step(**changes) -> Any:
     """Of two epochs of 96 images each, after 48 images at 12 a second."""
-    from segsmith.data.sampling import EpochPlan
     from segsmith.modeling.training import Step
+    from segsmith.samples.sampling import EpochPlan
 
     plan = EpochPlan((np.arange(40), np.arange(8)), (0.75, 0.25), ("empty", "multi"), 8, 12, seed=0, stage=0)
     told = {"stage": 0, "epoch": 0, "step": 6, "plan": plan, "loss": 0.5, "images_seen": 48, "images_in_all": 192}

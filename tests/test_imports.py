@@ -11,8 +11,13 @@ HOUSE = Path(segsmith.__file__).parent
 ORDER = (
     "errors types recipe recipe_files files progress cluster listening ahead",
     "data",
+    "audit",
+    "samples",
     "eda",
+    "networks",
+    "losses",
     "modeling",
+    "tuning",
     "prediction",
     "decision",
     "delivery",

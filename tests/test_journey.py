@@ -11,10 +11,10 @@ from segsmith.recipe_files import load_recipe, to_yaml
 
 
 @pytest.fixture
-def small(monkeypatch, tmp_path, tiny):
+def small(monkeypatch, tmp_path, smallest):
     """The same steps on smaller images with a smaller recipe."""
     recipe = tmp_path / "tiny.yaml"
-    recipe.write_text(to_yaml(load_recipe("ships-demo", tiny("ships-demo"))))
+    recipe.write_text(to_yaml(load_recipe("ships-demo", smallest("ships-demo"))))
     monkeypatch.setattr("segsmith.journey.RECIPE", str(recipe))
     monkeypatch.setattr("segsmith.journey.SIZE", 96)
 

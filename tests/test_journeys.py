@@ -29,7 +29,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_every_layout_from_raw_files_to_scores(name, command, tiny, tmp_path):
+def test_every_layout_from_raw_files_to_scores(name, command, smallest, tmp_path):
     make, layout, overrides = LAYOUTS[name]
     make(tmp_path / "raw")
     before = contents(tmp_path / "raw")
@@ -37,7 +37,7 @@ def test_every_layout_from_raw_files_to_scores(name, command, tiny, tmp_path):
     assert said.code == 0, said.err
     assert said.out.startswith(f"layout {layout}: ")
     run, known = tmp_path / "run", {"network", "train"}
-    small = [word for word in tiny("ships-demo") if word.split(".")[0] in known]
+    small = [word for word in smallest("ships-demo") if word.split(".")[0] in known]
     said = command(
         *("train", tmp_path / "dataset", run, "-r", "ships-demo", "data.classes=null", "data.input_hw=[64,64]"),
         *("train.stages.0.mix=null", "folds.held_out=null", "train.stages.0.images_per_epoch=16", *small, *overrides),
@@ -73,13 +73,13 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
     return 2 * int((one & other).sum()) / both if both else 1.0
 
 
-def test_exclusive_classes_share_no_pixel_and_the_written_masks_score_what_evaluate_says(command, tiny, tmp_path):
+def test_exclusive_classes_share_no_pixel_and_the_written_masks_score_what_evaluate_says(command, smallest, tmp_path):
     """Index masks of 0 to 3; a held-out fold, which is scored with the decision that predict uses."""
     raw, run, to = tmp_path / "raw", tmp_path / "run", tmp_path / "prediction"
     make_folder(raw, images=36, hw=(64, 64), masks="index")
     names = ("round", "rod", "star")
     (raw / "classes.csv").write_text("class,name\n" + "".join(f"{n},{name}\n" for n, name in enumerate(names, 1)))
-    small = [word for word in tiny("ships-demo") if word.startswith(("network", "train.workers"))]
+    small = [word for word in smallest("ships-demo") if word.startswith(("network", "train.workers"))]
     stage = "{epochs: 6, images_per_epoch: 48, optimizer: {lr: 0.02},"
     stage += " loss: {cross_entropy: 1, dice: 1, class_weights: [1, 4, 6, 12]}}"
     options = ["data.classes=null", "data.exclusive=true", "data.input_hw=[64,64]", f"train.stages=[{stage}]"]
@@ -141,11 +141,11 @@ def salt(tmp_path_factory, command):
     return folder
 
 
-def test_chips_numbers_and_a_mean_image(salt, command, tiny, tmp_path):
+def test_chips_numbers_and_a_mean_image(salt, command, smallest, tmp_path):
     run, to = tmp_path / "run", tmp_path / "prediction"
     overrides = ["data.fit=chip", "data.input_hw=[48,48]", "data.stride=24", "data.extra=[z]", "folds.block=1"]
     overrides += ["data.normalise=mean_image", "folds.count=3"]
-    said = command("train", salt / "dataset", run, "-r", "salt", *tiny("salt"), *overrides)
+    said = command("train", salt / "dataset", run, "-r", "salt", *smallest("salt"), *overrides)
     assert said.code == 0, said.err
     parts = {row["chip"]: row["part"] for row in csv.DictReader((run / "folds.csv").open())}
     judged = [chip for chip, part in parts.items() if part == "validation"]
@@ -175,19 +175,19 @@ def test_chips_numbers_and_a_mean_image(salt, command, tiny, tmp_path):
     assert f"{few}: has no row for 5 images" in said.err
 
 
-def test_numbers_that_are_not_there(salt, command, tiny, tmp_path):
-    said = command("train", salt / "dataset", tmp_path / "run", "-r", "salt", *tiny("salt"), "data.extra=[depth]")
+def test_numbers_that_are_not_there(salt, command, smallest, tmp_path):
+    said = command("train", salt / "dataset", tmp_path / "run", "-r", "salt", *smallest("salt"), "data.extra=[depth]")
     assert said.code == 2
     assert "data.extra: the index has no column of numbers 'depth'; it has " in said.err
     assert not (tmp_path / "run").exists()
 
 
-def test_all_folds_are_one_run_to_every_command(command, tiny, journey, tmp_path):
+def test_all_folds_are_one_run_to_every_command(command, smallest, journey, tmp_path):
     """Trained, decided and evaluated at once; with a presence head that gates. Combined with itself, it is the same."""
     run, both = tmp_path / "run", tmp_path / "both"
     options = ["folds.count=3", "folds.held_out=1", "network.heads={present: {kind: presence}}", "decide.gate=presence"]
     said = command(
-        "train", journey.dataset, run, "--folds", "all", "-r", "ships-demo", *tiny("ships-demo"), *options,
+        "train", journey.dataset, run, "--folds", "all", "-r", "ships-demo", *smallest("ships-demo"), *options,
         "predict.scales=[0.5,1]",
     )  # fmt: skip
     assert said.code == 0, said.err

@@ -31,7 +31,7 @@ def test_command_lines_are_found():
     ]
 
 
-def test_the_readme_runs(tmp_path, monkeypatch, command, tiny):
+def test_the_readme_runs(tmp_path, monkeypatch, command, smallest):
     from segsmith.data.scenes import make_buildings, make_salt, make_ships
 
     monkeypatch.chdir(tmp_path)
@@ -49,7 +49,7 @@ def test_the_readme_runs(tmp_path, monkeypatch, command, tiny):
                     (make_salt if "salt" in line[1] else make_ships)(raw, **made(line[1]))
         if line[0] == "train":
             named = [word for flag, word in pairwise(line) if flag in ("-r", "--recipe")]
-            line = [*line, *tiny(named[0]), *SMALLER.get(named[0], [])]
+            line = [*line, *smallest(named[0]), *SMALLER.get(named[0], [])]
         *words, redirect, target = [*line, "", ""] if ">" not in line else line
         said = command(*(word for word in words if word))
         assert said.code == 0, f"segsmith {shlex.join(line)}\n{said.err}"

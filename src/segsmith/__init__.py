@@ -49,15 +49,15 @@ if TYPE_CHECKING:
     from segsmith.eda.preview import preview
     from segsmith.eda.profile import profile
     from segsmith.journey import demo
-    from segsmith.modeling.find_batch import find_batch
-    from segsmith.modeling.find_rate import find_rate
-    from segsmith.modeling.plan import plan
     from segsmith.modeling.runs import runs
-    from segsmith.modeling.search import search
     from segsmith.modeling.train import train
     from segsmith.recipe import Recipe
     from segsmith.recipe_files import load_recipe
     from segsmith.service.serve import serve
+    from segsmith.tuning.find_batch import find_batch
+    from segsmith.tuning.find_rate import find_rate
+    from segsmith.tuning.plan import plan
+    from segsmith.tuning.search import search
 
 __all__ = [
     "Dataset", "Recipe", "check", "combine", "compare", "correct", "decide", "demo", "evaluate", "export",
@@ -77,20 +77,20 @@ _HOMES = {
     "demo": "journey",
     "evaluate": "decision.evaluate",
     "export": "delivery.export",
-    "find_batch": "modeling.find_batch",
-    "find_rate": "modeling.find_rate",
+    "find_batch": "tuning.find_batch",
+    "find_rate": "tuning.find_rate",
     "inspect": "eda.inspect",
     "label": "decision.label",
     "load_recipe": "recipe_files",
     "mine": "decision.mine",
-    "plan": "modeling.plan",
+    "plan": "tuning.plan",
     "predict": "delivery.predict",
     "predict_rasters": "delivery.predict_rasters",
     "preview": "eda.preview",
     "profile": "eda.profile",
     "review": "decision.review",
     "runs": "modeling.runs",
-    "search": "modeling.search",
+    "search": "tuning.search",
     "serve": "service.serve",
     "teach": "decision.teach",
     "train": "modeling.train",

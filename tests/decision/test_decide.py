@@ -14,7 +14,6 @@ import shapely
 from by_hand import scenes
 from processes import in_child
 
-from segsmith.data.chips import cut
 from segsmith.data.ingest_vector import ingest
 from segsmith.decision.decide import areas_to_try, decide, true_objects
 from segsmith.decision.evaluate import evaluate
@@ -24,6 +23,7 @@ from segsmith.errors import RunError
 from segsmith.modeling.bundle import Bundle, Cell
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import Data, Metric
+from segsmith.samples.chips import cut
 
 METRICS = get_args(Metric)
 LEVELS = [0, 1, 52, 103, 128, 153, 204, 255]

@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segsmith.data.chips import cut
 from segsmith.data.dataset import TRAINED_ON, TUNED_ON, Dataset
 from segsmith.data.images import read_image
-from segsmith.data.samples import read_sample
-from segsmith.data.split import split
 from segsmith.decision.label import Voice, soft_labels, voices_of
 from segsmith.errors import DataError
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import Predictor
 from segsmith.recipe_files import override, to_yaml
+from segsmith.samples.chips import cut
+from segsmith.samples.samples import read_sample
+from segsmith.samples.split import split
 
 SIZE = 64
 TRUTH = np.zeros((SIZE, SIZE), bool)

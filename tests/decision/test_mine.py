@@ -10,15 +10,15 @@ import pytest
 from by_hand import files_in
 
 from segsmith import cluster
-from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
 from segsmith.data.images import read_image
-from segsmith.data.split import split
 from segsmith.decision import mine as decision_mine
 from segsmith.modeling.bundle import Bundle, Cell, Decision
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import Predictor
 from segsmith.recipe_files import override
+from segsmith.samples.chips import cut
+from segsmith.samples.split import split
 
 SIZE = 64
 TRUTH = np.zeros((SIZE, SIZE), bool)

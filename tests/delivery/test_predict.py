@@ -17,9 +17,8 @@ import torch
 from by_hand import files_in
 from processes import in_child
 
+from segsmith.audit.mosaics import Joint
 from segsmith.data.images import read_image
-from segsmith.data.mosaics import Joint
-from segsmith.data.samples import fit_image
 from segsmith.decision.masks import decided_by
 from segsmith.decision.separation import objects_by
 from segsmith.delivery.predict import overlay, predict
@@ -27,6 +26,7 @@ from segsmith.errors import DataError, ModelError, WriteError
 from segsmith.modeling.bundle import FORMAT, Bundle, Cell, Decision, Skip
 from segsmith.prediction.joints import agreed
 from segsmith.prediction.probabilities import Predictor
+from segsmith.samples.samples import fit_image
 
 SIZES = {"c": (20, 24), "a": (33, 17), "b": (40, 40), "e": (9, 9), "d": (24, 20)}
 OPTIONS = ("data.input_hw=[32,32]", "predict.batch_size=2")

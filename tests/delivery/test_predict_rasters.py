@@ -29,7 +29,6 @@ from rasterio.enums import ColorInterp
 from rasterio.features import rasterize
 
 from segsmith.data.rasters import Levels
-from segsmith.data.sight import Sight
 from segsmith.decision.masks import connected_objects, decided, decided_by
 from segsmith.decision.separation import objects_by
 from segsmith.delivery import polygons
@@ -39,6 +38,7 @@ from segsmith.modeling.bundle import Bundle, Cell, Decision, Part, Skip
 from segsmith.prediction.blending import shares
 from segsmith.prediction.network_calls import TorchCall
 from segsmith.prediction.probabilities import Predictor
+from segsmith.samples.sight import Sight
 
 CHIPS = ("data.fit=chip", "data.input_hw=[32,32]", "predict.batch_size=4", "predict.flips=none")
 HW = (150, 130)

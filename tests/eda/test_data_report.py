@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from html_page import Page
 
-from segsmith.data.examine import examine
+from segsmith.audit.examine import examine
 from segsmith.data.ingest import ingest
 from segsmith.data.rasters import read_window
 from segsmith.data.scenes import make_steel

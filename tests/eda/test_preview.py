@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from html_page import Page
 
-from segsmith.data.batches import TrainingBatches
-from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
-from segsmith.data.samples import Sample
-from segsmith.data.sampling import plan_epochs
 from segsmith.data.scenes import RasterForm, make_buildings, make_steel
-from segsmith.data.split import split
 from segsmith.eda.preview import _drawn
 from segsmith.recipe_files import load_recipe
+from segsmith.samples.batches import TrainingBatches
+from segsmith.samples.chips import cut
+from segsmith.samples.samples import Sample
+from segsmith.samples.sampling import plan_epochs
+from segsmith.samples.split import split
 
 SMALL = ["data.input_hw=[96,96]", "train.batch_size=4"]
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segsmith.data.examine import examine
+from segsmith.audit.examine import examine
 from segsmith.data.ingest import ingest
 from segsmith.eda.report_duplicates import duplicates_section
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from segsmith.data.duplicates import describe
-from segsmith.data.folds import make_folds
+from segsmith.audit.duplicates import describe
+from segsmith.audit.folds import make_folds
 from segsmith.data.ingest import ingest
 from segsmith.data.scenes import make_ships
 from segsmith.eda import report_folds

@@ -12,12 +12,12 @@ import torch
 
 from segsmith.data.dataset import Layout
 from segsmith.data.rasters import Levels
-from segsmith.data.sight import Sight
 from segsmith.errors import ModelError
 from segsmith.modeling.bundle import Bundle, Cell, Decision, Dial, Part
-from segsmith.modeling.networks import build_network
+from segsmith.networks.networks import build_network
 from segsmith.recipe import Recipe
 from segsmith.recipe_files import override
+from segsmith.samples.sight import Sight
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
 DECISION = Decision(

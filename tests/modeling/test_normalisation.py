@@ -8,8 +8,8 @@ import pytest
 from segsmith.data.dataset import Dataset
 from segsmith.data.ingest_rle import ingest
 from segsmith.errors import ModelError
-from segsmith.modeling.networks import IMAGENET_MEAN, IMAGENET_STD
 from segsmith.modeling.normalisation import normalisation
+from segsmith.networks.networks import IMAGENET_MEAN, IMAGENET_STD
 from segsmith.recipe_files import override
 
 

@@ -14,7 +14,6 @@ from torch import nn
 
 from segsmith import recipe
 from segsmith.errors import ModelError
-from segsmith.modeling.networks import IMAGENET_MEAN, IMAGENET_STD, Network, build_network
 from segsmith.modeling.optim import (
     WARMUP_START,
     build_optimizer,
@@ -24,6 +23,7 @@ from segsmith.modeling.optim import (
     plateau_factor,
     set_learning_rate,
 )
+from segsmith.networks.networks import IMAGENET_MEAN, IMAGENET_STD, Network, build_network
 
 LR = 0.02
 HW = (64, 64)

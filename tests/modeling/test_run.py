@@ -12,13 +12,13 @@ import pytest
 import torch
 from processes import SERVER, begun
 
-from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
-from segsmith.data.split import split
 from segsmith.errors import DataError, RunError, WriteError
 from segsmith.modeling.run import FREE, Run, load_state, save_state
 from segsmith.recipe import Recipe
 from segsmith.recipe_files import override
+from segsmith.samples.chips import cut
+from segsmith.samples.split import split
 
 FACTS = {"hardware": "an abacus"}
 

@@ -22,21 +22,21 @@ import torch
 from processes import Command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from segsmith.data import resident
-from segsmith.data.cache import SampleCache, kept_samples, remove_samples
-from segsmith.data.chips import cut
 from segsmith.data.dataset import Dataset
 from segsmith.errors import DataError, ModelError, RecipeError, RunError
+from segsmith.losses.objective import objective, quantised
 from segsmith.modeling.bundle import Bundle, Cell, Decision
-from segsmith.modeling.networks import IMAGENET_MEAN
 from segsmith.modeling.normalisation import normalisation
-from segsmith.modeling.objective import objective, quantised
 from segsmith.modeling.run import Run, load_state
 from segsmith.modeling.train import train
 from segsmith.modeling.training import Step, TrainingStopped
+from segsmith.networks.networks import IMAGENET_MEAN
 from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
 from segsmith.recipe import Recipe, Stage
 from segsmith.recipe_files import override, to_yaml
+from segsmith.samples import resident
+from segsmith.samples.cache import SampleCache, kept_samples, remove_samples
+from segsmith.samples.chips import cut
 
 TIMING = ["seconds", "images_per_second"]
 ONE_EPOCH = ("train.stages=[{epochs: 1, images_per_epoch: 12, optimizer: {lr: 0.01}}]", "train.ema_decay=null")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segsmith.data.mosaics import Joint
+from segsmith.audit.mosaics import Joint
 from segsmith.prediction.joints import REACH_PX, agreed
 
 SHAPE = (2, 40, 40)

@@ -14,16 +14,16 @@ from by_hand import files_in, scenes
 from processes import in_child
 from torch import Tensor, nn
 
-from segsmith.data.chips import Chips, cut
 from segsmith.data.dataset import Dataset
 from segsmith.data.ingest_masks import ingest
 from segsmith.errors import DataError, ModelError
 from segsmith.modeling.bundle import Part
-from segsmith.modeling.networks import Outputs
+from segsmith.networks.networks import Outputs
 from segsmith.prediction.average import averaged_levels
 from segsmith.prediction.crf import refined
 from segsmith.prediction.network_calls import TorchCall
 from segsmith.prediction.probabilities import VIEWS, Predictor, ProbabilityFiles, predict_chips
+from segsmith.samples.chips import Chips, cut
 
 SQUARE = ("data.input_hw=[32,32]", "predict.batch_size=4")
 

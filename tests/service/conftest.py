@@ -12,9 +12,9 @@ import pytest
 from posted import OPTIONS, noise
 
 from segsmith.data.rasters import Levels
-from segsmith.data.sight import Sight
 from segsmith.modeling.bundle import Bundle
 from segsmith.prediction.probabilities import Predictor
+from segsmith.samples.sight import Sight
 
 pytest.importorskip("prometheus_client", reason="the service is an extra: pip install 'segsmith[serve]'")
 

@@ -76,7 +76,7 @@ def test_rasters_are_answered_as_predict_writes_them(tmp_path, client, bundle, d
 
 
 def test_of_several_classes_a_png_shows_the_one_that_is_asked_for(serving, make_bundle):
-    from segsmith.modeling.networks import build_network
+    from segsmith.networks.networks import build_network
 
     made = make_bundle(*OPTIONS, layout="rle-masks")
     network = build_network(made.recipe.network, 2, made.mean, made.std)

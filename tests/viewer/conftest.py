@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from made_runs import MadeRun, MakeBundle, MakeRun
 
-from segsmith.data.chips import cut
 from segsmith.data.ingest_rle import ingest
-from segsmith.data.split import split
 from segsmith.decision.decide import decide
 from segsmith.decision.evaluate import evaluate
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import ProbabilityFiles
+from segsmith.samples.chips import cut
+from segsmith.samples.split import split
 
 HW = (20, 26)
 

@@ -118,7 +118,7 @@ def plan(
 ) -> None:
     """Write a recipe for a dataset of any kind, with the reason for each choice."""
     from segsmith.files import write_text
-    from segsmith.modeling.plan import plan as make_plan
+    from segsmith.tuning.plan import plan as make_plan
 
     if to.exists():
         raise SegsmithError(f"{to} exists; remove it, or choose another name with --to")
@@ -150,9 +150,9 @@ def chips(
     workers: Workers = None,
 ) -> None:
     """Write labelled images as chips with masks, to train with something else."""
-    from segsmith.data.chip_files import write_chips
     from segsmith.recipe import Recipe
     from segsmith.recipe_files import override
+    from segsmith.samples.chip_files import write_chips
 
     options = {"input_hw": [size, size], "stride": stride, "scales": scale or [1.0], "gsd_m": gsd_m}
     said = [f"data.{name}={json.dumps(value)}" for name, value in (options | {"blank_most": blank_most}).items()]
@@ -186,7 +186,7 @@ def cache(
     remove: Annotated[bool, typer.Option("--remove", help="Remove them all; trainings that use one go on.")] = False,
 ) -> None:
     """Tell which decoded samples are kept for trainings, and how large they are."""
-    from segsmith.data.cache import FOLDER, kept_samples, remove_samples, told_bytes
+    from segsmith.samples.cache import FOLDER, kept_samples, remove_samples, told_bytes
 
     if not dataset.is_dir():
         raise SegsmithError(f"{dataset}: no such folder; name a dataset folder, or the one that train.cache names")

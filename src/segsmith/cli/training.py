@@ -16,8 +16,8 @@ from segsmith.errors import SegsmithError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from segsmith.modeling.lighter import Part
     from segsmith.recipe import Recipe
+    from segsmith.tuning.lighter import Part
 
 
 @app.command()
@@ -38,8 +38,8 @@ def find_rate(
     from segsmith.recipe_files import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
-    from segsmith.modeling.find_rate import DECAYS
-    from segsmith.modeling.find_rate import find_rate as run_finder
+    from segsmith.tuning.find_rate import DECAYS
+    from segsmith.tuning.find_rate import find_rate as run_finder
 
     found = run_finder(dataset, loaded, page, low=low, high=high, steps=steps, decays=decay or DECAYS)
     for test in found.tests:
@@ -65,8 +65,8 @@ def find_batch(
     from segsmith.recipe_files import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
-    from segsmith.modeling.find_batch import Tried
-    from segsmith.modeling.find_batch import find_batch as run_finder
+    from segsmith.tuning.find_batch import Tried
+    from segsmith.tuning.find_batch import find_batch as run_finder
 
     def tell(tried: Tried) -> None:
         made = f"{tried.images_per_second:.1f} images/s, " if tried.images_per_second else ""
@@ -79,8 +79,8 @@ def find_batch(
 
 def _within(dataset: Path, recipe: "Recipe", run: Path, budget: str, lighter: "Collection[Part]") -> "Recipe":
     """The recipe as it fits into a budget; of a run that has begun, as it was fitted then."""
-    from segsmith.modeling.budget import as_fitted_before, fit_to, seconds_of
     from segsmith.modeling.run import Run
+    from segsmith.tuning.budget import as_fitted_before, fit_to, seconds_of
 
     seconds = seconds_of(budget)
     if (run / "recipe.yaml").exists():
@@ -187,7 +187,7 @@ def search(
     from segsmith.recipe_files import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
-    from segsmith.modeling.search import search as run_search
+    from segsmith.tuning.search import search as run_search
 
     found = run_search(dataset, loaded, to, storage=storage, name=study, watch=TrainingLine(), say=say)
     for trial in found.finished[:5]:

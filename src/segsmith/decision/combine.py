@@ -8,7 +8,6 @@ from typing import Literal
 
 import pandas as pd
 
-from segsmith.data.chips import Chips
 from segsmith.decision.decide import validation_part
 from segsmith.decision.fit_weights import FittingPixels
 from segsmith.errors import RunError, listed
@@ -21,6 +20,7 @@ from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.progress import track
 from segsmith.recipe import Averaging, Recipe
 from segsmith.recipe_files import to_yaml
+from segsmith.samples.chips import Chips
 
 Weights = tuple[float, ...]
 

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from segsmith.data import rle
-from segsmith.data.chips import Chips
 from segsmith.decision.calibration import Calibration
 from segsmith.decision.cells import CellScores, Place, found_together
 from segsmith.decision.component_tree import filled
@@ -24,12 +23,13 @@ from segsmith.decision.separation import DEPTHS, relief_of
 from segsmith.decision.skipping import skipping
 from segsmith.errors import RunError
 from segsmith.files import write_text
+from segsmith.losses.objective import most_probable
 from segsmith.modeling.bundle import Bundle, Decision, Dial
-from segsmith.modeling.objective import most_probable
 from segsmith.modeling.run import Run
 from segsmith.prediction.out_of_fold import predict_part
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import DecideMetric, Recipe, Separate
+from segsmith.samples.chips import Chips
 from segsmith.types import HW, ClassMask, Mask, Probabilities
 
 AREAS_TRIED = 48

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int, UInt8
 
-from segsmith.data.chips import Chips
 from segsmith.decision.decide import decided_bundle, true_objects, validation_part
 from segsmith.decision.masks import Labels, decided_by, label_runs
 from segsmith.decision.object_scores import best_overlaps, f2_of_image
@@ -24,6 +23,7 @@ from segsmith.modeling.run import Run
 from segsmith.prediction.out_of_fold import Part, predict_part
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import DecideMetric
+from segsmith.samples.chips import Chips
 from segsmith.types import ClassMask, Mask
 
 RESAMPLES = 1000

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from scipy.optimize import minimize
 
-from segsmith.data.chips import Chips
 from segsmith.decision.decide import validation_part
 from segsmith.prediction.average import FLOOR, Average
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.progress import track
 from segsmith.recipe import Averaging
+from segsmith.samples.chips import Chips
 
 PIXELS = 1_000_000
 """Looked at, at the most, of all images together; as many of each."""

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from segsmith.data.chips import Chips
 from segsmith.data.images import LARGEST_PIXELS, as_rgb
 from segsmith.data.windows import scaled_hw
 from segsmith.eda.page import Section, figure_grid, legend
 from segsmith.eda.pictures import CLASSES, FALSE_ALARM, HIT, MISSED, Picture, Rgb, image_uri
 from segsmith.modeling.run import Run
+from segsmith.samples.chips import Chips
 
 SHOWN = 12
 """Scenes, at the most: those with the most judged chips."""

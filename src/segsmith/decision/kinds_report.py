@@ -7,10 +7,10 @@ import pandas as pd
 from jaxtyping import Bool
 from scipy.stats import binomtest
 
-from segsmith.data.chips import Chips
 from segsmith.decision.evaluate import Evaluation
 from segsmith.eda.charts import Interval, interval_chart
 from segsmith.eda.page import Section, chart_grid, table
+from segsmith.samples.chips import Chips
 
 FOUND = 0.5
 """IoU above which an object counts as found; at most one of the other side can have it."""

@@ -3,7 +3,7 @@
 Soft labels are what all networks of the run say on average, in all views of the recipe (predict.flips, predict.scales):
 levels of 8 bits, as probabilities are everywhere. A student of them must not be judged on what its teacher knows, so
 the dataset keeps of every image whether the teacher, or one of its own teachers, was trained or tuned on it, and
-`data/split.py` refuses folds that would.
+`samples/split.py` refuses folds that would.
 """
 
 import hashlib

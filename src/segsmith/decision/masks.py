@@ -8,9 +8,9 @@ from scipy.ndimage import binary_fill_holes
 from segsmith.data import rle
 from segsmith.decision.component_tree import component_tree
 from segsmith.decision.gates import gate_values
+from segsmith.losses.objective import most_probable
 from segsmith.modeling.bundle import Cell, Decision
 from segsmith.modeling.metrics import LEVELS
-from segsmith.modeling.objective import most_probable
 from segsmith.types import ClassMask, ClassProbabilities, Mask, Probabilities, Runs
 
 Labels = Int[np.ndarray, "height width"]

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segsmith.data.chips import Chips
 from segsmith.data.images import as_rgb
 from segsmith.decision.decision_report import calibration_sections, decision_section
 from segsmith.decision.evaluate import Evaluation, Score
@@ -17,10 +16,11 @@ from segsmith.eda.charts import Interval, interval_chart
 from segsmith.eda.page import Section, chart_grid, code_block, figure_grid, legend, render_page, table
 from segsmith.eda.pictures import image_uri, panels
 from segsmith.files import write_text
-from segsmith.modeling.combinations import WITHOUT_ENCODER
 from segsmith.modeling.run import Run
+from segsmith.networks.combinations import WITHOUT_ENCODER
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe_files import to_yaml
+from segsmith.samples.chips import Chips
 
 SHOWN = 12
 """Images in each of the groups worst, typical, best, at the most."""

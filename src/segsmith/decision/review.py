@@ -7,7 +7,6 @@ import pandas as pd
 from jaxtyping import Float
 
 from segsmith.data import rle
-from segsmith.data.chips import Chips
 from segsmith.data.images import as_rgb
 from segsmith.decision.decide import decided_bundle
 from segsmith.decision.masks import decided_by
@@ -19,6 +18,7 @@ from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.run import Run
 from segsmith.prediction.out_of_fold import predict_part
 from segsmith.prediction.probabilities import ProbabilityFiles
+from segsmith.samples.chips import Chips
 from segsmith.types import ClassMask
 
 TEMPERATURE = 0.2

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from segsmith.data.chips import Chips
-from segsmith.data.samples import fit_image
 from segsmith.decision.risk import skipped_below
 from segsmith.errors import RunError
 from segsmith.modeling.bundle import Bundle, Skip
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import Predictor
 from segsmith.progress import track
+from segsmith.samples.chips import Chips
+from segsmith.samples.samples import fit_image
 
 
 def skipping(run: Run, bundle: Bundle, chips: Chips, loss: float, look: float) -> Skip:

@@ -9,8 +9,8 @@ from jaxtyping import UInt8
 
 from segsmith.delivery.objects_in_strips import HolesInStrips, ObjectsInStrips
 from segsmith.delivery.strip_files import StripFiles
+from segsmith.losses.objective import most_probable
 from segsmith.modeling.bundle import Bundle, Cell
-from segsmith.modeling.objective import most_probable
 from segsmith.prediction.seams import SeamMeter
 from segsmith.types import ClassMask, Mask
 

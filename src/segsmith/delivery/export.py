@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
-from segsmith.data.chips import Chips
 from segsmith.decision.decide import decided_bundle
 from segsmith.delivery.export_figures import compared
 from segsmith.errors import ModelError, RunError, WriteError
@@ -33,6 +32,7 @@ from segsmith.prediction.network_calls import NetworkCall, Said, torch_calls
 from segsmith.prediction.packages import signature
 from segsmith.prediction.probabilities import Predictor
 from segsmith.progress import track
+from segsmith.samples.chips import Chips
 
 CALIBRATED = 32
 """Training images, at most, that the ranges of int8 come from."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from segsmith.data.chips import Chips
 from segsmith.decision.evaluate import image_rows, judge, score_of
 from segsmith.decision.masks import decided_by
 from segsmith.modeling.bundle import Bundle
 from segsmith.prediction.backends import BackendName, Figures
 from segsmith.prediction.probabilities import Predicted, Predictor
 from segsmith.progress import track
+from segsmith.samples.chips import Chips
 from segsmith.types import Mask
 
 

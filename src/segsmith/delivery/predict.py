@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from segsmith.audit.mosaics import mosaics_of
 from segsmith.data.dataset import Layout
 from segsmith.data.extra import extra_levels
 from segsmith.data.images import as_rgb, image_hw, is_image, read_image, read_mask
 from segsmith.data.index import read_csv
-from segsmith.data.mosaics import mosaics_of
 from segsmith.decision.calibration import calibrated_levels
 from segsmith.decision.masks import Labels, decided_by
 from segsmith.decision.separation import objects_by

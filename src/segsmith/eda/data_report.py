@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
+from segsmith.audit.examine import Examined
 from segsmith.data.dataset import Dataset
-from segsmith.data.examine import Examined
 from segsmith.eda.bands import band_chart, count_levels, ends_in_words
 from segsmith.eda.charts import bar_chart, binned, heat_map, histogram
 from segsmith.eda.findings import findings_section

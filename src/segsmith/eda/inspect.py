@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from segsmith.data.cache import FOLDER as CACHE
+from segsmith.audit.examine import examine
 from segsmith.data.dataset import Dataset
-from segsmith.data.examine import examine
 from segsmith.data.findings import Finding, to_csv
 from segsmith.data.ingest import Family, ingest
 from segsmith.data.ingest_masks import Foreground
 from segsmith.eda.data_report import data_report
 from segsmith.eda.profile import Profile, profile
 from segsmith.errors import WriteError
+from segsmith.samples.cache import FOLDER as CACHE
 from segsmith.types import HW
 
 WRITTEN = frozenset(

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import numpy as np
 
-from segsmith.data.augment import check_augment
-from segsmith.data.batches import TrainingBatches
-from segsmith.data.chips import Chips, cut
 from segsmith.data.dataset import Dataset
 from segsmith.data.images import as_rgb
-from segsmith.data.samples import Sample
-from segsmith.data.sampling import EpochPlan, plan_epochs
-from segsmith.data.split import split
-from segsmith.data.stage_samples import Position
 from segsmith.eda.page import Section, figure_grid, legend, render_page
 from segsmith.eda.pictures import CLASSES, Picture, hatched, image_uri, outlined
 from segsmith.errors import RecipeError
 from segsmith.files import write_text
 from segsmith.recipe import Recipe, Stage
+from segsmith.samples.augment import check_augment
+from segsmith.samples.batches import TrainingBatches
+from segsmith.samples.chips import Chips, cut
+from segsmith.samples.samples import Sample
+from segsmith.samples.sampling import EpochPlan, plan_epochs
+from segsmith.samples.split import split
+from segsmith.samples.stage_samples import Position
 
 TINY_PX = 128
 """Samples up to this size are enlarged, so that single pixels can be seen."""

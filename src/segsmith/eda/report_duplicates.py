@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from segsmith.audit.duplicates import Duplicates, Pair
+from segsmith.audit.examine import Examination
+from segsmith.audit.fitting import SYMMETRIES
+from segsmith.audit.groups import Groups
+from segsmith.audit.mosaics import Mosaic, Mosaics, rebuilt
 from segsmith.data.dataset import Dataset
-from segsmith.data.duplicates import Duplicates, Pair
-from segsmith.data.examine import Examination
-from segsmith.data.fitting import SYMMETRIES
-from segsmith.data.groups import Groups
 from segsmith.data.images import LARGEST_PIXELS, as_rgb
-from segsmith.data.mosaics import Mosaic, Mosaics, rebuilt
 from segsmith.eda.page import Section, figure_grid, table
 from segsmith.eda.pictures import Picture, image_uri, outlined
 from segsmith.eda.views import TINY_PX, view

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
+from segsmith.audit.duplicates import SIMILAR, Descriptions
+from segsmith.audit.folds import make_folds
+from segsmith.audit.leaks import Leaks, Nearest, Telling, find_leaks
 from segsmith.data.dataset import Dataset
-from segsmith.data.duplicates import SIMILAR, Descriptions
-from segsmith.data.folds import make_folds
-from segsmith.data.leaks import Leaks, Nearest, Telling, find_leaks
 from segsmith.eda.charts import bar_chart, binned, heat_map, histogram
 from segsmith.eda.page import Section, chart_grid, figure_grid, table
 from segsmith.eda.profile import classes_present

@@ -19,12 +19,12 @@ from torch.utils import deterministic
 from segsmith.data.dataset import Layout
 from segsmith.data.extra import Ranges
 from segsmith.data.rasters import Levels
-from segsmith.data.sight import UNTOLD, Sight
 from segsmith.errors import ModelError, RecipeError, unreadable
 from segsmith.files import write_bytes
-from segsmith.modeling.networks import Network, build_network
+from segsmith.networks.networks import Network, build_network
 from segsmith.recipe import DecideMetric, Gate, Recipe, Separate
 from segsmith.recipe_files import recipe_of
+from segsmith.samples.sight import UNTOLD, Sight
 
 FORMAT = "4"
 """Since 4 a decision has a cell for each class; since 3 a bundle holds the weights of each of its networks under

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from segsmith.errors import ModelError
-from segsmith.modeling.networks import Network
 from segsmith.modeling.traced import example, quiet, reason, traced
+from segsmith.networks.networks import Network
 from segsmith.recipe import Recipe
 
 

@@ -7,15 +7,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from segsmith.data.chips import Chips
 from segsmith.data.dataset import Dataset
 from segsmith.data.extra import extra_levels, extra_ranges
-from segsmith.data.samples import read_sample
 from segsmith.eda.profile import band_statistics
 from segsmith.errors import ModelError
-from segsmith.modeling.networks import IMAGENET_MEAN, IMAGENET_STD
+from segsmith.networks.networks import IMAGENET_MEAN, IMAGENET_STD
 from segsmith.progress import track
 from segsmith.recipe import Recipe
+from segsmith.samples.chips import Chips
+from segsmith.samples.samples import read_sample
 
 
 def normalisation(dataset: Dataset, recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:

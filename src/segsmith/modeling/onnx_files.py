@@ -8,8 +8,8 @@ import torch
 from jaxtyping import UInt8
 
 from segsmith.errors import ModelError
-from segsmith.modeling.networks import Network
 from segsmith.modeling.traced import example, quiet, reason, traced
+from segsmith.networks.networks import Network
 from segsmith.recipe import Recipe
 
 IMAGES, PLANES, PRESENCE = "images", "planes", "presence"

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from segsmith.data.batches import Batch
 from segsmith.errors import RecipeError, RunError
-from segsmith.modeling.networks import Outputs
+from segsmith.networks.networks import Outputs
+from segsmith.samples.batches import Batch
 
 Value = TypeVar("Value")
 

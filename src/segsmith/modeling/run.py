@@ -27,13 +27,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import torch
 
-from segsmith.data.chips import Chips, chips_of, cut
 from segsmith.data.dataset import Dataset
-from segsmith.data.split import Split
 from segsmith.errors import RunError, listed
 from segsmith.files import held, write_bytes, write_text
 from segsmith.recipe import Data, Recipe
 from segsmith.recipe_files import load_recipe, to_yaml
+from segsmith.samples.chips import Chips, chips_of, cut
+from segsmith.samples.split import Split
 
 FREE = frozenset(
     {"train.workers", "train.cache", "train.checkpoint_minutes", "train.keep_every", "train.mlflow", "train.shard"}

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from segsmith.modeling.networks import Network
-from segsmith.modeling.objective import plane_probabilities, presence_probabilities
+from segsmith.losses.objective import plane_probabilities, presence_probabilities
+from segsmith.networks.networks import Network
 from segsmith.recipe import Recipe
 
 

@@ -7,28 +7,28 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from segsmith.data.cache import cache_folder
-from segsmith.data.chips import Chips
 from segsmith.data.dataset import Dataset
-from segsmith.data.samples import enlarged
-from segsmith.data.split import split
 from segsmith.errors import ModelError
 from segsmith.modeling.bundle import Bundle
-from segsmith.modeling.encoders import check_encoder
 from segsmith.modeling.mlflow_run import check_mlflow
-from segsmith.modeling.networks import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    build_network,
-    check_input_hw,
-)
 from segsmith.modeling.optim import encoder_of
 from segsmith.modeling.processes import Processes, joined
 from segsmith.modeling.run import Run
 from segsmith.modeling.training import Step, Training
 from segsmith.modeling.trouble import memory_told
-from segsmith.modeling.weights import read_weights
+from segsmith.networks.encoders import check_encoder
+from segsmith.networks.networks import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    build_network,
+    check_input_hw,
+)
+from segsmith.networks.weights import read_weights
 from segsmith.recipe import Recipe
+from segsmith.samples.cache import cache_folder
+from segsmith.samples.chips import Chips
+from segsmith.samples.samples import enlarged
+from segsmith.samples.split import split
 
 
 def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], None] = lambda step: None) -> Run:

@@ -26,31 +26,19 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel
 
-from segsmith.data.augment import check_augment
-from segsmith.data.batches import Batch, TrainingBatches, default_workers
-from segsmith.data.borders import check_borders
-from segsmith.data.cache import SampleCaches
-from segsmith.data.chips import Chips
-from segsmith.data.device_batches import DeviceBatches
 from segsmith.data.extra import extra_ranges
-from segsmith.data.resident import Resident
-from segsmith.data.rows import form_of
-from segsmith.data.samples import of_size
-from segsmith.data.sampling import EpochPlan, hard_weights, plan_epochs
-from segsmith.data.sight import sight_of
-from segsmith.data.split import split, trust
 from segsmith.errors import ModelError, RecipeError, SegsmithError
 from segsmith.files import write_text
+from segsmith.losses.losses import check_losses, image_losses, pixel_weight
+from segsmith.losses.objective import class_probabilities, objective
+from segsmith.losses.targets import Scalar
 from segsmith.modeling.averaging import averaged_after, equal_mean, follow, measure_norms, running_average
 from segsmith.modeling.bundle import Bundle, Weights
 from segsmith.modeling.checkpoints import best_epochs, drop_others, epochs_to_keep, epochs_without_better
 from segsmith.modeling.hardware import choose_hardware
 from segsmith.modeling.logbook import Logbook, Row, write_rows
-from segsmith.modeling.losses import check_losses, image_losses, pixel_weight
 from segsmith.modeling.mlflow_run import open_mlflow
-from segsmith.modeling.networks import Outputs, build_network
 from segsmith.modeling.normalisation import mean_image, normalisation
-from segsmith.modeling.objective import class_probabilities, objective
 from segsmith.modeling.optim import (
     build_optimizer,
     cycle_ends,
@@ -62,10 +50,22 @@ from segsmith.modeling.optim import (
 from segsmith.modeling.processes import Processes
 from segsmith.modeling.run import Run, load_state, save_state
 from segsmith.modeling.sharding import check_sharding, load_weights, optimizer_shares, shard, whole
-from segsmith.modeling.targets import Scalar
 from segsmith.modeling.trouble import LossHistory
 from segsmith.modeling.validation import Validation
+from segsmith.networks.networks import Outputs, build_network
 from segsmith.recipe import Recipe, Stage
+from segsmith.samples.augment import check_augment
+from segsmith.samples.batches import Batch, TrainingBatches, default_workers
+from segsmith.samples.borders import check_borders
+from segsmith.samples.cache import SampleCaches
+from segsmith.samples.chips import Chips
+from segsmith.samples.device_batches import DeviceBatches
+from segsmith.samples.resident import Resident
+from segsmith.samples.rows import form_of
+from segsmith.samples.samples import of_size
+from segsmith.samples.sampling import EpochPlan, hard_weights, plan_epochs
+from segsmith.samples.sight import sight_of
+from segsmith.samples.split import split, trust
 
 
 class TrainingStopped(SegsmithError):  # noqa: N818 (it is no error)

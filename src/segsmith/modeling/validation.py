@@ -8,18 +8,18 @@ import torch
 from jaxtyping import Int
 from torch import nn
 
-from segsmith.data.batches import Batch, chip_batches
-from segsmith.data.cache import SampleCaches
-from segsmith.data.chips import Chips
-from segsmith.data.samples import unfit_probabilities
+from segsmith.losses.objective import class_probabilities, most_probable, quantised
+from segsmith.losses.targets import Scalar
 from segsmith.modeling.hardware import Hardware
 from segsmith.modeling.logbook import Row
 from segsmith.modeling.metrics import Counts, Figure, LevelScores, level_counts
-from segsmith.modeling.networks import Outputs
-from segsmith.modeling.objective import class_probabilities, most_probable, quantised
 from segsmith.modeling.processes import Processes
-from segsmith.modeling.targets import Scalar
+from segsmith.networks.networks import Outputs
 from segsmith.recipe import Metric, Recipe
+from segsmith.samples.batches import Batch, chip_batches
+from segsmith.samples.cache import SampleCaches
+from segsmith.samples.chips import Chips
+from segsmith.samples.samples import unfit_probabilities
 from segsmith.types import ClassMask, Mask
 
 Judge = Callable[[Batch, Outputs], Scalar]

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from segsmith.modeling.objective import quantised
+from segsmith.losses.objective import quantised
 from segsmith.recipe import Averaging
 
 FLOOR = 0.25 / 255

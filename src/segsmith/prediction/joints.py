@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import expit, logit
 
-from segsmith.data.mosaics import Joint
+from segsmith.audit.mosaics import Joint
 from segsmith.prediction.crf import SURE
 from segsmith.types import Probabilities
 

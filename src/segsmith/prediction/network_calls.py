@@ -13,9 +13,9 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from segsmith.errors import ModelError
+from segsmith.losses.objective import plane_probabilities, presence_probabilities
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.hardware import Hardware, choose_hardware
-from segsmith.modeling.objective import plane_probabilities, presence_probabilities
 from segsmith.recipe import Recipe
 from segsmith.types import InputImage
 

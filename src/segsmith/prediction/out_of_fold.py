@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from segsmith.data.chips import Chips
 from segsmith.errors import RunError
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import Predictor, ProbabilityFiles, predict_chips
+from segsmith.samples.chips import Chips
 
 Part = Literal["validation", "held_out"]
 

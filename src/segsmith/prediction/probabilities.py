@@ -12,15 +12,13 @@ import torch
 from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 
-from segsmith.data.chips import Chips
 from segsmith.data.images import MOST_PIXELS, read_image, resized_image
-from segsmith.data.samples import enlarged, fit_image, unfit_probabilities
 from segsmith.data.windows import Window, scaled_hw
 from segsmith.errors import DataError, ModelError
 from segsmith.files import write_bytes
+from segsmith.losses.objective import quantised
 from segsmith.modeling.bundle import Bundle, Skip
 from segsmith.modeling.hardware import choose_hardware
-from segsmith.modeling.objective import quantised
 from segsmith.prediction.average import Average
 from segsmith.prediction.chip_rows import Read
 from segsmith.prediction.crf import refined
@@ -29,6 +27,8 @@ from segsmith.prediction.network_calls import Calls, as_batch, torch_calls
 from segsmith.prediction.sweep import Sweep
 from segsmith.prediction.sweeps import AveragedSweeps, Swept
 from segsmith.progress import track
+from segsmith.samples.chips import Chips
+from segsmith.samples.samples import enlarged, fit_image, unfit_probabilities
 from segsmith.types import HW, ClassMask, Image, InputImage, Probabilities
 
 View = tuple[bool, bool, bool]

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from segsmith.ahead import ahead
-from segsmith.modeling.objective import quantised
+from segsmith.losses.objective import quantised
 from segsmith.prediction.blending import Blend, WayBack
 from segsmith.prediction.chip_rows import ChipRows, Read
 from segsmith.prediction.first_look import Worth, worthwhile

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
-from segsmith.data.chips import Chips
 from segsmith.data.findings import KINDS
 from segsmith.decision.decide import Seen, areas_to_try, seen_images
 from segsmith.errors import RunError
@@ -20,6 +19,7 @@ from segsmith.modeling.bundle import Bundle, Cell, Decision
 from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import Recipe
+from segsmith.samples.chips import Chips
 
 PARTS = ("validation", "held_out")
 MEASURED = ("dice", "iou", "iou_map", "f2_objects", "true_pixels", "predicted_pixels", "right_pixels")
