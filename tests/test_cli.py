@@ -279,6 +279,16 @@ def test_a_terminal_keeps_a_line_for_each_epoch(terminal):
     assert shown.getvalue().count("an epoch in batches") == 1
 
 
+def test_what_a_fold_cannot_judge_is_told_once_before_the_first_scores(terminal):
+    shown = terminal(100)
+    watch = TrainingLine()
+    watch(step(warnings=("the validation fold holds nothing of class rust",)))
+    watch(step(stage=1, warnings=("the validation fold holds nothing of class rust",)))
+    before, after = shown.getvalue().split("the validation fold holds nothing of class rust\n")
+    assert "stage 1" not in before
+    assert "stage 1" in after
+
+
 # Recipes
 
 

@@ -21,9 +21,11 @@ from segsmith.decision.gates import top_k_mean
 from segsmith.decision.masks import decided_by
 from segsmith.errors import RunError
 from segsmith.modeling.bundle import Bundle, Cell
+from segsmith.modeling.run import Run
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import Data, Metric
 from segsmith.samples.chips import cut
+from segsmith.samples.split import unjudged
 
 METRICS = get_args(Metric)
 LEVELS = [0, 1, 52, 103, 128, 153, 204, 255]
@@ -313,6 +315,37 @@ def test_a_run_that_another_process_holds_is_refused(make_run):
 
         assert "another process is at work here" in in_child(refused)
     assert decide(made.folder).metric == "mean_dice"
+
+
+def test_a_fold_that_holds_nothing_to_find_decides_nothing(make_run, command):
+    truths, blank = [np.zeros((12, 14), bool) for _ in range(4)], np.zeros((12, 14), np.uint8)
+    truths[0][3:7, 3:9] = True
+    runs = [make_run(truths, [blank] * 4, "folds.count=2", f"folds.validation={fold}", *SEARCH) for fold in (0, 1)]
+    lacking, holding = sorted(runs, key=lambda made: "i00.png" in made.fold(runs.index(made)))
+    said = command("decide", lacking.folder)
+    assert (said.code, said.out) == (2, "")
+    assert "the validation fold holds nothing of class ship: scores of it, and a decision tuned on it" in said.err
+    assert "mean nothing; lower folds.count, or label more images with some" in said.err
+    assert not (lacking.folder / "decision.json").exists()
+    assert "holds nothing" not in command("decide", holding.folder).out
+
+
+def test_a_class_that_the_validation_fold_lacks_is_told(made):
+    run = Run(made.folder)
+    chips, validation = run.chips(), run.part(run.chips(), "validation")
+    scratches = ~np.isin(np.arange(len(chips)), validation)  # in no validation image, and in all others
+    two = replace(
+        chips,
+        dataset=replace(chips.dataset, classes=("ship", "scratch")),
+        present=np.stack([chips.present[:, 0], scratches], axis=1),
+    )
+    fold = np.array([run.folds(chips)[chip] for chip in range(len(chips))])
+    (told,) = unjudged(two, validation, fold, run.recipe().folds).values()
+    assert told.startswith("the validation fold holds nothing of class scratch: ")
+    assert told.endswith("lower folds.count, or label more images with some"), "one fold of two is to train on"
+    three = run.recipe().folds.model_copy(update={"count": 3})
+    (told,) = unjudged(two, validation, np.where(scratches, 1 + np.arange(len(chips)) % 2, 0), three).values()
+    assert told.endswith("set folds.validation=1, a fold with some, or lower folds.count")
 
 
 def test_a_metric_that_does_not_exist_is_refused_with_the_nearest(command, made):

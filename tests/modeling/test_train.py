@@ -500,6 +500,22 @@ def test_the_watcher_is_told_after_every_step_and_every_epoch(undisturbed):
         assert epoch.loss == epoch.last_epoch["loss"]
 
 
+def test_the_watcher_is_told_what_the_validation_fold_cannot_judge(make_squares, tiny, undisturbed, tmp_path):
+    assert {s.warnings for s in undisturbed[1]} == {()}
+    dataset = make_squares(tmp_path / "data", (0,) * 8 + (1,))
+    told = []
+    for fold in range(3):
+        recipe = override(tiny, ["train.stages.0.mix=null", "train.stages.0.epochs=1", f"folds.validation={fold}"])
+        recipe = recipe.model_copy(
+            update={"train": recipe.train.model_copy(update={"stages": recipe.train.stages[:1]})}
+        )
+        steps: list[Step] = []
+        train(dataset, recipe, tmp_path / f"run{fold}", watch=steps.append)
+        told.append(steps[0].warnings)
+    assert sorted(map(len, told)) == [0, 1, 1]
+    assert "holds nothing of class object" in max(told)[0]
+
+
 def test_a_run_folder_holds_what_made_it(undisturbed, squares, tiny):
     run, _ = undisturbed
     assert run.recipe() == tiny

@@ -55,7 +55,13 @@ def decide(
     from segsmith.decision.decide import decide as run_decide
 
     decision = run_decide(
-        run, metric=tuned_for, miss_rate=miss_rate, separate=taken_apart_by, skip_loss=skip_loss, look=look
+        run,
+        metric=tuned_for,
+        miss_rate=miss_rate,
+        separate=taken_apart_by,
+        skip_loss=skip_loss,
+        look=look,
+        say=lambda line: out.print(line, style="bold red"),
     )
     names = Run(run).dataset().classes
     cross = f", {decision.cross_fitted_score:.4f} when cross-fitted" if decision.cross_fitted_score is not None else ""

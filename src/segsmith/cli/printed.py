@@ -31,8 +31,11 @@ class TrainingLine:
 
     def __call__(self, step: "Step") -> None:
         if (step.fold, step.stage) != self.stage:
+            begins = self.stage[1] < 0 or step.fold != self.stage[0]
             if step.fold != self.stage[0]:
                 self._print(step.fold)
+            for warning in step.warnings if begins else ():
+                self._print(warning)
             self.stage = (step.fold, step.stage)
             plan = step.plan
             shares = ", ".join(f"{share:.0%} {name}" for name, share in zip(plan.names, plan.shares, strict=True))

@@ -3,7 +3,7 @@ the metric the recipe names."""
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from segsmith.decision.object_levels import NEAREST_SEPARATED, f2_scores, separa
 from segsmith.decision.risk import MissRates, dial
 from segsmith.decision.separation import DEPTHS, relief_of
 from segsmith.decision.skipping import skipping
-from segsmith.errors import RunError
+from segsmith.errors import RunError, listed
 from segsmith.files import write_text
 from segsmith.losses.objective import most_probable
 from segsmith.modeling.bundle import Bundle, Decision, Dial
@@ -30,6 +30,7 @@ from segsmith.prediction.out_of_fold import predict_part
 from segsmith.prediction.probabilities import ProbabilityFiles
 from segsmith.recipe import DecideMetric, Recipe, Separate
 from segsmith.samples.chips import Chips
+from segsmith.samples.split import unjudged
 from segsmith.types import HW, ClassMask, Mask, Probabilities
 
 AREAS_TRIED = 48
@@ -47,6 +48,7 @@ def decide(
     separate: Separate | None = None,
     skip_loss: float | None = None,
     look: float = 0.5,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Decision:
     """Tune the decision of a trained run on its validation fold, store it in the bundle and as decision.json, return
     it.
@@ -66,9 +68,11 @@ def decide(
     first look at them, shrunk to `look` of their sides, so that no larger share of the foreground is lost (see
     `skipping`). Scores are those without.
 
-    Raises RunError if the folder holds no finished run, for a miss rate, a skip loss or a look that is none, for a
-    `separate` that goes with another metric, with no miss rate, or with a head of kind border that the run lacks, and
-    like `skipping`.
+    `say` is told a line for each class that the validation fold holds nothing of: what is decided of it means nothing.
+
+    Raises RunError if the folder holds no finished run, or the validation fold nothing of any class, for a miss rate, a
+    skip loss or a look that is none, for a `separate` that goes with another metric, with no miss rate, or with a head
+    of kind border that the run lacks, and like `skipping`.
     """
     if miss_rate is not None and not 0 < miss_rate < 1:
         raise RunError(f"the miss rate lies between 0 and 1, and {miss_rate:g} does not; try 0.05")
@@ -80,6 +84,7 @@ def decide(
     recipe = opened.recipe()
     chips = opened.chips()
     opened.check_trained()
+    _check_judged(opened, chips, say)
     metric = metric or recipe.decide.metric
     of_objects = metric == "f2_objects" and not miss_rate
     if separate not in (None, "none") and not of_objects:
@@ -100,6 +105,16 @@ def decide(
         write_text(opened.folder / "decision.json", json.dumps(asdict(decision), indent=2))
         write_text(opened.folder / "calibration.json", json.dumps(calibration.plain(), indent=2))
     return decision
+
+
+def _check_judged(run: Run, chips: Chips, say: Callable[[str], None]) -> None:
+    fold_of = run.folds(chips)
+    fold = np.array([fold_of.get(chip, -1) for chip in range(len(chips))], np.int64)
+    told = unjudged(chips, run.part(chips, "validation"), fold, run.recipe().folds)
+    if len(told) == len(chips.dataset.classes):
+        raise RunError(f"{run.folder}: nothing can be decided\n{listed(list(told.values()))}\nthen train a new run")
+    for line in told.values():
+        say(line)
 
 
 def decided_bundle(run: Run) -> Bundle:

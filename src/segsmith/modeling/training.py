@@ -65,7 +65,7 @@ from segsmith.samples.rows import form_of
 from segsmith.samples.samples import of_size
 from segsmith.samples.sampling import EpochPlan, hard_weights, plan_epochs
 from segsmith.samples.sight import sight_of
-from segsmith.samples.split import split, trust
+from segsmith.samples.split import split, trust, unjudged
 
 
 class TrainingStopped(SegsmithError):  # noqa: N818 (it is no error)
@@ -88,6 +88,8 @@ class Step:
     epoch_is_over: bool
     fold: str = ""
     """Where folds validate in turn, which of them does now."""
+    warnings: tuple[str, ...] = ()
+    """What is to be known before anyone believes the scores, a line each."""
 
 
 @dataclass
@@ -127,6 +129,8 @@ class Training:
         self.chips = replace(chips, border_px=recipe.network.border_px)
         self.caches = SampleCaches(self.chips, cache, None if processes.first else lambda message: None)
         self.split = split(self.chips, recipe.folds, recipe.seed)
+        told = unjudged(self.chips, self.split.validation, self.split.fold, recipe.folds)
+        self.warnings = tuple(told.values())
         self.trust = torch.from_numpy(trust(self.chips))
         self.plans = _plans(self.chips, recipe, self.split.training)
         for plan in self.plans:
@@ -560,6 +564,7 @@ class Training:
                 images_per_second=images_per_second,
                 last_epoch=at.rows[-1] if at.rows else None,
                 epoch_is_over=epoch_is_over,
+                warnings=self.warnings,
             )
         )
 

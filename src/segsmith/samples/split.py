@@ -5,6 +5,7 @@ within the blocks of one fold, and trained on where it touches no block that is 
 the guard band around it. So no pixel that is judged was ever in a training window, at whatever scale.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,6 +115,36 @@ def _checked(
         if not chosen.any():
             raise DataError(f"no chip is left to be {name} on; set folds.guard or folds.block lower, or add images")
     return Split(np.flatnonzero(trains), np.flatnonzero(validates), np.flatnonzero(held_out), fold)
+
+
+def unjudged(
+    chips: Chips,
+    validation: Sequence[int] | Int[np.ndarray, " validation"],
+    fold: Int[np.ndarray, " chips"],
+    options: recipe.Folds,
+) -> dict[str, str]:
+    """The classes that no chip of the validation fold holds, each with a line for people: what that means, and what to
+    do. Whatever predicts nothing of such a class scores 1, so neither an epoch nor a decision can be chosen by it.
+
+    `fold` is that of each chip, -1 for one that lies in none.
+    """
+    told, judged = {}, chips.judged & (trust(chips) >= 1) & (fold >= 0)
+    lower = "folds.count" if chips.whole or options.split == "images" else "folds.block or folds.count"
+    for number, name in enumerate(chips.dataset.classes):
+        if chips.present[validation, number].any():
+            continue
+        elsewhere = set(fold[judged & chips.present[:, number]].tolist()) - {options.held_out}
+        if len(elsewhere) > 1:  # one of them is to train on
+            advice = f"set folds.validation={min(elsewhere)}, a fold with some, or lower {lower}"
+        elif elsewhere:
+            advice = f"lower {lower}, or label more images with some"
+        else:
+            advice = "label images with some"
+        told[name] = (
+            f"the validation fold holds nothing of class {name}: scores of it, and a decision tuned on it, mean "
+            f"nothing; {advice}"
+        )
+    return told
 
 
 def trust(chips: Chips) -> Float[np.ndarray, " chips"]:
