@@ -97,6 +97,16 @@ def test_without_a_held_out_fold_validation_is_scored(make_run):
     assert (evaluation.part, sorted(evaluation.images["image_id"])) == ("validation", sorted(made.fold(0)))
 
 
+def test_a_score_of_the_images_it_was_tuned_on_is_told_to_be_too_good(make_run, command):
+    truth = np.zeros(HW, bool)
+    truth[3:7, 3:9] = True
+    made = make_run([truth] * 2, [truth.astype(np.uint8) * 200] * 2, "folds.count=2", *SEARCH)
+    assert decide(made.folder).cross_fitted_score is None
+    said = " ".join(command("evaluate", made.folder).out.split())
+    assert "1 images of the validation fold, decision tuned on these very images: the score is too good" in said
+    assert "tuned on these very images, too few to cross-fit" in (made.folder / "report.html").read_text()
+
+
 @pytest.mark.parametrize("which", ["held_out", "validation"])
 def test_each_image_has_a_row_and_the_worst_comes_first(made, which, request):
     _, evaluation = request.getfixturevalue(which)

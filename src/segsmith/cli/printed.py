@@ -93,6 +93,8 @@ def _bar(share: float, cells: int) -> str:
 
 def print_scores(evaluation: "Evaluation") -> None:
     how = "cross-fitted decision" if evaluation.cross_fitted else "decision tuned on other images"
+    if evaluation.tuned_on_these:
+        how = "decision tuned on these very images: the score is too good"
     which = "learnt by heart" if evaluation.by_heart else f"of the {evaluation.part.replace('_', '-')} fold"
     out.print(score_table(f"{evaluation.count:,} images {which}, {how}", evaluation.scores))
     worst = evaluation.images.head(3)

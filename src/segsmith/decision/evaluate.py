@@ -61,6 +61,11 @@ class Evaluation:
     """A row for each true and each predicted object, as `object_rows` tells."""
 
     @property
+    def tuned_on_these(self) -> bool:
+        """Whether the decision was tuned on the very images it is scored on, too few to cross-fit."""
+        return self.part == "validation" and not self.cross_fitted
+
+    @property
     def count(self) -> int:
         """Images scored, however many classes they have."""
         return int(self.images["row"].nunique())
@@ -74,7 +79,8 @@ def evaluate(run: Path, *, on: Part | None = None) -> Evaluation:
     if there is one.
 
     On the validation fold, which the decision was tuned on, every image is scored with the decision of the cross-fit
-    that was tuned on other images. Raises RunError for a run that is not decided, or has no held-out fold.
+    that was tuned on other images; a fold of one image, with the one that was tuned on it (`tuned_on_these`). Raises
+    RunError for a run that is not decided, or has no held-out fold.
     """
     opened = Run(run)
     recipe = opened.recipe()

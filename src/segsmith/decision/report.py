@@ -124,6 +124,8 @@ def _scores(evaluation: Evaluation) -> list[str]:
         if evaluation.cross_fitted
         else "Threshold and smallest area were tuned on the validation fold, none of whose images are scored here."
     )
+    if evaluation.tuned_on_these:
+        how = "Threshold and smallest area were tuned on these very images, too few to cross-fit; scores are too good."
     several = evaluation.images["class"].nunique() > 1
     each = (
         " Each class of each image counts once, with one threshold and smallest area for all classes."
