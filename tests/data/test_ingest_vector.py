@@ -298,6 +298,16 @@ def test_stac_links_that_do_not_hold_are_refused(stac, file, old, new, words):
         ingest(stac)
 
 
+def test_a_stac_folder_without_any_of_its_images_names_them(stac):
+    for image in list(stac.rglob("*.tif")):
+        image.unlink()
+    with pytest.raises(DataError, match=r"one\.json: \./one\.tif is missing\n.*two\.json: \./two\.tif is missing"):
+        ingest(stac)
+    for item in stac.rglob("*.json"):
+        item.write_text(item.read_text().replace(".tif", ".png").replace("geotiff", "png"))
+    assert find_scenes(stac) is None, "nothing says that it was to hold scenes"
+
+
 def test_other_folders_are_not_recognised(tmp_path, ships):
     assert find_scenes(ships) is None
     scene(tmp_path / "alone/x.tif")

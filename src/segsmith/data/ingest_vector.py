@@ -25,7 +25,7 @@ from segsmith.data.index import LabelledImage, in_threads, index
 from segsmith.data.rasters import Levels, RasterFacts, common_levels, inspect_raster, is_raster, measure_levels
 from segsmith.data.scene_files import Found, Scene, holds_any, scenes_by_folder, scenes_by_name
 from segsmith.data.scene_labels import raster_outline, read_objects
-from segsmith.data.stac import stac_document, stac_scenes
+from segsmith.data.stac import STAC_NAMES, has_geotiff, stac_document, stac_scenes
 from segsmith.errors import DataError, listed
 from segsmith.progress import track
 
@@ -47,12 +47,12 @@ def find_scenes(raw: Path) -> Found | None:
     raw = raw.resolve()
     files = sorted(_files(raw))
     rasters, vectors = [f for f in files if is_raster(f)], [f for f in files if is_vector(f)]
-    if not rasters:
-        return None
-    documents = {f: d for f in files if f.suffix == ".json" for d in (stac_document(f),) if d}
-    if documents and any(d["type"] in ("Catalog", "Collection") for d in documents.values()):
-        return stac_scenes(raw, documents)
-    if not vectors:
+    if rasters or any(f.name in STAC_NAMES for f in files):  # else no JSON is read: that of COCO may be huge
+        documents = {f: d for f in files if f.suffix == ".json" for d in (stac_document(f),) if d}
+        catalogued = any(d["type"] in ("Catalog", "Collection") for d in documents.values())
+        if catalogued and (rasters or any(has_geotiff(d) for d in documents.values())):
+            return stac_scenes(raw, documents)
+    if not rasters or not vectors:
         return None
     per_folder = Counter(vector.parent for vector in vectors)
     if len(vectors) == 1 or (max(per_folder.values()) == 1 and all(holds_any(f, rasters) for f in per_folder)):

@@ -9,6 +9,9 @@ from urllib.parse import unquote
 from segsmith.data.scene_files import Found, Scene
 from segsmith.errors import DataError, listed
 
+STAC_NAMES = ("catalog.json", "collection.json")
+"""What a STAC folder begins with."""
+
 
 def stac_document(file: Path) -> dict[str, Any] | None:
     """A STAC catalog, collection or item; None for any other JSON."""
@@ -22,6 +25,12 @@ def stac_document(file: Path) -> dict[str, Any] | None:
     if document.get("type") not in kinds:  # before version 1.0 only items had a type
         document["type"] = "Collection" if "extent" in document else "Catalog"
     return document
+
+
+def has_geotiff(document: dict[str, Any]) -> bool:
+    """Whether a STAC document names a GeoTIFF among its assets, be it there or not."""
+    assets = document.get("assets")
+    return isinstance(assets, dict) and any(_is_geotiff(a) for a in assets.values() if isinstance(a, dict))
 
 
 def stac_scenes(raw: Path, documents: dict[Path, dict[str, Any]]) -> Found:
