@@ -398,3 +398,9 @@ def test_the_search_of_the_docs_is_a_recipe(tmp_path):
     assert search is not None
     assert search.over["network.encoder"].choices == ("resnet18", "resnet34")
     assert search.over["train.stages.0.optimizer.lr"].low == 1e-4
+
+
+def test_what_two_options_make_wrong_together_is_not_blamed_on_a_third():
+    said = ["data.fit=chip", "data.input_hw=[64, 64]", "data.stride=30", "data.blank_most=0.4"]
+    with pytest.raises(RecipeError, match=r"^override 'data\.stride=30': data: stride=30 does not divide input_hw"):
+        load_recipe("ships-demo", said)

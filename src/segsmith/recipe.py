@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 Metric = Literal["mean_dice", "mean_iou", "mean_iou_map", "global_dice", "global_f1", "global_iou", "global_accuracy"]
 
-DecideMetric = Metric | Literal["f2_objects"]
+DecideMetric = Literal[Metric, "f2_objects"]
 """What a decision can be tuned for; objects are too slow to count after every epoch."""
 
 Gate = Literal["none", "top_k", "presence"]

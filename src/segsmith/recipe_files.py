@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -46,7 +47,7 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         hint = f"did you mean '{near[0]}'?" if near else f"shipped recipes: {', '.join(recipe_names())}"
         raise RecipeError(f"no recipe '{source}': neither a file nor a shipped recipe; {hint}")
     tree, lines = _parse_yaml(text, label)
-    recipe = _validated(tree, lambda keys: _line(lines, keys, label))
+    recipe = _validated(tree, lambda keys, _: _line(lines, keys, label))
     return override(recipe, overrides)
 
 
@@ -65,12 +66,12 @@ def override(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
             raise RecipeError(f"override '{text}': the value is not YAML: {error}") from None
         _set(tree, keys, parsed, text)
         said[keys] = text
-    return _validated(tree, lambda keys: _override_place(said, keys))
+    return _validated(tree, partial(_override_place, said))
 
 
 def recipe_of(tree: Any, label: str) -> Recipe:
     """The recipe of plain values, such as a bundle holds. Raises RecipeError naming `label`, key and value."""
-    return _validated(_bounded(tree, label), lambda _: label)
+    return _validated(_bounded(tree, label), lambda *_: label)
 
 
 def to_yaml(recipe: Recipe, *, explained: bool = False) -> str:
@@ -160,9 +161,11 @@ def _line(lines: Mapping[tuple[str, ...], int], keys: tuple[str, ...], label: st
     return f"{label}, line {lines[known]}" if known else label
 
 
-def _override_place(said: Mapping[tuple[str, ...], str], keys: tuple[str, ...]) -> str:
-    related = [text for path, text in said.items() if path[: len(keys)] == keys or keys[: len(path)] == path]
-    return f"override '{related[-1]}'" if related else "overrides"
+def _override_place(said: Mapping[tuple[str, ...], str], keys: tuple[str, ...], message: str) -> str:
+    """The last override that may be to blame; of those within a section, one whose key the message names."""
+    related = {path: text for path, text in said.items() if path[: len(keys)] == keys or keys[: len(path)] == path}
+    named = [text for path, text in related.items() if path[-1] in message]
+    return f"override '{(named or list(related.values()))[-1]}'" if related else "overrides"
 
 
 def _set(tree: Any, keys: Sequence[str], value: Any, text: str) -> None:
@@ -184,7 +187,7 @@ def _set(tree: Any, keys: Sequence[str], value: Any, text: str) -> None:
             tree = tree[slot]
 
 
-def _validated(tree: Any, place: Any) -> Recipe:
+def _validated(tree: Any, place: Callable[[tuple[str, ...], str], str]) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
@@ -215,7 +218,7 @@ def _validated(tree: Any, place: Any) -> Recipe:
                     str(problem["input"])[: 10 * SHOWN], re.findall(r"'([^']+)'", message), n=1
                 )
                 said = f"{name}: {message}{got}" + (f"; did you mean '{near[0]}'?" if near else "")
-            problems.append(f"{place(keys)}: {said}")
+            problems.append(f"{place(keys, said)}: {said}")
         more = [f"and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
         raise RecipeError("\n".join(problems[:SHOWN] + more)) from None
 

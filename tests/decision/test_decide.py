@@ -353,6 +353,10 @@ def test_a_metric_that_does_not_exist_is_refused_with_the_nearest(command, made)
     assert said.code == 2
     assert said.err.startswith("segsmith: override 'decide.metric=mean_dise'")
     assert "did you mean 'mean_dice'?" in said.err
+    said = command("decide", made.folder, "--metric", "f2_object")
+    (line,) = said.err.splitlines()
+    assert "decide.metric: Input should be 'mean_dice', 'mean_iou'," in line
+    assert line.endswith("or 'f2_objects' (got 'f2_object'); did you mean 'f2_objects'?")
 
 
 HEAD = "network.heads={border: {kind: border}}"

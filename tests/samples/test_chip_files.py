@@ -74,6 +74,11 @@ def test_a_folder_that_holds_something_is_left_alone(dataset, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 
 
+def test_a_stride_that_does_not_divide_the_size_is_refused_as_it_was_said(tmp_path, command):
+    said = command("chips", tmp_path / "dataset", tmp_path / "chips", "--size", 64, "--gsd-m", 0.3, "--stride", 30)
+    assert (said.code, said.err) == (2, "segsmith: --stride 30 does not divide --size 64; choose one that does\n")
+
+
 def test_on_a_cluster_the_same_files(monkeypatch, tmp_path, command, two_workers):
     make_folder(tmp_path / "raw", images=9, hw=(64, 64), masks="index")
     ingest(tmp_path / "raw").write(tmp_path / "dataset")

@@ -154,6 +154,8 @@ def chips(
     from segsmith.recipe_files import override
     from segsmith.samples.chip_files import write_chips
 
+    if stride and size % stride:
+        raise SegsmithError(f"--stride {stride} does not divide --size {size}; choose one that does")
     options = {"input_hw": [size, size], "stride": stride, "scales": scale or [1.0], "gsd_m": gsd_m}
     said = [f"data.{name}={json.dumps(value)}" for name, value in (options | {"blank_most": blank_most}).items()]
     chosen = override(Recipe(), ["data.fit=chip", *said]).data
