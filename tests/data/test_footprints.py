@@ -3,6 +3,8 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pyogrio
 import pytest
 import shapely
@@ -11,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import Polygon, box
 
-from segsmith.data.footprints import foreground_pixels, rasterised, read_footprints, reprojected, to_pixels
+from segsmith.data.footprints import foreground_pixels, is_vector, rasterised, read_footprints, reprojected, to_pixels
 from segsmith.data.windows import Window, scaled_hw, whole
+from segsmith.delivery.polygons import FoundObject
+from segsmith.delivery.vectors import FORMATS, write_vectors
 from segsmith.errors import DataError
 
 SQUARE = [[0, 0], [2, 0], [2, 2], [0, 2], [0, 0]]
@@ -42,15 +46,39 @@ def write(path, shapes, crs, kind="Polygon", layer=None):
     return path
 
 
-@pytest.mark.parametrize("suffix", ["geojson", "gpkg", "shp"])
+@pytest.mark.parametrize("suffix", ["geojson", "gpkg", "shp", "fgb"])
 def test_every_format_gives_the_same_polygons(tmp_path, suffix):
     shapes = [box(0, 0, 1, 1), Polygon(SQUARE, [HOLE])]
     found = read_footprints(write(tmp_path / f"x.{suffix}", shapes, "EPSG:4326"), "kind")
-    assert shapely.equals(found.polygons, shapes).all()
+    order = np.argsort(found.classes)  # FlatGeobuf has one of its own
+    assert shapely.equals(found.polygons[order], shapes).all()
     assert (found.crs, found.features, found.repaired, found.skipped) == ("EPSG:4326", 2, 0, 0)
-    assert found.classes == ("kind 0", "kind 1")
+    assert sorted(found.classes) == ["kind 0", "kind 1"]
     assert found.numbers.tolist() == [1, 2]
     assert set(read_footprints(found.file).classes) == {"object"}
+
+
+def test_objects_that_were_predicted_are_read_as_labels_in_every_format(tmp_path):
+    outlines = [box(10, 20, 30, 50), Polygon([(40, 4), (60, 4), (60, 24), (40, 24)], [[(45, 9), (50, 9), (50, 14)]])]
+    found = [
+        FoundObject(name, shapely.MultiPolygon([outline]), 600, 0.5)
+        for name, outline in zip(("ship", "quay"), outlines, strict=True)
+    ]
+    read = {}
+    for suffix in FORMATS:
+        write_vectors(tmp_path / f"x.{suffix}", found, Affine(1, 0, 500000, 0, -1, 5000000), "EPSG:32633")
+        read[suffix] = read_footprints(tmp_path / f"x.{suffix}", "class")
+    assert (read["parquet"].crs, read["parquet"].classes) == ("EPSG:32633", ("ship", "quay"))
+    assert shapely.equals(read["parquet"].polygons, read["gpkg"].polygons).all()
+    with pytest.raises(DataError, match="has no field kind; its fields are id, class, score, area_m2"):
+        read_footprints(tmp_path / "x.parquet", "kind")
+
+
+def test_a_table_that_is_no_geoparquet_is_no_vector_file(tmp_path):
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").write_text("no table")
+    assert not is_vector(tmp_path / "a.parquet")
+    assert not is_vector(tmp_path / "b.parquet")
 
 
 def test_geojson_is_longitude_and_latitude_unless_it_says_otherwise(tmp_path):

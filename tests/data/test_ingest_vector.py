@@ -308,6 +308,14 @@ def test_a_stac_folder_without_any_of_its_images_names_them(stac):
     assert find_scenes(stac) is None, "nothing says that it was to hold scenes"
 
 
+def test_labels_of_a_kind_that_is_not_read_are_named(tmp_path, command):
+    scene(tmp_path / "raw/x.tif")
+    (tmp_path / "raw/houses.kml").write_text("<kml/>")
+    said = command("inspect", tmp_path / "raw", "--to", tmp_path / "dataset")
+    assert said.code == 2
+    assert "not read as vector labels; convert them to GeoPackage:\n  - houses.kml" in said.err
+
+
 def test_other_folders_are_not_recognised(tmp_path, ships):
     assert find_scenes(ships) is None
     scene(tmp_path / "alone/x.tif")

@@ -4,6 +4,7 @@ Pixel coordinates count from the raster's first corner, x right, y down, in pixe
 snapped to 1/256 pixel, so that moving them by whole pixels loses nothing and windows equal the whole raster, cut.
 """
 
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pyogrio
 import rasterio
 import shapely
@@ -27,7 +30,9 @@ from segsmith.data.windows import Window, scaled_hw, whole
 from segsmith.errors import DataError
 from segsmith.types import HW, ClassMask
 
-SUFFIXES = frozenset({".geojson", ".gpkg", ".shp"})
+SUFFIXES = frozenset({".geojson", ".gpkg", ".shp", ".fgb"})
+PARQUET = ".parquet"
+"""Of GeoParquet, and of any other table."""
 GRID = 256
 """Steps of the coordinates per pixel."""
 
@@ -57,34 +62,34 @@ class Footprints:
 
 
 def is_vector(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+    """Whether a file is one of vector labels; a Parquet file that reads is one where its metadata say so."""
+    if path.suffix.lower() != PARQUET:
+        return path.suffix.lower() in SUFFIXES
+    try:
+        return b"geo" in (pq.read_schema(path).metadata or {})
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def read_footprints(file: Path, class_field: str | None = None) -> Footprints:
-    """The polygons of a GeoJSON, GeoPackage or Shapefile; of several layers the one that holds geometry.
+    """The polygons of a GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet; of several layers the one that holds
+    geometry.
 
-    GeoJSON without CRS is longitude and latitude. Self-crossing polygons are repaired, holes kept. Raises DataError
-    for a file that does not read, names no CRS, has several layers, lacks `class_field` or leaves it out of a polygon,
-    or holds features of which none is a polygon.
+    GeoJSON and GeoParquet without CRS are longitude and latitude. Self-crossing polygons are repaired, holes kept.
+    Raises DataError for a file that does not read, names no CRS, has several layers, lacks `class_field` or leaves it
+    out of a polygon, or holds features of which none is a polygon.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            layer = _layer(file)
-            info = pyogrio.read_info(file, layer=layer)
-            if class_field and class_field not in info["fields"]:
-                raise DataError(
-                    f"{file}: has no field {class_field}; its fields are {', '.join(info['fields']) or 'none'}"
-                )
-            meta, _, geometry, columns = pyogrio.raw.read(
-                file, layer=layer, columns=[class_field] if class_field else [], force_2d=True
-            )
-    except (DataSourceError, DataLayerError, ValueError, OSError) as error:
+            read = _read_parquet if file.suffix.lower() == PARQUET else _read_layer
+            named, geometry, values = read(file, class_field)
+    except (DataSourceError, DataLayerError, ValueError, KeyError, OSError) as error:
         raise DataError(
             f"{file}: does not read as vector labels ({' '.join(str(error).split(';')[0].split())})"
         ) from None
-    shapes = shapely.from_wkb(geometry, on_invalid="fix") if geometry is not None else np.empty(0, object)
-    crs = _crs(file, meta.get("crs")) if len(shapes) else LONGITUDE_LATITUDE
+    shapes = shapely.force_2d(shapely.from_wkb(geometry, on_invalid="fix"))
+    crs = _crs(file, named) if len(shapes) else LONGITUDE_LATITUDE
     areal = np.isin(shapely.get_type_id(shapes), (3, 6)) & ~shapely.is_empty(shapes)
     crossing = areal & ~shapely.is_valid(shapes)
     shapes[crossing] = [_areal_part(shape) for shape in shapely.make_valid(shapes[crossing])]
@@ -98,9 +103,9 @@ def read_footprints(file: Path, class_field: str | None = None) -> Footprints:
     numbers = np.flatnonzero(areal) + 1
     names = ["object"] * len(polygons)
     if class_field:
-        values = columns[0][areal]
-        names = [str(value) for value in values]
-        for number, value in zip(numbers, values, strict=True):
+        told = values[areal]
+        names = [str(value) for value in told]
+        for number, value in zip(numbers, told, strict=True):
             if value is None or value != value or str(value) == "":
                 raise DataError(f"{file}, feature {number}: no {class_field}; fill it in or remove the feature")
     return Footprints(
@@ -215,6 +220,32 @@ def foreground_pixels(polygons: shapely.STRtree, raster_hw: HW) -> int:
         strip = Window(top, 0, min(rows, raster_hw[0] - top), raster_hw[1])
         total += int(np.count_nonzero(rasterised(polygons, raster_hw, strip)))
     return total
+
+
+def _read_layer(file: Path, class_field: str | None) -> tuple[Any, np.ndarray, np.ndarray]:
+    """CRS, WKB of each feature, and what its `class_field` says, if one is named, by GDAL."""
+    layer = _layer(file)
+    _check_field(file, class_field, pyogrio.read_info(file, layer=layer)["fields"].tolist())
+    meta, _, geometry, columns = pyogrio.raw.read(file, layer=layer, columns=[class_field] if class_field else [])
+    return meta.get("crs"), np.empty(0, object) if geometry is None else geometry, columns[0] if columns else geometry
+
+
+def _read_parquet(file: Path, class_field: str | None) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Likewise of GeoParquet, which not every GDAL reads, by its specification (1.1)."""
+    schema = pq.read_schema(file)
+    facts = json.loads(schema.metadata[b"geo"])
+    column = facts["primary_column"]
+    if (encoding := facts["columns"][column]["encoding"]) != "WKB":
+        raise DataError(f"{file}: its geometries are encoded as {encoding}; write them as WKB")
+    _check_field(file, class_field, [name for name in schema.names if name != column])
+    table = pq.read_table(file, columns=[column, *([class_field] if class_field else [])])
+    geometry, values = (np.array(table[name].to_pylist(), object) for name in (column, class_field or column))
+    return facts["columns"][column].get("crs", LONGITUDE_LATITUDE), geometry, values
+
+
+def _check_field(file: Path, class_field: str | None, fields: Sequence[str]) -> None:
+    if class_field and class_field not in fields:
+        raise DataError(f"{file}: has no field {class_field}; its fields are {', '.join(fields) or 'none'}")
 
 
 def _layer(file: Path) -> str:

@@ -91,7 +91,8 @@ def _choose(raw: Path, layout: Family | None, labels: Path | None) -> tuple[Fami
         fits = [f"{family}: {why}" for family, why in found.items()]
         raise DataError(f"{raw}: several layouts fit:\n{listed(fits)}\nsay which with --layout NAME")
     looked_for = [f"{family}: {what}" for family, what in LOOKED_FOR.items()]
-    raise DataError(f"{raw}: no layout recognised; looked for:\n{listed(looked_for)}{_seen(raw, labels)}")
+    there = _seen(raw, labels) + ingest_vector.unread(raw)
+    raise DataError(f"{raw}: no layout recognised; looked for:\n{listed(looked_for)}{there}")
 
 
 def _seen(raw: Path, labels: Path | None) -> str:

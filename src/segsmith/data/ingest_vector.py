@@ -29,7 +29,10 @@ from segsmith.data.stac import STAC_NAMES, has_geotiff, stac_document, stac_scen
 from segsmith.errors import DataError, listed
 from segsmith.progress import track
 
-LOOKED_FOR = "GeoTIFF scenes with GeoJSON, GeoPackage or Shapefile labels, or a STAC catalogue of both"
+KINDS = "GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet"
+LOOKED_FOR = f"GeoTIFF scenes with labels as {KINDS}, or a STAC catalogue of both"
+UNREAD = frozenset({".kml", ".kmz", ".gml", ".dxf", ".tab", ".mif", ".sqlite", ".json", ".parquet", ".feather"})
+"""Of files that may be meant as vector labels and are not read."""
 
 
 def recognise(raw: Path) -> str | None:
@@ -60,6 +63,15 @@ def find_scenes(raw: Path) -> Found | None:
     return scenes_by_name(raw, rasters, vectors)
 
 
+def unread(raw: Path) -> str:
+    """Of a folder with GeoTIFFs and no vector file that is read: those that may be meant, and what to do; else ''."""
+    files = sorted(_files(raw))
+    seen = [str(f.relative_to(raw)) for f in files if f.suffix.lower() in UNREAD]
+    if not seen or not any(map(is_raster, files)) or any(map(is_vector, files)):
+        return ""
+    return f"\nfiles that are not read as vector labels; convert them to GeoPackage:\n{listed(seen)}"
+
+
 def ingest(raw: Path, *, class_field: str | None = None, cleaning: Cleaning | None = None) -> Dataset:
     """The dataset of a folder of scenes and vector labels; every block of every scene is decoded once.
 
@@ -73,7 +85,7 @@ def ingest(raw: Path, *, class_field: str | None = None, cleaning: Cleaning | No
         raise DataError(f"{raw}: no such folder")
     found = find_scenes(raw)
     if found is None:
-        raise DataError(f"{raw}: no GeoTIFF scenes with vector labels (GeoJSON, GeoPackage or Shapefile) here")
+        raise DataError(f"{raw}: no GeoTIFF scenes with vector labels ({KINDS}) here{unread(raw)}")
     scene_of = {str(scene.path.relative_to(raw)): scene for scene in found.scenes}
     cleaned = cleaning.apply(raw, _images(scene_of))
     images = cleaned.images

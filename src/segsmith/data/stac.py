@@ -117,4 +117,4 @@ def _is_geotiff(asset: dict[str, Any]) -> bool:
 
 def _is_outlines(asset: dict[str, Any]) -> bool:
     href, kind = str(asset.get("href")).lower(), str(asset.get("type")).lower()
-    return href.endswith((".geojson", ".gpkg", ".shp")) or "geo+json" in kind
+    return href.endswith((".geojson", ".gpkg", ".shp", ".fgb", ".parquet")) or "geo+json" in kind
