@@ -1,7 +1,7 @@
 """GeoTIFF scenes + vector labels -> Dataset. Three layouts, told apart by where the files stand, and said.
 
-area-vectors   AREA/*.tif beside AREA/*.geojson (.gpkg, .shp, .fgb, .parquet): one vector file labels the scenes of its folder; a
-               folder of scenes without one is unlabelled; one vector file alone labels all scenes
+area-vectors   AREA/*.tif beside AREA/*.geojson (.gpkg, .shp, .fgb, .parquet): one vector file labels the scenes of its
+               folder; a folder of scenes without one is unlabelled; one vector file alone labels all scenes
 tile-vectors   tiles and a vector file for each, names alike at the end: RGB_x_img1.tif, buildings_x_img1.geojson
 stac           catalog.json, collection.json and items: assets that are GeoTIFF, label items with `source` links
 """
