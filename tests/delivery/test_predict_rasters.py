@@ -33,7 +33,7 @@ from segsmith.decision.masks import connected_objects, decided, decided_by
 from segsmith.decision.separation import objects_by
 from segsmith.delivery import polygons
 from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
-from segsmith.errors import DataError, ModelError, WriteError
+from segsmith.errors import DataError, ModelError, ResolutionError, WriteError
 from segsmith.modeling.bundle import Bundle, Cell, Decision, Part, Skip
 from segsmith.prediction.blending import shares
 from segsmith.prediction.network_calls import TorchCall
@@ -457,8 +457,8 @@ def all_transparent(path: Path) -> None:
         (grey, ModelError, "number of bands is 1, the model was trained on 3"),
         (cut_short, DataError, "does not read as a GeoTIFF"),
         (no_raster, DataError, "does not read as a GeoTIFF"),
-        (far_too_coarse, ModelError, r"a pixel is 10 m, and the model was trained on 0\.2 m.*--scale"),
-        (far_too_fine, ModelError, r"a pixel is 0\.01 m, and the model was trained on 0\.2 m.*--scale"),
+        (far_too_coarse, ResolutionError, r"a pixel is 10 m, and the model was trained on 0\.2 m.*enlarged by$"),
+        (far_too_fine, ResolutionError, r"a pixel is 0\.01 m, and the model was trained on 0\.2 m.*enlarged by$"),
         (all_nan, DataError, "no usable pixel"),
         (all_transparent, DataError, "no usable pixel"),
     ],
@@ -470,8 +470,11 @@ def test_rasters_that_cannot_be_predicted(tmp_path, bundle, spoil, error, says):
     assert not (tmp_path / "out").exists()
 
 
-def test_another_resolution_is_predicted_when_told(tmp_path, bundle):
+def test_another_resolution_is_predicted_when_told(tmp_path, bundle, command):
     raster = save(tmp_path / "a.tif", noise(40, 50), gsd_m=10)
+    said = command("predict", bundle, raster, "--to", tmp_path / "out")
+    assert said.code == 2
+    assert said.err.endswith("say what it is to be enlarged by: --scale FACTOR\n")
     (done,) = predict_rasters(bundle, raster, tmp_path / "out", scale=2.0)
     assert done.scale == 2
     assert done.chips == 4 * 6
@@ -800,8 +803,32 @@ def test_a_cluster_that_is_not_there_leaves_nothing(tmp_path, bundle, mixed, com
     assert {path.name for path in tmp_path.iterdir()} == {"in"}
 
 
-def test_images_without_place_are_not_spread(tmp_path, bundle, command):
-    save(tmp_path / "in" / "a.tif", np.zeros((40, 50, 3), np.uint8), crs=None, transform=None)
-    said = command("predict", bundle, tmp_path / "in", "--to", tmp_path / "out", "--cluster", "local")
-    assert said.code == 2
-    assert "--cluster is for rasters" in said.err
+OF_RASTERS = (("--cluster", "local"), ("--scale", 2), ("--vectors", "gpkg"), ("--square",))
+OF_IMAGES = (("--no-masks",), ("--overlays",), ("--mosaics",))
+
+
+@pytest.mark.parametrize(("options", "of"), [(OF_RASTERS, "images"), (OF_IMAGES, "rasters")])
+def test_options_that_would_not_be_heard_are_refused(tmp_path, bundle, command, options, of):
+    placed = {"crs": None, "transform": None} if of == "images" else {}
+    save(tmp_path / "in" / "a.tif", noise(40, 50), **placed)
+    for words in options:
+        said = command("predict", bundle, tmp_path / "in", "--to", tmp_path / "out", *words)
+        assert said.code == 2
+        assert said.err.startswith(f"segsmith: {words[0]}: for ")
+        assert "is predicted as " in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_plain_images_are_refused_by_a_model_of_stated_metres_a_pixel(tmp_path, bundle, make_bundle, command):
+    """As the same image by its name is: neither tells how large its pixels are."""
+    asked, to = tmp_path / "asked.safetensors", ("--to", tmp_path / "out")
+    make_bundle(*CHIPS, "data.gsd_m=0.3").write(asked)
+    image = save(tmp_path / "in" / "a.tif", noise(40, 50), crs=None, transform=None)
+    for given in (image, image.parent):
+        said = command("predict", asked, given, *to)
+        assert said.code == 2
+        assert said.err.startswith(f"segsmith: {image}: does not say")
+        assert "how many metres a pixel is, and the model sees 0.3" in said.err
+        assert said.err.endswith("say what it is to be enlarged by: --scale FACTOR\n")
+    assert command("predict", asked, image, *to, "--scale", 2).code == 0
+    assert command("predict", bundle, image.parent, "--to", tmp_path / "other").code == 0

@@ -8,7 +8,7 @@ import typer
 from segsmith.cli.app import app
 from segsmith.cli.options import BackendChoice, Cluster, RunFolder, Workers, size_of
 from segsmith.cli.printed import out, say, score_table
-from segsmith.errors import SegsmithError
+from segsmith.errors import RunError, SegsmithError
 
 if TYPE_CHECKING:
     from segsmith.delivery.raster_files import RasterPrediction
@@ -70,10 +70,12 @@ def predict(
     ] = None,
     numbers: Annotated[Path | None, typer.Option(help="CSV of ids and the numbers named in data.extra.")] = None,
     mosaics: Annotated[
-        bool, typer.Option("--mosaics", help="Images cut from one picture are made to agree where they meet.")
+        bool, typer.Option("--mosaics", help="Images: those cut from one picture are made to agree where they meet.")
     ] = False,
-    masks: Annotated[bool, typer.Option(help="Write mask PNGs.")] = True,
-    overlays: Annotated[bool, typer.Option(help="Write images with their outlines.")] = True,
+    masks: Annotated[bool, typer.Option(help="Images: write mask PNGs.")] = True,
+    overlays: Annotated[
+        bool | None, typer.Option(help="Images: write them with their outlines, as is done unless --no-overlays.")
+    ] = None,
     vectors: Annotated[
         list[str] | None,
         typer.Option(metavar="FORMAT", help="Rasters: gpkg (if unset), geojson, parquet or none; may be repeated."),
@@ -93,32 +95,42 @@ def predict(
     from segsmith.delivery.predict import predict as run_prediction
     from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
     from segsmith.delivery.vectors import vector_formats
-    from segsmith.errors import RunError
+    from segsmith.errors import ResolutionError
 
     if sample_submission is None and find_rasters(images):
-        rasters = predict_rasters(
-            bundle, images, to, scale=scale, numbers=numbers, vectors=vector_formats(vectors or ["gpkg"]),
-            square=square, backend=backend, skip=skip, cluster=cluster, workers=workers,
-        )  # fmt: skip
+        of_images: dict[str, object] = {"--no-masks": not masks, "--overlays": overlays, "--mosaics": mosaics}
+        _check_options(of_images, f"for plain images; {images} is predicted as rasters")
+        try:
+            rasters = predict_rasters(
+                bundle, images, to, scale=scale, numbers=numbers, vectors=vector_formats(vectors or ["gpkg"]),
+                square=square, backend=backend, skip=skip, cluster=cluster, workers=workers,
+            )  # fmt: skip
+        except ResolutionError as error:
+            raise ResolutionError(f"{error}: --scale FACTOR") from error
         for raster in rasters:
             _print_raster(raster)
         out.print(f"backend {rasters[0].backend}: {rasters[0].why}")
         out.print(f"probabilities, masks and objects: {to}")
         return
-    if cluster or workers:
-        raise RunError(f"--cluster is for rasters; {images} is a folder of images, which one process predicts")
-    done = run_prediction(
-        bundle,
-        Path(images),
-        to,
-        sample_submission=sample_submission,
-        numbers=numbers,
-        mosaics=mosaics,
-        masks=masks,
-        overlays=overlays,
-        backend=backend,
-        skip=skip,
-    )
+    if Path(images).is_dir():
+        of_rasters: dict[str, object] = {"--scale": scale, "--vectors": vectors, "--square": square}
+        of_rasters |= {"--cluster": cluster, "--workers": workers}
+        _check_options(of_rasters, f"for rasters; {images} is predicted as a folder of plain images")
+    try:
+        done = run_prediction(
+            bundle,
+            Path(images),
+            to,
+            sample_submission=sample_submission,
+            numbers=numbers,
+            mosaics=mosaics,
+            masks=masks,
+            overlays=overlays is not False,
+            backend=backend,
+            skip=skip,
+        )
+    except ResolutionError as error:
+        raise ResolutionError(f"{error}: --scale FACTOR") from error
     if skip:
         out.print(f"{done.skipped:,} of {done.skipped + done.chips:,} skipped, since a first look found nothing")
     out.print(f"backend {done.backend}: {done.why}")
@@ -179,6 +191,12 @@ def serve(
 
     limits = Limits(upload_mb, pixels, requests, memory_mb, seconds, gather_ms)
     run_service(bundle, host=host, port=port, token=token, backend=backend, limits=limits, say=say)
+
+
+def _check_options(given: dict[str, object], why: str) -> None:
+    """Raise RunError where an option is given that would not be heard."""
+    if deaf := [name for name, value in given.items() if value]:
+        raise RunError(f"{', '.join(deaf)}: {why}")
 
 
 def _print_raster(done: "RasterPrediction") -> None:

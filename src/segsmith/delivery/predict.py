@@ -33,7 +33,7 @@ from segsmith.delivery.submission import (
     write_submission,
 )
 from segsmith.eda.pictures import Picture, Rgb
-from segsmith.errors import DataError, ModelError, WriteError, listed
+from segsmith.errors import DataError, ModelError, ResolutionError, WriteError, listed
 from segsmith.files import replacing_folder
 from segsmith.modeling.bundle import Bundle
 from segsmith.prediction.backends import choose_backend
@@ -102,7 +102,9 @@ def predict(
     the masks. `backend` is what runs the networks (backends.py). With `skip`, images in which a first look finds
     nothing are empty, at the loss that the bundle's decision allows (first_look.py); of images that are cut into chips,
     a chip adds level 0 to the mean with those that overlap it. A folder that an earlier prediction wrote is replaced.
-    Raises ModelError, DataError, WriteError; then nothing is there that was not there before.
+    Images are shown to the networks as they are, so a model that sees all images at stated metres a pixel
+    (`data.gsd_m`) refuses them. Raises ResolutionError for that, ModelError, DataError, WriteError; then nothing is
+    there that was not there before.
     """
     file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
     opened = Bundle.read(file)
@@ -114,6 +116,7 @@ def predict(
     unknown = [image_id for image_id in image_ids if image_id not in files]
     if unknown:
         raise DataError(f"{sample_submission} names {len(unknown)} images that are not in {images}:\n{listed(unknown)}")
+    _check_resolution(opened, files[image_ids[0]])
     if out.is_dir():
         there = {path.name for path in out.iterdir()}
         if there - WRITTEN or (there and "submission.csv" not in there):
@@ -170,6 +173,15 @@ def predict(
         backend=chosen.name,
         why=chosen.why,
     )
+
+
+def _check_resolution(opened: Bundle, first: Path) -> None:
+    """Raise ResolutionError for a model that sees stated metres a pixel: nobody brings plain images to them."""
+    if (gsd_m := opened.recipe.data.gsd_m) is not None:
+        raise ResolutionError(
+            f"{first}: does not say, as a plain image, how many metres a pixel is, and the model sees {gsd_m:g}; "
+            "predict it as a raster, by its name, and say what it is to be enlarged by"
+        )
 
 
 def find_images(folder: Path, layout: Layout) -> dict[str, Path]:
