@@ -238,6 +238,35 @@ def test_every_geotiff_of_a_folder(tmp_path, bundle, command):
     ]
 
 
+def test_what_is_left_alone_beside_rasters_is_told(tmp_path, bundle, command):
+    """The next prediction, of a folder without such images, tells of none."""
+    save(tmp_path / "in" / "a.tif", noise(40, 50))
+    left = [save(tmp_path / "in" / f"b{n}.tif", noise(9, 9), crs=None, transform=None) for n in range(3)]
+    left.append(tmp_path / "in" / "c.png")
+    cv2.imwrite(str(left[-1]), noise(9, 9))
+    said = command("predict", bundle, tmp_path / "in", "--to", tmp_path / "out")
+    assert said.code == 0, said.err
+    shown = ", ".join(map(str, left[:3]))
+    assert f"4 images were left alone, without a CRS that says where they lie: {shown}, ...\n" in said.out
+    assert (tmp_path / "out" / "left_alone.txt").read_text().splitlines() == list(map(str, left))
+    for file in left:
+        file.unlink()
+    said = command("predict", bundle, tmp_path / "in", "--to", tmp_path / "out")
+    assert "left alone" not in said.out
+    assert not (tmp_path / "out" / "left_alone.txt").exists()
+
+
+def test_what_was_predicted_among_the_rasters_is_none_of_them(tmp_path, bundle):
+    """A folder that was written, and one that a prediction was stopped in."""
+    raster = save(tmp_path / "a.tif", noise(40, 50))
+    predict_rasters(bundle, tmp_path, tmp_path / "prediction")
+    shutil.copytree(tmp_path / "prediction", tmp_path / ".prediction.progress" / "result")
+    assert find_rasters(tmp_path) == ([raster], [])
+    again = save(tmp_path / "more" / "a.tif", noise(9, 9))
+    with pytest.raises(DataError, match=f"same name:\n  - {raster}\n  - {again}\npredict one folder"):
+        find_rasters(tmp_path)
+
+
 def test_where_a_raster_lies_and_its_thresholds_are_told(tmp_path, bundle, monkeypatch):
     """For whoever looks at the files later, from another folder: of levels as they were written."""
     opened = Bundle.read(bundle)
@@ -304,8 +333,8 @@ def test_a_mosaic_of_two_scenes_is_one_raster(tmp_path, bundle, command):
 
 def test_tiles_without_place_stay_images(tmp_path, bundle):
     save(tmp_path / "in" / "a.tif", noise(40, 50), crs=None, transform=None)
-    assert find_rasters(tmp_path / "in") == []
-    assert find_rasters(tmp_path / "in" / "a.tif") == [tmp_path / "in" / "a.tif"]
+    assert find_rasters(tmp_path / "in").rasters == []
+    assert find_rasters(tmp_path / "in" / "a.tif").rasters == [tmp_path / "in" / "a.tif"]
 
 
 # Stopped on the way
@@ -488,7 +517,7 @@ def test_a_blank_tile_among_others_is_nodata(tmp_path, bundle):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("none", "no such folder"), ("https://host/a.tif", "/vsicurl/https://host")]
+    ("name", "says"), [("none", "none: no such file or folder"), ("https://host/a.tif", "/vsicurl/https://host")]
 )
 def test_what_is_not_there(tmp_path, bundle, command, monkeypatch, name, says):
     monkeypatch.chdir(tmp_path)

@@ -97,7 +97,7 @@ def predict(
     from segsmith.delivery.vectors import vector_formats
     from segsmith.errors import ResolutionError
 
-    if sample_submission is None and find_rasters(images):
+    if sample_submission is None and (given := find_rasters(images)).rasters:
         of_images: dict[str, object] = {"--no-masks": not masks, "--overlays": overlays, "--mosaics": mosaics}
         _check_options(of_images, f"for plain images; {images} is predicted as rasters")
         try:
@@ -109,6 +109,7 @@ def predict(
             raise ResolutionError(f"{error}: --scale FACTOR") from error
         for raster in rasters:
             _print_raster(raster)
+        _print_left_alone(given.left_alone)
         out.print(f"backend {rasters[0].backend}: {rasters[0].why}")
         out.print(f"probabilities, masks and objects: {to}")
         return
@@ -197,6 +198,13 @@ def _check_options(given: dict[str, object], why: str) -> None:
     """Raise RunError where an option is given that would not be heard."""
     if deaf := [name for name, value in given.items() if value]:
         raise RunError(f"{', '.join(deaf)}: {why}")
+
+
+def _print_left_alone(images: list[Path]) -> None:
+    if images:
+        be = "1 image was" if len(images) == 1 else f"{len(images):,} images were"
+        names = ", ".join([*map(str, images[:3]), *(["..."] if len(images) > 3 else [])])
+        out.print(f"{be} left alone, without a CRS that says where they lie: {names}")
 
 
 def _print_raster(done: "RasterPrediction") -> None:

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from os import walk
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from segsmith.data.index import read_csv
 from segsmith.decision.calibration import calibrated_levels
 from segsmith.decision.masks import Labels, decided_by
 from segsmith.decision.separation import objects_by
+from segsmith.delivery.given_files import given_files
 from segsmith.delivery.object_table import HEADER, ObjectRow, object_rows
 from segsmith.delivery.strip_files import AS_THEY_ARE
 from segsmith.delivery.submission import (
@@ -185,10 +185,13 @@ def _check_resolution(opened: Bundle, first: Path) -> None:
 
 
 def find_images(folder: Path, layout: Layout) -> dict[str, Path]:
-    """Image files below a folder by id, in the order of their names. Raises DataError for none, or an id twice."""
+    """Image files below a folder by id, in the order of their names, without what predictions wrote. Raises DataError
+    for none, or an id twice."""
+    if folder.is_file():
+        raise DataError(f"{folder}: is a file, where a folder of images is asked for")
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder of images")
-    paths = sorted(Path(top, name) for top, _, names in walk(folder) for name in names if is_image(Path(name)))
+        raise DataError(f"{folder}: no such file or folder")
+    paths = [path for path in given_files(folder) if is_image(path)]
     if not paths:
         raise DataError(f"{folder}: no image files")
     for what, counts in (
