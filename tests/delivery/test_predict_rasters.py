@@ -24,6 +24,7 @@ import rasterio.shutil
 import shapely
 from by_hand import files_in
 from processes import in_child
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.features import rasterize
@@ -497,6 +498,40 @@ def test_rasters_that_cannot_be_predicted(tmp_path, bundle, spoil, error, says):
     with pytest.raises(error, match=says):
         predict_rasters(bundle, tmp_path / "a.tif", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_place_of_progress_without_any_is_not_left(tmp_path, bundle):
+    raster = save(tmp_path / "a.tif", np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8))
+    raster.write_bytes(raster.read_bytes()[:2000])
+    with pytest.raises(DataError, match="does not read as a GeoTIFF"):
+        predict_rasters(bundle, raster, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [raster]
+
+
+def placed_by_points(path: Path) -> None:
+    corners = [(0, 0), (0, 50), (40, 0), (40, 50)]
+    points = [GroundControlPoint(row, col, 5e5 + col, 5e6 - row) for row, col in corners]
+    save(path, noise(40, 50), crs=CRS.from_epsg(32631), transform=None, gcps=points)
+
+
+def test_a_raster_placed_by_control_points_is_to_be_warped(tmp_path, bundle):
+    """Of what is written on its grid nobody would know where it lies."""
+    placed_by_points(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"a\.tif: is placed by control points; warp it .*\(gdalwarp\)"):
+        predict_rasters(bundle, tmp_path / "a.tif", tmp_path / "out", scale=1.0)
+
+
+def test_a_raster_without_place_has_no_objects_and_that_is_said(tmp_path, bundle, command):
+    words = ("predict", bundle, save(tmp_path / "a.tif", noise(40, 50), crs=None), "--to", tmp_path / "out")
+    said = command(*words, "--vectors", "geojson")
+    assert said.code == 2
+    assert "a.tif: has no CRS, so its objects have no coordinates" in said.err
+    said = command(*words)
+    assert "  no objects: a.tif has no CRS\n" in said.out
+    assert f"\nprobabilities and masks: {tmp_path / 'out'}\n" in said.out
+    (told,) = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert told["objects"] is None
+    assert not (tmp_path / "out" / "objects").exists()
 
 
 def test_another_resolution_is_predicted_when_told(tmp_path, bundle, command):

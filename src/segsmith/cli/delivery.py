@@ -98,20 +98,23 @@ def predict(
     from segsmith.errors import ResolutionError
 
     if sample_submission is None and (given := find_rasters(images)).rasters:
+        formats = vector_formats(vectors) if vectors else None
         of_images: dict[str, object] = {"--no-masks": not masks, "--overlays": overlays, "--mosaics": mosaics}
         _check_options(of_images, f"for plain images; {images} is predicted as rasters")
         try:
             rasters = predict_rasters(
-                bundle, images, to, scale=scale, numbers=numbers, vectors=vector_formats(vectors or ["gpkg"]),
+                bundle, images, to, scale=scale, numbers=numbers, vectors=formats,
                 square=square, backend=backend, skip=skip, cluster=cluster, workers=workers,
             )  # fmt: skip
         except ResolutionError as error:
             raise ResolutionError(f"{error}: --scale FACTOR") from error
         for raster in rasters:
-            _print_raster(raster)
+            _print_raster(raster, asked_objects=formats != ())
         _print_left_alone(given.left_alone)
         out.print(f"backend {rasters[0].backend}: {rasters[0].why}")
-        out.print(f"probabilities, masks and objects: {to}")
+        has_objects = any(raster.objects is not None for raster in rasters)
+        written = "probabilities, masks and objects" if has_objects else "probabilities and masks"
+        out.print(f"{written}: {to}")
         return
     if Path(images).is_dir():
         of_rasters: dict[str, object] = {"--scale": scale, "--vectors": vectors, "--square": square}
@@ -207,7 +210,7 @@ def _print_left_alone(images: list[Path]) -> None:
         out.print(f"{be} left alone, without a CRS that says where they lie: {names}")
 
 
-def _print_raster(done: "RasterPrediction") -> None:
+def _print_raster(done: "RasterPrediction", *, asked_objects: bool) -> None:
     from segsmith.delivery.polygons import LONGEST_PX
 
     height, width = done.hw
@@ -215,8 +218,10 @@ def _print_raster(done: "RasterPrediction") -> None:
     seam = "" if done.seam is None else f", {done.seam:.2f} times as steep on their edges as elsewhere"
     skipped = f", {done.skipped:,} skipped, since a first look found nothing" if done.skipped else ""
     out.print(f"  {done.chips:,} chips, {done.blank:,} without a usable pixel left out{skipped}{seam}")
+    if asked_objects and done.objects is None:
+        out.print(f"  no objects: {Path(done.raster).name} has no CRS")
     for name, pixels in done.foreground_pixels.items():
-        count = f", {done.objects.get(name, 0):,} objects" if done.objects else ""
+        count = "" if done.objects is None else f", {done.objects.get(name, 0):,} objects"
         out.print(f"  {name}: {pixels / max(1, done.usable_pixels):.2%} of {done.usable_pixels:,} usable pixels{count}")
         if whole := done.left_whole.get(name):
             what = "connected object" if whole == 1 else "connected objects"

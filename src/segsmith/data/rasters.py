@@ -93,9 +93,12 @@ def inspect_raster(path: Path | str) -> RasterFacts:
     """The facts of a raster, without reading all its pixels; a remote one is given as a text, of 0 bytes.
 
     Raises DataError for a file that is missing or broken, and for bands of other number or type than 1 to 12 of uint8,
-    uint16, int16, float32 or float64, or with a colour table.
+    uint16, int16, float32 or float64, with a colour table, or placed by control points alone (of which nothing that is
+    written on the same grid would know).
     """
     with _reading(path) as file:
+        if file.transform.is_identity and (file.gcps[0] or file.rpcs):
+            raise DataError(f"{path}: is placed by control points; warp it to a CRS first (gdalwarp)")
         bands = _bands(file)
         dtypes = {file.dtypes[band - 1] for band in bands}
         if len(dtypes) != 1 or not dtypes <= set(DTYPES):

@@ -28,7 +28,7 @@ from segsmith.delivery.given_files import given_files
 from segsmith.delivery.predict import numbers_of
 from segsmith.delivery.raster_files import RasterJob, RasterPrediction, check_bundle, predict_raster, raster_job
 from segsmith.delivery.vectors import VectorFormat
-from segsmith.errors import DataError, ModelError, WriteError, listed
+from segsmith.errors import DataError, ModelError, SegsmithError, WriteError, listed
 from segsmith.files import digest, held, put_in_place, write_error, write_text
 from segsmith.modeling.bundle import Bundle, Skip
 from segsmith.prediction.backends import choose_backend
@@ -57,6 +57,11 @@ class _Plan:
     def result(self) -> Path:
         return self.progress / "result"
 
+    def has_progress(self) -> bool:
+        """Whether any strip is there to go on from, or a raster is done."""
+        work = self.progress / "work"
+        return any(any(work.glob(pattern)) for pattern in ("*/probabilities/[0-9]*.tif", "*/done.json"))
+
     def work(self, job: RasterJob) -> Path:
         return self.progress / "work" / job.name
 
@@ -68,7 +73,7 @@ def predict_rasters(
     *,
     scale: float | None = None,
     numbers: Path | None = None,
-    vectors: Sequence[VectorFormat] = ("gpkg",),
+    vectors: Sequence[VectorFormat] | None = None,
     square: bool = False,
     backend: str = "auto",
     skip: bool = False,
@@ -80,7 +85,8 @@ def predict_rasters(
     `rasters` may be remote, `/vsi...` in the words of GDAL. A raster is brought to the resolution and the levels that
     the model was trained with; `scale` says what it is enlarged by, whatever its metres a pixel. Pixels that are
     nodata, masked, of alpha 0 or not finite are not predicted, nor chips without others. Objects are written in
-    each format of `vectors`, with right angles if `square`, else simplified. `backend` is what runs the networks
+    each format of `vectors`, with right angles if `square`, else simplified; unset, as GeoPackage of rasters that have
+    a CRS. `backend` is what runs the networks
     (backends.py). With `skip`, chips in which a first look finds nothing are left out as well, as far as the bundle's
     decision says at what loss (first_look.py): they add level 0 to the mean with chips that overlap them. A folder that
     an earlier prediction wrote is replaced.
@@ -90,28 +96,40 @@ def predict_rasters(
     `workers` is how many processes `local` has.
 
     Raises ModelError for other bands than the model was trained on, and for a resolution far from those (Sight.scale);
-    DataError for a raster that does not read, or where no raster holds a usable pixel; WriteError; RunError where
+    DataError for a raster that does not read, for one without a CRS where `vectors` are asked for, or where no raster
+    holds a usable pixel; WriteError; RunError where
     another process predicts into the same folder, or the cluster is not to be had.
     """
     file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
     _check_free(out)
     jobs, left_alone = _look(file, rasters, scale, numbers)
+    if vectors and (nowhere := [str(job.path) for job in jobs if job.facts.crs is None]):
+        raise DataError(
+            f"{nowhere[0]}: has no CRS, so its objects have no coordinates; give it one (gdal_edit.py -a_srs), or ask "
+            "for no objects (none)"
+        )
+    formats: Sequence[VectorFormat] = ("gpkg",) if vectors is None else vectors
     folder = out.resolve()
     opened = Bundle.read(file)
     allowed = check_skip(opened, file, by_chips=True) if skip else None
     chosen = choose_backend(file, opened, backend)
-    told = {"segsmith": version("segsmith"), "bundle": digest(file), "vectors": list(vectors), "square": square}
+    told = {"segsmith": version("segsmith"), "bundle": digest(file), "vectors": list(formats), "square": square}
     told |= {"backend": chosen.name, "skip": skip}
     progress_folder = folder.with_name(f".{folder.name}.progress")
-    plan = _Plan(file.resolve(), told, progress_folder, vectors, square, chosen.name, chosen.why, allowed)
+    plan = _Plan(file.resolve(), told, progress_folder, formats, square, chosen.name, chosen.why, allowed)
     progress, result = plan.progress, plan.result
     largest_first = sorted((job.anywhere() for job in jobs), key=lambda job: job.seen_pixels, reverse=True)
     with opened_cluster(cluster, workers) as client, held(progress, "place for the progress of a prediction"):
         names = {job.name for job in jobs}
         _forget(plan, lambda name: name not in names)
         needs = [progress, plan.bundle, *([] if str(rasters).startswith(REMOTE) else [Path(rasters)])]
-        done = spread(client, partial(_doing, plan), largest_first, "rasters", needs=needs)
-        by_name = {job.name: of for job, of in done}
+        try:
+            done = spread(client, partial(_doing, plan), largest_first, "rasters", needs=needs)
+            by_name = {job.name: of for job, of in done}
+        except SegsmithError:
+            if not plan.has_progress():
+                shutil.rmtree(progress, ignore_errors=True)
+            raise
         found = [replace(by_name[job.name], raster=str(job.path)) for job in jobs]
         if not any(of.chips or of.skipped for of in found):
             shutil.rmtree(progress, ignore_errors=True)

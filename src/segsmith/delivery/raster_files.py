@@ -68,8 +68,8 @@ class RasterPrediction:
     usable_pixels: int
     foreground_pixels: dict[str, int]
     """By class, in the mask."""
-    objects: dict[str, int]
-    """Polygons by class; none where none were asked for, or the raster has no CRS."""
+    objects: dict[str, int] | None
+    """Polygons by class, of those that have one; None where none were asked for, or the raster has no CRS."""
     left_whole: dict[str, int]
     """By class, how many connected things were too large to be taken apart, and are an object each."""
     seam: float | None
@@ -197,7 +197,7 @@ def predict_raster(
         skipped=probabilities.notes("skipped"),
         usable_pixels=usable,
         foreground_pixels=dict(zip(opened.classes, foreground.tolist(), strict=True)),
-        objects=dict(Counter(of.class_name for of in objects)),
+        objects=dict(Counter(of.class_name for of in objects)) if vectors and job.facts.crs else None,
         left_whole={name: number for name, number in outlines.left_whole.items() if number},
         seam=seams.ratio(),
         thresholds={
