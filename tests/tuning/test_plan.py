@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from segsmith.data.dataset import Dataset
 from segsmith.data.scenes import make_buildings, make_folder, make_salt, make_ships, make_steel
@@ -25,11 +26,16 @@ def test_a_plan_reads_back_as_the_recipe_it_is_and_every_reason_names_an_option(
     found = planned(tmp_path / "cells")
     (tmp_path / "recipe.yaml").write_text(found.to_yaml())
     assert load_recipe(tmp_path / "recipe.yaml") == found.recipe
-    for key, reason in found.reasons.items():
-        assert f"# {key}: {reason}" in found.to_yaml()
-        value = found.recipe.model_dump(mode="json")
+    assert found.to_yaml().startswith("".join(f"# {line}\n" for line in found.told()))
+    chosen = yaml.safe_load(found.to_yaml())
+    for key, line in zip(found.reasons, found.told(), strict=True):
+        value = chosen
         for name in key.split("."):
             value = value[int(name) if name.isdigit() else name]
+        assert line.startswith(f"{key}: " if isinstance(value, dict) else f"{key}=")
+    assert "network.encoder=resnet18: " in found.to_yaml(), "stated, though it is the default"
+    assert "data.input_hw=[64, 64]: " in found.to_yaml()
+    assert "are the least that a training is worth, and take" in found.reasons["train.stages.0.epochs"]
 
 
 def test_kinds_of_cells_exclude_each_other_and_defects_of_steel_overlap(tmp_path):

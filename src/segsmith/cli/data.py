@@ -124,8 +124,8 @@ def plan(
         raise SegsmithError(f"{to} exists; remove it, or choose another name with --to")
     found = make_plan(dataset, minutes=minutes)
     write_text(to, found.to_yaml())
-    for key, reason in found.reasons.items():
-        out.print(f"  {key}: {reason}")
+    for line in found.told():
+        out.print(f"  {line}")
     out.print(f"recipe {to}; next: segsmith train {dataset} run --recipe {to}")
 
 

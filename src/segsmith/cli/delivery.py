@@ -28,15 +28,16 @@ def export(
     done = run_export(run, images=images, compiled=compiled)
     exported = done.exported
     table = Table(title=f"{exported.images:,} images, {exported.machine}")
-    for heading in ("backend", "ms an image", "times torch", "largest difference", "changed pixels", exported.metric):
-        table.add_column(heading, justify="left" if heading == "backend" else "right")
+    table.add_column("backend", no_wrap=True)  # --backend takes it as it stands
+    for heading in ("ms an image", "times torch", "largest difference", "changed pixels", exported.metric):
+        table.add_column(heading, justify="right")
     torch_takes = exported.figures[0].seconds_per_image
     for of in exported.figures:
         table.add_row(
             of.backend,
             f"{1000 * of.seconds_per_image:.1f}",
             f"{torch_takes / of.seconds_per_image:.2f}",
-            f"{of.largest_difference} levels",
+            f"{of.largest_difference} of 255",
             f"{of.changed_pixels:.3%}",
             f"{of.score:.4f} ({of.score_change:+.4f})",
         )

@@ -95,7 +95,8 @@ def _within(dataset: Path, recipe: "Recipe", run: Path, budget: str, lighter: "C
             f"stage {number}: {epochs}{images}, {stage.images_per_second:.1f} images/s here, "
             f"{stage.epoch_seconds:.0f} s a whole epoch"
         )
-    out.print(f"about {found.seconds / 60:.0f} minutes in all, {found.passes:.1f} passes over the training images")
+    takes = f"{found.seconds / 60:.0f} minutes" if found.seconds >= 120 else f"{found.seconds:.0f} seconds"
+    out.print(f"about {takes} in all, {found.passes:.1f} passes over the training images")
     if found.passes < found.wanted:
         hint = "give it more time" if lighter else "give it more time, or let a lighter network be found with --fit"
         out.print(f"  fewer than {found.wanted:.3g} are few: {hint}")

@@ -22,7 +22,8 @@ class Hardware:
     def name(self) -> str:
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
-        return f"{torch.get_num_threads()} threads of {platform.machine()}"
+        threads = torch.get_num_threads()
+        return f"{threads} {'thread' if threads == 1 else 'threads'} of {platform.machine()}"
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")

@@ -4,6 +4,7 @@ A plan is a place to start from that needs no opinion of its user: each choice i
 in the recipe like any other option, and comes with its reason.
 """
 
+import json
 from dataclasses import dataclass, field
 from math import ceil, log2
 from pathlib import Path
@@ -31,6 +32,8 @@ LARGEST_SIDE_PX = 1024
 CHIP_PX = {"cpu": 256, "cuda": 512}
 LEAST_EPOCHS = 8
 """Below so many, images are shown smaller, so that each is seen more often."""
+LEAST_IMAGES = 64
+"""Of an epoch, however little time there is."""
 MOST_EPOCHS = 120
 SMALLEST_OBJECT_PX = 8
 """The median object is not shown narrower than this."""
@@ -58,10 +61,21 @@ class Plan:
     recipe: Recipe
     reasons: dict[str, str] = field(default_factory=dict)
 
+    def told(self) -> list[str]:
+        """A line for each choice: its key, its value where that is no section of its own, and its reason."""
+        lines = []
+        for key, reason in self.reasons.items():
+            value: Any = self.recipe.model_dump(mode="json")
+            for name in key.split("."):
+                value = value[int(name) if name.isdigit() else name]
+            stated = "" if isinstance(value, dict) else f"={value if isinstance(value, str) else json.dumps(value)}"
+            lines.append(f"{key}{stated}: {reason}")
+        return lines
+
     def to_yaml(self) -> str:
-        """The recipe, but for what has its default anyway, under its reasons as comments."""
-        reasons = "".join(f"# {key}: {reason}\n" for key, reason in self.reasons.items())
-        stated = self.recipe.model_dump(mode="json", exclude_defaults=True)
+        """What was chosen, defaults among it, under its reasons as comments."""
+        reasons = "".join(f"# {line}\n" for line in self.told())
+        stated = self.recipe.model_dump(mode="json", exclude_unset=True)
         return reasons + yaml.safe_dump(stated, sort_keys=False, allow_unicode=True)
 
 
@@ -291,7 +305,7 @@ class _Planner:
         epochs = int(np.clip(images / training, 1, MOST_EPOCHS))
         per_epoch = training
         if images < LEAST_EPOCHS * training:
-            epochs, per_epoch = LEAST_EPOCHS, max(64, images // LEAST_EPOCHS)
+            epochs, per_epoch = LEAST_EPOCHS, max(LEAST_IMAGES, images // LEAST_EPOCHS)
             stage["images_per_epoch"] = per_epoch
         stage |= {
             "epochs": epochs,
@@ -300,8 +314,13 @@ class _Planner:
         }
         self.reasons["train.stages.0.epochs"] = (
             f"{self._rate():.1f} images/s of {self.tree['data']['input_hw']} pixels here: {images:,} images in "
-            f"{self.minutes:g} minutes, {training:,} to train on"
+            f"--minutes {self.minutes:g}, {training:,} to train on"
         )
+        if epochs * per_epoch > images:
+            takes = self.minutes * epochs * per_epoch / max(1, images)
+            self.reasons["train.stages.0.epochs"] += (
+                f"; {epochs} epochs of {per_epoch} are the least that a training is worth, and take {takes:.1f} minutes"
+            )
         return {"batch_size": batch, "ema_decay": 0.998, "keep": "last", "gradient_clip": 5, "stages": [stage]}
 
     def _images(self) -> int:
