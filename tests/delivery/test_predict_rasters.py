@@ -544,6 +544,17 @@ def test_another_resolution_is_predicted_when_told(tmp_path, bundle, command):
     assert done.chips == 4 * 6
 
 
+@pytest.mark.parametrize(("north", "says"), [(60, True), (10, False)])
+def test_pixels_that_are_not_square_on_the_ground_are_told(tmp_path, bundle, command, north, says):
+    """Degrees: at 60 degrees north a pixel is half as wide as it is high."""
+    place = rasterio.transform.from_origin(15, north, 2e-6, 2e-6)
+    raster = save(tmp_path / "a.tif", noise(40, 50), crs="EPSG:4326", transform=place)
+    said = command("predict", bundle, raster, "--to", tmp_path / "out", "--vectors", "none")
+    assert said.code == 0, said.err
+    assert ("  a pixel is 0.112 m wide and 0.223 m high on the ground" in said.out) == says
+    assert ("better warp the raster to a metric CRS" in said.out) == says
+
+
 def test_a_blank_tile_among_others_is_nodata(tmp_path, bundle):
     save(tmp_path / "in" / "a.tif", noise(40, 50))
     all_nan(tmp_path / "in" / "b.tif")

@@ -13,6 +13,9 @@ from segsmith.errors import RunError, SegsmithError
 if TYPE_CHECKING:
     from segsmith.delivery.raster_files import RasterPrediction
 
+OBLONG = 1.2
+"""How many times longer one side of a raster's pixels is on the ground than the other, for that to be said."""
+
 
 @app.command()
 def export(
@@ -216,6 +219,12 @@ def _print_raster(done: "RasterPrediction", *, asked_objects: bool) -> None:
 
     height, width = done.hw
     out.print(f"{done.raster}: {height:,} x {width:,} pixels, enlarged {done.scale:.3g} times", style="bold")
+    if done.sides_m and max(done.sides_m) > OBLONG * min(done.sides_m):
+        wide, high = done.sides_m
+        out.print(
+            f"  a pixel is {wide:.3g} m wide and {high:.3g} m high on the ground, and networks see it square; "
+            "better warp the raster to a metric CRS (gdalwarp)"
+        )
     seam = "" if done.seam is None else f", {done.seam:.2f} times as steep on their edges as elsewhere"
     skipped = f", {done.skipped:,} skipped, since a first look found nothing" if done.skipped else ""
     out.print(f"  {done.chips:,} chips, {done.blank:,} without a usable pixel left out{skipped}{seam}")

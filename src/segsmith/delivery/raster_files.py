@@ -81,6 +81,8 @@ class RasterPrediction:
     thresholds: dict[str, int] = field(default_factory=dict)
     """By class, the level of the probabilities as written at which its mask begins, before holes are filled and small
     objects go."""
+    sides_m: tuple[float, float] | None = None
+    """Metres on the ground along a pixel's row and along its column; None where the raster does not tell."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,7 @@ def predict_raster(
         objects=dict(Counter(of.class_name for of in objects)) if vectors and job.facts.crs else None,
         left_whole={name: number for name, number in outlines.left_whole.items() if number},
         seam=seams.ratio(),
+        sides_m=job.facts.sides_m if job.facts.gsd_m > 0 else None,
         thresholds={
             name: int(written[cell.level])
             for name, cell in zip(opened.classes, decision.cells_of(len(opened.classes)), strict=True)
@@ -214,5 +217,6 @@ def predict_raster(
 def _read_back(done: Path) -> RasterPrediction:
     facts = json.loads(done.read_text())
     facts["hw"] = tuple(facts["hw"])
+    facts["sides_m"] = facts["sides_m"] and tuple(facts["sides_m"])
     facts["levels"] = facts["levels"] and tuple(map(tuple, facts["levels"]))
     return RasterPrediction(**facts)
