@@ -15,6 +15,7 @@ from segsmith.decision.fit_weights import FittingPixels
 from segsmith.errors import RunError
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.run import Run
+from segsmith.modeling.runs import runs as list_runs
 from segsmith.prediction.average import averaged_levels
 from segsmith.prediction.probabilities import ProbabilityFiles
 
@@ -93,6 +94,11 @@ def test_later_commands_take_it_like_any_other(good, other, tmp_path, command):
             assert f"{good.folder}: weight 0.750" in said.out
             assert "14 validation images in common, 14 held out" in said.out
     assert "2 runs combined" in (run / "report.html").read_text()
+    listed = command("runs", run, good.folder).out
+    assert f"combined of {good.folder.name} (0.75), {other.folder.name} (0.25)" in listed
+    standings = [one for group in list_runs([run, good.folder])[0] for one in group.standings]
+    own = {one.folder: any(key.startswith(("network.", "train.")) for key in one.options) for one in standings}
+    assert own == {run: False, good.folder: True}, "its parts' networks are not its own"
     fresh = Run(tmp_path / "fresh")
     shutil.copytree(run, fresh.folder)
     shutil.rmtree(fresh.probabilities)

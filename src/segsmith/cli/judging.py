@@ -170,7 +170,10 @@ def runs_command(
             interval = f" ({one.interval[0]:.4f} to {one.interval[1]:.4f})" if one.interval else ""
             where = "finished" if one.finished else f"stage {one.stage} of {one.stages}, epoch {one.epoch}"
             out.print(f"  {score}{interval}  {one.folder}  {where}")
-            own = [f"{key}={values[place]}" for key, values in group.differing.items()]
+            if one.combined:
+                parts = ", ".join(f"{run.name} ({weight:.3g})" for run, weight in one.combined.items() if weight)
+                out.print(f"      combined of {parts}")
+            own = [f"{key}={values[place]}" for key, values in group.differing.items() if key in one.options]
             more = f" and {len(own) - SHOWN_KEYS} more" if len(own) > SHOWN_KEYS else ""
             if own:
                 out.print(f"      {', '.join(own[:SHOWN_KEYS])}{more}")

@@ -48,6 +48,14 @@ class Standing:
     recipe: Recipe
     next_hour: NextHour
     """What more training is expected to bring, by the score of its epochs."""
+    combined: dict[Path, float]
+    """Folder of each run that it combines, and its weight; empty for one that was trained."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the recipe, by dotted key, but for what a combined run has from its parts."""
+        tree = self.recipe.model_dump(mode="json", exclude={"network", "train"} if self.combined else None)
+        return flat_options(tree)
 
 
 @dataclass(frozen=True)
@@ -128,12 +136,13 @@ def _standing(folder: Path) -> Standing:
         interval=interval,
         recipe=recipe,
         next_hour=of_training(recipe, rows),
+        combined={Path(of["run"]): of["weight"] for of in facts.get("combined", [])},
     )
 
 
 def _group(standings: list[Standing]) -> Group:
     ranked = sorted(standings, key=lambda one: -1.0 if one.score is None else one.score, reverse=True)
-    options = [flat_options(standing.recipe.model_dump(mode="json")) for standing in ranked]
+    options = [standing.options for standing in ranked]
     keys = dict.fromkeys(key for of_run in options for key in of_run if key not in FREE | {"name"})
     values = {key: tuple(of_run.get(key) for of_run in options) for key in keys}
     differing = {key: each for key, each in values.items() if len({json.dumps(value) for value in each}) > 1}
