@@ -546,7 +546,7 @@ MISTAKES: dict[str, tuple[SetUp, str]] = {
     "predict too early": (unfinished("predict", "images"), "bundle.safetensors: no such file"),
     "no such bundle": (predicted(bundle="none.safetensors"), "none.safetensors: no such file"),
     "not a bundle": (bundle_of_text, "bundle: does not read as a bundle"),
-    "no such images": (predicted(images="none"), "none: no such folder of images"),
+    "no such images": (predicted(images="none"), "none: no such file or folder"),
     "no images": (predicted(images="."), "no image files"),
     "broken image to predict": (predicted_image(None), "b.png: does not decode as an image"),
     "grey image": (predicted_image(np.zeros(HW, np.uint8)), "b.png: number of bands is 1, the model was trained on 3"),

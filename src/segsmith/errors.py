@@ -6,6 +6,7 @@
     |   |-- RunLengthError   run lengths that are no mask; carries no file, its caller adds file and row
     |   `-- StaleError       a correction of a label that was corrected since it was looked at
     |-- ModelError           network, encoder weights, bundle
+    |   `-- ResolutionError  metres a pixel unknown, or far from those trained on; its caller adds how to scale
     |-- RunError             a run folder that does not fit the command
     `-- WriteError           a file could not be written; what stood there before still stands
 
@@ -38,6 +39,13 @@ class StaleError(DataError):
 
 class ModelError(SegsmithError):
     """A network, its weights or a bundle cannot be used."""
+
+
+class ResolutionError(ModelError):
+    """An image's metres a pixel are unknown, or far from those that were trained on.
+
+    The message ends by asking for an enlargement; the command and the service, each of which has its own way to say
+    one, add which."""
 
 
 class RunError(SegsmithError):

@@ -1,6 +1,7 @@
 """A bundle and a folder of images -> a folder of files to hand in, whole or not there."""
 
 import resource
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -391,8 +392,17 @@ def test_images_that_cannot_be_predicted(tmp_path, images, bundle, spoil, error,
     assert files_in(tmp_path) == before
 
 
+def test_what_was_predicted_among_the_images_is_none_of_them(tmp_path, images, bundle):
+    """A folder that was written, and one that a prediction was stopped in."""
+    for _ in range(2):
+        assert predict(bundle, images, images / "prediction").images == len(SIZES)
+    shutil.copytree(images / "prediction", images / ".prediction.partial")
+    (images / ".prediction.partial" / "submission.csv").unlink()
+    assert predict(bundle, images, images / "prediction").images == len(SIZES)
+
+
 def test_a_folder_that_is_not_there(tmp_path, bundle):
-    with pytest.raises(DataError, match="images: no such folder of images"):
+    with pytest.raises(DataError, match="images: no such file or folder"):
         predict(bundle, tmp_path / "images", tmp_path / "out")
 
 

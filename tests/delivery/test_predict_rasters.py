@@ -24,6 +24,7 @@ import rasterio.shutil
 import shapely
 from by_hand import files_in
 from processes import in_child
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.features import rasterize
@@ -33,7 +34,7 @@ from segsmith.decision.masks import connected_objects, decided, decided_by
 from segsmith.decision.separation import objects_by
 from segsmith.delivery import polygons
 from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
-from segsmith.errors import DataError, ModelError, WriteError
+from segsmith.errors import DataError, ModelError, ResolutionError, WriteError
 from segsmith.modeling.bundle import Bundle, Cell, Decision, Part, Skip
 from segsmith.prediction.blending import shares
 from segsmith.prediction.network_calls import TorchCall
@@ -238,6 +239,35 @@ def test_every_geotiff_of_a_folder(tmp_path, bundle, command):
     ]
 
 
+def test_what_is_left_alone_beside_rasters_is_told(tmp_path, bundle, command):
+    """The next prediction, of a folder without such images, tells of none."""
+    save(tmp_path / "in" / "a.tif", noise(40, 50))
+    left = [save(tmp_path / "in" / f"b{n}.tif", noise(9, 9), crs=None, transform=None) for n in range(3)]
+    left.append(tmp_path / "in" / "c.png")
+    cv2.imwrite(str(left[-1]), noise(9, 9))
+    said = command("predict", bundle, tmp_path / "in", "--to", tmp_path / "out")
+    assert said.code == 0, said.err
+    shown = ", ".join(map(str, left[:3]))
+    assert f"4 images were left alone, without a CRS that says where they lie: {shown}, ...\n" in said.out
+    assert (tmp_path / "out" / "left_alone.txt").read_text().splitlines() == list(map(str, left))
+    for file in left:
+        file.unlink()
+    said = command("predict", bundle, tmp_path / "in", "--to", tmp_path / "out")
+    assert "left alone" not in said.out
+    assert not (tmp_path / "out" / "left_alone.txt").exists()
+
+
+def test_what_was_predicted_among_the_rasters_is_none_of_them(tmp_path, bundle):
+    """A folder that was written, and one that a prediction was stopped in."""
+    raster = save(tmp_path / "a.tif", noise(40, 50))
+    predict_rasters(bundle, tmp_path, tmp_path / "prediction")
+    shutil.copytree(tmp_path / "prediction", tmp_path / ".prediction.progress" / "result")
+    assert find_rasters(tmp_path) == ([raster], [])
+    again = save(tmp_path / "more" / "a.tif", noise(9, 9))
+    with pytest.raises(DataError, match=f"same name:\n  - {raster}\n  - {again}\npredict one folder"):
+        find_rasters(tmp_path)
+
+
 def test_where_a_raster_lies_and_its_thresholds_are_told(tmp_path, bundle, monkeypatch):
     """For whoever looks at the files later, from another folder: of levels as they were written."""
     opened = Bundle.read(bundle)
@@ -304,8 +334,8 @@ def test_a_mosaic_of_two_scenes_is_one_raster(tmp_path, bundle, command):
 
 def test_tiles_without_place_stay_images(tmp_path, bundle):
     save(tmp_path / "in" / "a.tif", noise(40, 50), crs=None, transform=None)
-    assert find_rasters(tmp_path / "in") == []
-    assert find_rasters(tmp_path / "in" / "a.tif") == [tmp_path / "in" / "a.tif"]
+    assert find_rasters(tmp_path / "in").rasters == []
+    assert find_rasters(tmp_path / "in" / "a.tif").rasters == [tmp_path / "in" / "a.tif"]
 
 
 # Stopped on the way
@@ -457,8 +487,8 @@ def all_transparent(path: Path) -> None:
         (grey, ModelError, "number of bands is 1, the model was trained on 3"),
         (cut_short, DataError, "does not read as a GeoTIFF"),
         (no_raster, DataError, "does not read as a GeoTIFF"),
-        (far_too_coarse, ModelError, r"a pixel is 10 m, and the model was trained on 0\.2 m.*--scale"),
-        (far_too_fine, ModelError, r"a pixel is 0\.01 m, and the model was trained on 0\.2 m.*--scale"),
+        (far_too_coarse, ResolutionError, r"a pixel is 10 m, and the model was trained on 0\.2 m.*enlarged by$"),
+        (far_too_fine, ResolutionError, r"a pixel is 0\.01 m, and the model was trained on 0\.2 m.*enlarged by$"),
         (all_nan, DataError, "no usable pixel"),
         (all_transparent, DataError, "no usable pixel"),
     ],
@@ -470,11 +500,59 @@ def test_rasters_that_cannot_be_predicted(tmp_path, bundle, spoil, error, says):
     assert not (tmp_path / "out").exists()
 
 
-def test_another_resolution_is_predicted_when_told(tmp_path, bundle):
+def test_a_place_of_progress_without_any_is_not_left(tmp_path, bundle):
+    raster = save(tmp_path / "a.tif", np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8))
+    raster.write_bytes(raster.read_bytes()[:2000])
+    with pytest.raises(DataError, match="does not read as a GeoTIFF"):
+        predict_rasters(bundle, raster, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [raster]
+
+
+def placed_by_points(path: Path) -> None:
+    corners = [(0, 0), (0, 50), (40, 0), (40, 50)]
+    points = [GroundControlPoint(row, col, 5e5 + col, 5e6 - row) for row, col in corners]
+    save(path, noise(40, 50), crs=CRS.from_epsg(32631), transform=None, gcps=points)
+
+
+def test_a_raster_placed_by_control_points_is_to_be_warped(tmp_path, bundle):
+    """Of what is written on its grid nobody would know where it lies."""
+    placed_by_points(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"a\.tif: is placed by control points; warp it .*\(gdalwarp\)"):
+        predict_rasters(bundle, tmp_path / "a.tif", tmp_path / "out", scale=1.0)
+
+
+def test_a_raster_without_place_has_no_objects_and_that_is_said(tmp_path, bundle, command):
+    words = ("predict", bundle, save(tmp_path / "a.tif", noise(40, 50), crs=None), "--to", tmp_path / "out")
+    said = command(*words, "--vectors", "geojson")
+    assert said.code == 2
+    assert "a.tif: has no CRS, so its objects have no coordinates" in said.err
+    said = command(*words)
+    assert "  no objects: a.tif has no CRS\n" in said.out
+    assert f"\nprobabilities and masks: {tmp_path / 'out'}\n" in said.out
+    (told,) = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert told["objects"] is None
+    assert not (tmp_path / "out" / "objects").exists()
+
+
+def test_another_resolution_is_predicted_when_told(tmp_path, bundle, command):
     raster = save(tmp_path / "a.tif", noise(40, 50), gsd_m=10)
+    said = command("predict", bundle, raster, "--to", tmp_path / "out")
+    assert said.code == 2
+    assert said.err.endswith("say what it is to be enlarged by: --scale FACTOR\n")
     (done,) = predict_rasters(bundle, raster, tmp_path / "out", scale=2.0)
     assert done.scale == 2
     assert done.chips == 4 * 6
+
+
+@pytest.mark.parametrize(("north", "says"), [(60, True), (10, False)])
+def test_pixels_that_are_not_square_on_the_ground_are_told(tmp_path, bundle, command, north, says):
+    """Degrees: at 60 degrees north a pixel is half as wide as it is high."""
+    place = rasterio.transform.from_origin(15, north, 2e-6, 2e-6)
+    raster = save(tmp_path / "a.tif", noise(40, 50), crs="EPSG:4326", transform=place)
+    said = command("predict", bundle, raster, "--to", tmp_path / "out", "--vectors", "none")
+    assert said.code == 0, said.err
+    assert ("  a pixel is 0.112 m wide and 0.223 m high on the ground" in said.out) == says
+    assert ("better warp the raster to a metric CRS" in said.out) == says
 
 
 def test_a_blank_tile_among_others_is_nodata(tmp_path, bundle):
@@ -485,7 +563,7 @@ def test_a_blank_tile_among_others_is_nodata(tmp_path, bundle):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("none", "no such folder"), ("https://host/a.tif", "/vsicurl/https://host")]
+    ("name", "says"), [("none", "none: no such file or folder"), ("https://host/a.tif", "/vsicurl/https://host")]
 )
 def test_what_is_not_there(tmp_path, bundle, command, monkeypatch, name, says):
     monkeypatch.chdir(tmp_path)
@@ -800,8 +878,32 @@ def test_a_cluster_that_is_not_there_leaves_nothing(tmp_path, bundle, mixed, com
     assert {path.name for path in tmp_path.iterdir()} == {"in"}
 
 
-def test_images_without_place_are_not_spread(tmp_path, bundle, command):
-    save(tmp_path / "in" / "a.tif", np.zeros((40, 50, 3), np.uint8), crs=None, transform=None)
-    said = command("predict", bundle, tmp_path / "in", "--to", tmp_path / "out", "--cluster", "local")
-    assert said.code == 2
-    assert "--cluster is for rasters" in said.err
+OF_RASTERS = (("--cluster", "local"), ("--scale", 2), ("--vectors", "gpkg"), ("--square",))
+OF_IMAGES = (("--no-masks",), ("--overlays",), ("--mosaics",))
+
+
+@pytest.mark.parametrize(("options", "of"), [(OF_RASTERS, "images"), (OF_IMAGES, "rasters")])
+def test_options_that_would_not_be_heard_are_refused(tmp_path, bundle, command, options, of):
+    placed = {"crs": None, "transform": None} if of == "images" else {}
+    save(tmp_path / "in" / "a.tif", noise(40, 50), **placed)
+    for words in options:
+        said = command("predict", bundle, tmp_path / "in", "--to", tmp_path / "out", *words)
+        assert said.code == 2
+        assert said.err.startswith(f"segsmith: {words[0]}: for ")
+        assert "is predicted as " in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_plain_images_are_refused_by_a_model_of_stated_metres_a_pixel(tmp_path, bundle, make_bundle, command):
+    """As the same image by its name is: neither tells how large its pixels are."""
+    asked, to = tmp_path / "asked.safetensors", ("--to", tmp_path / "out")
+    make_bundle(*CHIPS, "data.gsd_m=0.3").write(asked)
+    image = save(tmp_path / "in" / "a.tif", noise(40, 50), crs=None, transform=None)
+    for given in (image, image.parent):
+        said = command("predict", asked, given, *to)
+        assert said.code == 2
+        assert said.err.startswith(f"segsmith: {image}: does not say")
+        assert "how many metres a pixel is, and the model sees 0.3" in said.err
+        assert said.err.endswith("say what it is to be enlarged by: --scale FACTOR\n")
+    assert command("predict", asked, image, *to, "--scale", 2).code == 0
+    assert command("predict", bundle, image.parent, "--to", tmp_path / "other").code == 0

@@ -12,7 +12,8 @@ from rasterio.crs import CRS
 from shapely import MultiPolygon, Polygon
 
 from segsmith.delivery.polygons import FoundObject
-from segsmith.delivery.vectors import write_vectors
+from segsmith.delivery.vectors import vector_formats, write_vectors
+from segsmith.errors import WriteError
 
 UTM = CRS.from_epsg(32629)
 MERCATOR = CRS.from_epsg(3857)
@@ -97,3 +98,10 @@ def test_a_turned_house_tells_its_angle(tmp_path):
     turned = MultiPolygon([shapely.affinity.rotate(HOUSE.geoms[0], -30)])  # y is down: to the left on the map
     _, _, fields = read(written(tmp_path, ".gpkg", shapes=(turned,)))
     assert fields["angle_deg"][0] == pytest.approx(30, abs=1.5)
+
+
+def test_formats_are_asked_for_or_none():
+    assert vector_formats(["parquet", "gpkg", "gpkg"]) == ("gpkg", "parquet")
+    assert vector_formats(["none"]) == ()
+    with pytest.raises(WriteError, match="as none and as gpkg; leave out none"):
+        vector_formats(["none", "gpkg"])

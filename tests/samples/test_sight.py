@@ -9,7 +9,7 @@ import rasterio
 from segsmith.data.ingest_masks import ingest as ingest_masks
 from segsmith.data.ingest_vector import ingest
 from segsmith.data.rasters import Levels, inspect_raster
-from segsmith.errors import ModelError
+from segsmith.errors import ResolutionError
 from segsmith.recipe import Data
 from segsmith.samples.sight import FURTHEST, Sight, sight_of
 
@@ -59,13 +59,13 @@ def test_what_the_training_enlarged_is_enlarged():
 def test_wildly_different_resolutions_are_refused(gsd_m, asked):
     options = CHIPS.model_copy(update={"gsd_m": asked})
     with pytest.raises(
-        ModelError, match=r"a\.tif: a pixel is .* m, and the model was trained on 0\.2 to 0\.4 m.*--scale"
+        ResolutionError, match=r"a\.tif: a pixel is .* m, and the model was trained on 0\.2 to 0\.4 m.*enlarged by$"
     ):
         Sight(gsd_m=(0.2, 0.4)).scale("a.tif", gsd_m, options)
 
 
 def test_a_raster_that_does_not_tell_is_refused_where_it_matters():
-    with pytest.raises(ModelError, match=r"does not say how many metres a pixel is.*0\.3.*--scale"):
+    with pytest.raises(ResolutionError, match=r"does not say how many metres a pixel is.*0\.3.*enlarged by$"):
         Sight(gsd_m=(0.2, 0.4)).scale("a.tif", float("nan"), CHIPS.model_copy(update={"gsd_m": 0.3}))
 
 

@@ -158,3 +158,17 @@ def test_rasters_are_refused_where_the_decision_cannot_follow_them(tmp_path, ser
         said = client.post("/predict/raster", content=geotiff(tmp_path / "a.tif", noise(32, 32)))
     assert said.status_code == 422
     assert said.json()["detail"].startswith("the raster: was decided with a gate for empty images")
+
+
+def test_a_model_of_stated_metres_a_pixel_asks_for_them_in_the_words_of_the_service(tmp_path, serving, make_bundle):
+    asked = make_bundle(*OPTIONS, "data.fit=chip", "data.gsd_m=0.3")
+    placeless = geotiff(tmp_path / "a.tif", noise(32, 32), crs=None, transform=None)
+    with serving(asked) as client:
+        image = client.post("/predict/image", content=encoded(noise(32, 32)))
+        raster = client.post("/predict/raster", content=placeless)
+        told = client.post("/predict/raster", params={"scale": 0.5, "answer": "png"}, content=placeless)
+    assert (image.status_code, raster.status_code, told.status_code) == (422, 422, 200)
+    unknown = "does not say how many metres a pixel is, and the model sees 0.3; "
+    assert image.json()["detail"].startswith(f"the image: {unknown}send a GeoTIFF to /predict/raster")
+    asks = "say what it is to be enlarged by: scale=FACTOR in the question"
+    assert raster.json()["detail"] == f"the raster: {unknown}{asks}"

@@ -8,10 +8,13 @@ import typer
 from segsmith.cli.app import app
 from segsmith.cli.options import BackendChoice, Cluster, RunFolder, Workers, size_of
 from segsmith.cli.printed import out, say, score_table
-from segsmith.errors import SegsmithError
+from segsmith.errors import RunError, SegsmithError
 
 if TYPE_CHECKING:
     from segsmith.delivery.raster_files import RasterPrediction
+
+OBLONG = 1.2
+"""How many times longer one side of a raster's pixels is on the ground than the other, for that to be said."""
 
 
 @app.command()
@@ -71,10 +74,12 @@ def predict(
     ] = None,
     numbers: Annotated[Path | None, typer.Option(help="CSV of ids and the numbers named in data.extra.")] = None,
     mosaics: Annotated[
-        bool, typer.Option("--mosaics", help="Images cut from one picture are made to agree where they meet.")
+        bool, typer.Option("--mosaics", help="Images: those cut from one picture are made to agree where they meet.")
     ] = False,
-    masks: Annotated[bool, typer.Option(help="Write mask PNGs.")] = True,
-    overlays: Annotated[bool, typer.Option(help="Write images with their outlines.")] = True,
+    masks: Annotated[bool, typer.Option(help="Images: write mask PNGs.")] = True,
+    overlays: Annotated[
+        bool | None, typer.Option(help="Images: write them with their outlines, as is done unless --no-overlays.")
+    ] = None,
     vectors: Annotated[
         list[str] | None,
         typer.Option(metavar="FORMAT", help="Rasters: gpkg (if unset), geojson, parquet or none; may be repeated."),
@@ -94,32 +99,46 @@ def predict(
     from segsmith.delivery.predict import predict as run_prediction
     from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
     from segsmith.delivery.vectors import vector_formats
-    from segsmith.errors import RunError
+    from segsmith.errors import ResolutionError
 
-    if sample_submission is None and find_rasters(images):
-        rasters = predict_rasters(
-            bundle, images, to, scale=scale, numbers=numbers, vectors=vector_formats(vectors or ["gpkg"]),
-            square=square, backend=backend, skip=skip, cluster=cluster, workers=workers,
-        )  # fmt: skip
+    if sample_submission is None and (given := find_rasters(images)).rasters:
+        formats = vector_formats(vectors) if vectors else None
+        of_images: dict[str, object] = {"--no-masks": not masks, "--overlays": overlays, "--mosaics": mosaics}
+        _check_options(of_images, f"for plain images; {images} is predicted as rasters")
+        try:
+            rasters = predict_rasters(
+                bundle, images, to, scale=scale, numbers=numbers, vectors=formats,
+                square=square, backend=backend, skip=skip, cluster=cluster, workers=workers,
+            )  # fmt: skip
+        except ResolutionError as error:
+            raise ResolutionError(f"{error}: --scale FACTOR") from error
         for raster in rasters:
-            _print_raster(raster)
+            _print_raster(raster, asked_objects=formats != ())
+        _print_left_alone(given.left_alone)
         out.print(f"backend {rasters[0].backend}: {rasters[0].why}")
-        out.print(f"probabilities, masks and objects: {to}")
+        has_objects = any(raster.objects is not None for raster in rasters)
+        written = "probabilities, masks and objects" if has_objects else "probabilities and masks"
+        out.print(f"{written}: {to}")
         return
-    if cluster or workers:
-        raise RunError(f"--cluster is for rasters; {images} is a folder of images, which one process predicts")
-    done = run_prediction(
-        bundle,
-        Path(images),
-        to,
-        sample_submission=sample_submission,
-        numbers=numbers,
-        mosaics=mosaics,
-        masks=masks,
-        overlays=overlays,
-        backend=backend,
-        skip=skip,
-    )
+    if Path(images).is_dir():
+        of_rasters: dict[str, object] = {"--scale": scale, "--vectors": vectors, "--square": square}
+        of_rasters |= {"--cluster": cluster, "--workers": workers}
+        _check_options(of_rasters, f"for rasters; {images} is predicted as a folder of plain images")
+    try:
+        done = run_prediction(
+            bundle,
+            Path(images),
+            to,
+            sample_submission=sample_submission,
+            numbers=numbers,
+            mosaics=mosaics,
+            masks=masks,
+            overlays=overlays is not False,
+            backend=backend,
+            skip=skip,
+        )
+    except ResolutionError as error:
+        raise ResolutionError(f"{error}: --scale FACTOR") from error
     if skip:
         out.print(f"{done.skipped:,} of {done.skipped + done.chips:,} skipped, since a first look found nothing")
     out.print(f"backend {done.backend}: {done.why}")
@@ -182,16 +201,37 @@ def serve(
     run_service(bundle, host=host, port=port, token=token, backend=backend, limits=limits, say=say)
 
 
-def _print_raster(done: "RasterPrediction") -> None:
+def _check_options(given: dict[str, object], why: str) -> None:
+    """Raise RunError where an option is given that would not be heard."""
+    if deaf := [name for name, value in given.items() if value]:
+        raise RunError(f"{', '.join(deaf)}: {why}")
+
+
+def _print_left_alone(images: list[Path]) -> None:
+    if images:
+        be = "1 image was" if len(images) == 1 else f"{len(images):,} images were"
+        names = ", ".join([*map(str, images[:3]), *(["..."] if len(images) > 3 else [])])
+        out.print(f"{be} left alone, without a CRS that says where they lie: {names}")
+
+
+def _print_raster(done: "RasterPrediction", *, asked_objects: bool) -> None:
     from segsmith.delivery.polygons import LONGEST_PX
 
     height, width = done.hw
     out.print(f"{done.raster}: {height:,} x {width:,} pixels, enlarged {done.scale:.3g} times", style="bold")
+    if done.sides_m and max(done.sides_m) > OBLONG * min(done.sides_m):
+        wide, high = done.sides_m
+        out.print(
+            f"  a pixel is {wide:.3g} m wide and {high:.3g} m high on the ground, and networks see it square; "
+            "better warp the raster to a metric CRS (gdalwarp)"
+        )
     seam = "" if done.seam is None else f", {done.seam:.2f} times as steep on their edges as elsewhere"
     skipped = f", {done.skipped:,} skipped, since a first look found nothing" if done.skipped else ""
     out.print(f"  {done.chips:,} chips, {done.blank:,} without a usable pixel left out{skipped}{seam}")
+    if asked_objects and done.objects is None:
+        out.print(f"  no objects: {Path(done.raster).name} has no CRS")
     for name, pixels in done.foreground_pixels.items():
-        count = f", {done.objects.get(name, 0):,} objects" if done.objects else ""
+        count = "" if done.objects is None else f", {done.objects.get(name, 0):,} objects"
         out.print(f"  {name}: {pixels / max(1, done.usable_pixels):.2%} of {done.usable_pixels:,} usable pixels{count}")
         if whole := done.left_whole.get(name):
             what = "connected object" if whole == 1 else "connected objects"

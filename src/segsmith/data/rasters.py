@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import cos, isfinite, radians, sin, sqrt
+from math import cos, hypot, isfinite, radians, sin, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,6 +75,8 @@ class RasterFacts:
     quantiles: tuple[tuple[float, ...], ...]
     """Per band the values at QUANTILES of its valid pixels, from at most 1024 x 1024 pixels spread evenly over the
     raster (taken from overviews where it has them); empty for 8-bit bands, or where no pixel is valid."""
+    sides_m: tuple[float, float] = (float("nan"), float("nan"))
+    """Metres on the ground along a pixel's row and along its column, at the raster's centre; NaN without a CRS."""
 
 
 class LevelFacts(NamedTuple):
@@ -93,9 +95,12 @@ def inspect_raster(path: Path | str) -> RasterFacts:
     """The facts of a raster, without reading all its pixels; a remote one is given as a text, of 0 bytes.
 
     Raises DataError for a file that is missing or broken, and for bands of other number or type than 1 to 12 of uint8,
-    uint16, int16, float32 or float64, or with a colour table.
+    uint16, int16, float32 or float64, with a colour table, or placed by control points alone (of which nothing that is
+    written on the same grid would know).
     """
     with _reading(path) as file:
+        if file.transform.is_identity and (file.gcps[0] or file.rpcs):
+            raise DataError(f"{path}: is placed by control points; warp it to a CRS first (gdalwarp)")
         bands = _bands(file)
         dtypes = {file.dtypes[band - 1] for band in bands}
         if len(dtypes) != 1 or not dtypes <= set(DTYPES):
@@ -108,16 +113,18 @@ def inspect_raster(path: Path | str) -> RasterFacts:
         if ColorInterp.palette in file.colorinterp:
             raise DataError(f"{path}: has a colour table; turn it into colours (gdal_translate -expand rgb)")
         dtype = dtypes.pop()
+        gsd_m, sides_m = _ground_metres(file)
         return RasterFacts(
             hw=(file.height, file.width),
             bands=len(bands),
             dtype=dtype,
             crs=file.crs.to_string() if file.crs else None,
             transform=tuple(file.transform)[:6],
-            gsd_m=_ground_metres(file),
+            gsd_m=gsd_m,
             nodata=file.nodata,
             file_bytes=0 if _is_remote(path) else Path(path).stat().st_size,
             quantiles=() if dtype == "uint8" else _quantiles(file),
+            sides_m=sides_m,
         )
 
 
@@ -353,10 +360,12 @@ def _quantiles(file: Any) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(np.quantile(plane[valid].astype(np.float64), QUANTILES).tolist()) for plane in values)
 
 
-def _ground_metres(file: Any) -> float:
-    """Metres a pixel side on the WGS 84 ellipsoid at the raster's centre: the root of a pixel's area there."""
+def _ground_metres(file: Any) -> tuple[float, tuple[float, float]]:
+    """Metres a pixel side on the WGS 84 ellipsoid at the raster's centre, the root of a pixel's area there; and those
+    of each side."""
+    unknown = float("nan"), (float("nan"), float("nan"))
     if not file.crs:
-        return float("nan")
+        return unknown
     x, y = file.width / 2, file.height / 2
     a, b, c, d, e, f = tuple(file.transform)[:6]
     points = [(x - 0.5, y), (x + 0.5, y), (x, y - 0.5), (x, y + 0.5)]
@@ -364,9 +373,9 @@ def _ground_metres(file: Any) -> float:
     try:
         longitudes, latitudes = warp_points(file.crs, "EPSG:4326", *corners)
     except (RasterioError, CPLE_BaseError):  # a CRS of its own, or a place beyond its reach
-        return float("nan")
+        return unknown
     if not all(map(isfinite, (*longitudes, *latitudes))):
-        return float("nan")
+        return unknown
     latitude = radians(sum(latitudes) / 4)
     squashed = 1 - 0.00669437999014 * sin(latitude) ** 2
     per_longitude = radians(1) * 6378137.0 / sqrt(squashed) * cos(latitude)
@@ -374,7 +383,7 @@ def _ground_metres(file: Any) -> float:
     east = [((b - a + 180) % 360 - 180) * per_longitude for a, b in (longitudes[:2], longitudes[2:])]
     north = [(b - a) * per_latitude for a, b in (latitudes[:2], latitudes[2:])]
     area = abs(east[0] * north[1] - east[1] * north[0])
-    return sqrt(area)
+    return sqrt(area), (hypot(east[0], north[0]), hypot(east[1], north[1]))
 
 
 class _OpenFiles(threading.local):

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from os import walk
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from segsmith.data.index import read_csv
 from segsmith.decision.calibration import calibrated_levels
 from segsmith.decision.masks import Labels, decided_by
 from segsmith.decision.separation import objects_by
+from segsmith.delivery.given_files import given_files
 from segsmith.delivery.object_table import HEADER, ObjectRow, object_rows
 from segsmith.delivery.strip_files import AS_THEY_ARE
 from segsmith.delivery.submission import (
@@ -33,7 +33,7 @@ from segsmith.delivery.submission import (
     write_submission,
 )
 from segsmith.eda.pictures import Picture, Rgb
-from segsmith.errors import DataError, ModelError, WriteError, listed
+from segsmith.errors import DataError, ModelError, ResolutionError, WriteError, listed
 from segsmith.files import replacing_folder
 from segsmith.modeling.bundle import Bundle
 from segsmith.prediction.backends import choose_backend
@@ -102,7 +102,9 @@ def predict(
     the masks. `backend` is what runs the networks (backends.py). With `skip`, images in which a first look finds
     nothing are empty, at the loss that the bundle's decision allows (first_look.py); of images that are cut into chips,
     a chip adds level 0 to the mean with those that overlap it. A folder that an earlier prediction wrote is replaced.
-    Raises ModelError, DataError, WriteError; then nothing is there that was not there before.
+    Images are shown to the networks as they are, so a model that sees all images at stated metres a pixel
+    (`data.gsd_m`) refuses them. Raises ResolutionError for that, ModelError, DataError, WriteError; then nothing is
+    there that was not there before.
     """
     file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
     opened = Bundle.read(file)
@@ -114,6 +116,7 @@ def predict(
     unknown = [image_id for image_id in image_ids if image_id not in files]
     if unknown:
         raise DataError(f"{sample_submission} names {len(unknown)} images that are not in {images}:\n{listed(unknown)}")
+    _check_resolution(opened, files[image_ids[0]])
     if out.is_dir():
         there = {path.name for path in out.iterdir()}
         if there - WRITTEN or (there and "submission.csv" not in there):
@@ -172,11 +175,23 @@ def predict(
     )
 
 
+def _check_resolution(opened: Bundle, first: Path) -> None:
+    """Raise ResolutionError for a model that sees stated metres a pixel: nobody brings plain images to them."""
+    if (gsd_m := opened.recipe.data.gsd_m) is not None:
+        raise ResolutionError(
+            f"{first}: does not say, as a plain image, how many metres a pixel is, and the model sees {gsd_m:g}; "
+            "predict it as a raster, by its name, and say what it is to be enlarged by"
+        )
+
+
 def find_images(folder: Path, layout: Layout) -> dict[str, Path]:
-    """Image files below a folder by id, in the order of their names. Raises DataError for none, or an id twice."""
+    """Image files below a folder by id, in the order of their names, without what predictions wrote. Raises DataError
+    for none, or an id twice."""
+    if folder.is_file():
+        raise DataError(f"{folder}: is a file, where a folder of images is asked for")
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder of images")
-    paths = sorted(Path(top, name) for top, _, names in walk(folder) for name in names if is_image(Path(name)))
+        raise DataError(f"{folder}: no such file or folder")
+    paths = [path for path in given_files(folder) if is_image(path)]
     if not paths:
         raise DataError(f"{folder}: no image files")
     for what, counts in (

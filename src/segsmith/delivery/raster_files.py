@@ -68,8 +68,8 @@ class RasterPrediction:
     usable_pixels: int
     foreground_pixels: dict[str, int]
     """By class, in the mask."""
-    objects: dict[str, int]
-    """Polygons by class; none where none were asked for, or the raster has no CRS."""
+    objects: dict[str, int] | None
+    """Polygons by class, of those that have one; None where none were asked for, or the raster has no CRS."""
     left_whole: dict[str, int]
     """By class, how many connected things were too large to be taken apart, and are an object each."""
     seam: float | None
@@ -81,6 +81,8 @@ class RasterPrediction:
     thresholds: dict[str, int] = field(default_factory=dict)
     """By class, the level of the probabilities as written at which its mask begins, before holes are filled and small
     objects go."""
+    sides_m: tuple[float, float] | None = None
+    """Metres on the ground along a pixel's row and along its column; None where the raster does not tell."""
 
 
 @dataclass(frozen=True)
@@ -197,9 +199,10 @@ def predict_raster(
         skipped=probabilities.notes("skipped"),
         usable_pixels=usable,
         foreground_pixels=dict(zip(opened.classes, foreground.tolist(), strict=True)),
-        objects=dict(Counter(of.class_name for of in objects)),
+        objects=dict(Counter(of.class_name for of in objects)) if vectors and job.facts.crs else None,
         left_whole={name: number for name, number in outlines.left_whole.items() if number},
         seam=seams.ratio(),
+        sides_m=job.facts.sides_m if job.facts.gsd_m > 0 else None,
         thresholds={
             name: int(written[cell.level])
             for name, cell in zip(opened.classes, decision.cells_of(len(opened.classes)), strict=True)
@@ -214,5 +217,6 @@ def predict_raster(
 def _read_back(done: Path) -> RasterPrediction:
     facts = json.loads(done.read_text())
     facts["hw"] = tuple(facts["hw"])
+    facts["sides_m"] = facts["sides_m"] and tuple(facts["sides_m"])
     facts["levels"] = facts["levels"] and tuple(map(tuple, facts["levels"]))
     return RasterPrediction(**facts)

@@ -30,10 +30,13 @@ Geometries = np.ndarray
 
 
 def vector_formats(names: Sequence[str]) -> tuple[VectorFormat, ...]:
-    """The formats of these names, each once; none for `none`. Raises WriteError for a name that is no format."""
+    """The formats of these names, each once; none for `none`. Raises WriteError for a name that is no format, and
+    for `none` beside others."""
     for name in names:
         if name not in (*FORMATS, "none"):
             raise WriteError(f"'{name}' is no format of polygons; known are {', '.join(FORMATS)} and none")
+    if "none" in names and set(names) != {"none"}:
+        raise WriteError(f"polygons are asked for as {' and as '.join(names)}; leave out none, or the formats")
     return tuple(known for known in FORMATS if known in names)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from segsmith import recipe
 from segsmith.data.dataset import Dataset
 from segsmith.data.rasters import EIGHT_BIT, Levels, RasterFacts, common_levels
-from segsmith.errors import ModelError
+from segsmith.errors import ResolutionError
 
 FURTHEST = 4.0
 """How many times coarser or finer than all training images a raster may be."""
@@ -36,23 +36,23 @@ class Sight:
         """What a raster of `gsd_m` metres a pixel (NaN where unknown) is to be enlarged by.
 
         It is brought to `data.gsd_m`; without that, to the nearest metres a pixel that was trained on. Raises
-        ModelError for one that is more than FURTHEST times coarser or finer than all images that were, and where
+        ResolutionError for one that is more than FURTHEST times coarser or finer than all images that were, and where
         `data.gsd_m` asks for metres a pixel that the raster does not tell.
         """
         if not gsd_m > 0:
             if options.gsd_m is not None:
-                raise ModelError(
+                raise ResolutionError(
                     f"{raster}: does not say how many metres a pixel is, and the model sees {options.gsd_m:g}; "
-                    "say what it is to be enlarged by: --scale"
+                    "say what it is to be enlarged by"
                 )
             return self.enlarged
         nearest = gsd_m
         if self.gsd_m is not None:
             nearest = min(max(gsd_m, self.gsd_m[0]), self.gsd_m[1])
             if max(gsd_m / nearest, nearest / gsd_m) > FURTHEST:
-                raise ModelError(
+                raise ResolutionError(
                     f"{raster}: a pixel is {gsd_m:.3g} m, and the model was trained on {_span(self.gsd_m)}; "
-                    "to predict it nonetheless, say what it is to be enlarged by: --scale"
+                    "to predict it nonetheless, say what it is to be enlarged by"
                 )
         if options.gsd_m is None and abs(gsd_m / nearest - 1) < NO_DIFFERENCE:
             return self.enlarged

@@ -15,7 +15,7 @@ import pandas as pd
 from segsmith.data.extra import extra_levels
 from segsmith.data.images import decode_image, encoded_hw
 from segsmith.delivery.predict import Masked, masked
-from segsmith.errors import ModelError
+from segsmith.errors import ModelError, ResolutionError
 from segsmith.modeling.bundle import Bundle
 from segsmith.prediction.network_calls import Calls
 from segsmith.prediction.probabilities import Levels, Predictor
@@ -47,7 +47,7 @@ class Predictions:
             self._predictor.predict,
             self._networks,
             bundle.recipe.predict.batch_size if whole else 1,  # chips of one image are a batch already
-            limits.gather_ms / 1000 if whole else 0,
+            limits.gather_ms / 1000 if whole else 0.0,
             metrics.batches.observe,
         )
         self._scratch = Path()
@@ -74,6 +74,11 @@ class Predictions:
 
     async def image(self, content: bytes, extra: Levels, place: Place) -> Masked:
         """The mask of an encoded image. Raises RefusedError, DataError, ModelError."""
+        if (gsd_m := self.bundle.recipe.data.gsd_m) is not None:
+            raise ResolutionError(
+                f"{THE_IMAGE}: does not say how many metres a pixel is, and the model sees {gsd_m:g}; send a GeoTIFF "
+                "to /predict/raster, with scale=FACTOR where it has no CRS"
+            )
         place.take(needed(self.bundle, await self.in_thread(lambda: self._looked_at(content))))
         image = await self.in_thread(lambda: decode_image(content, THE_IMAGE))
         bands = len(self.bundle.mean) - len(self.bundle.extra)

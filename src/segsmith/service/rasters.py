@@ -17,7 +17,7 @@ from segsmith.decision.masks import connected_objects
 from segsmith.delivery.predict import Masked
 from segsmith.delivery.raster_files import check_bundle, predict_raster, raster_job
 from segsmith.delivery.vectors import VectorFormat
-from segsmith.errors import DataError, ModelError
+from segsmith.errors import DataError, ModelError, ResolutionError
 from segsmith.modeling.bundle import Bundle
 from segsmith.prediction.probabilities import Predictor
 from segsmith.service.limits import Limits, Place, RefusedError
@@ -62,7 +62,8 @@ def predict_upload(
         try:
             return _predicted(bundle, predictor, file, question, extra, limits, place, stop)
         except (DataError, ModelError) as error:
-            raise type(error)(str(error).replace(str(file), str(THE_RASTER))) from error
+            how = ": scale=FACTOR in the question" if isinstance(error, ResolutionError) else ""
+            raise type(error)(str(error).replace(str(file), str(THE_RASTER)) + how) from error
 
 
 def _predicted(
