@@ -246,6 +246,16 @@ def test_an_overlay_tints_the_mask_and_leaves_the_rest(bands):
     assert (drawn[4:8, 5:9] != (230, 159, 0)).any(axis=2).all(), "the image shines through"
 
 
+def test_masks_that_nobody_decided_on_are_said_to_be(tmp_path, images, bundle, command):
+    opened = Bundle.read(bundle)
+    for decision, told in ((Decision(), True), (replace(opened.decision, metric="mean_dice"), False)):
+        file = tmp_path / f"{told}.safetensors"
+        replace(opened, decision=decision).write(file)
+        said = command("predict", file, images, "--to", tmp_path / "out")
+        assert said.code == 0, said.err
+        assert ("no decision was tuned, so masks are what is at least half probable" in said.out) == told
+
+
 # Whole or not at all
 
 

@@ -158,7 +158,7 @@ def chips(
         raise SegsmithError(f"--stride {stride} does not divide --size {size}; choose one that does")
     options = {"input_hw": [size, size], "stride": stride, "scales": scale or [1.0], "gsd_m": gsd_m}
     said = [f"data.{name}={json.dumps(value)}" for name, value in (options | {"blank_most": blank_most}).items()]
-    chosen = override(Recipe(), ["data.fit=chip", *said]).data
+    chosen = override(Recipe(), ["predict.batch_size=1", "data.fit=chip", *said]).data  # no network sees them here
     count, with_foreground = write_chips(dataset, chosen, to, file_format=file_format, cluster=cluster, workers=workers)
     out.print(f"{count:,} chips, {with_foreground:,} with foreground: {to}")
 

@@ -119,6 +119,7 @@ def predict(
         has_objects = any(raster.objects is not None for raster in rasters)
         written = "probabilities, masks and objects" if has_objects else "probabilities and masks"
         out.print(f"{written}: {to}")
+        _say_if_undecided(bundle)
         return
     if Path(images).is_dir():
         of_rasters: dict[str, object] = {"--scale": scale, "--vectors": vectors, "--square": square}
@@ -144,6 +145,7 @@ def predict(
     out.print(f"backend {done.backend}: {done.why}")
     out.print(f"{done.images:,} images, {done.with_foreground:,} with foreground, {done.rows:,} rows")
     out.print(f"read back and checked: {done.folder / 'submission.csv'}")
+    _say_if_undecided(bundle)
 
 
 @app.command()
@@ -199,6 +201,17 @@ def serve(
 
     limits = Limits(upload_mb, pixels, requests, memory_mb, seconds, gather_ms)
     run_service(bundle, host=host, port=port, token=token, backend=backend, limits=limits, say=say)
+
+
+def _say_if_undecided(bundle: Path) -> None:
+    from segsmith.modeling.bundle import Bundle
+
+    decision = Bundle.read(bundle / "bundle.safetensors" if bundle.is_dir() else bundle).decision
+    if decision.metric is None:
+        out.print(
+            f"{bundle}: no decision was tuned, so masks are what is at least half probable; first: segsmith decide RUN",
+            style="bold red",
+        )
 
 
 def _check_options(given: dict[str, object], why: str) -> None:
