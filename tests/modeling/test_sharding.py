@@ -226,21 +226,21 @@ class Awkward(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.plain, self.twice, self.used, self.dark = (nn.Linear(4, 4) for _ in range(4))
-        self.view = nn.Sequential(nn.Linear(4, 4), nn.Flatten(0, 1))
+        self.plain, self.twice, self.used, self.dark = (nn.Conv2d(3, 3, 1) for _ in range(4))
+        self.view = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Flatten(2, 3))
         self.pair = Pair()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         x = self.twice(self.twice(self.plain(images.float())))
-        x = nn.functional.linear(x, self.used.weight)
+        x = nn.functional.conv2d(x, self.used.weight)
         x = self.view(x)
         x += 1
         return {"mask": self.pair(x)["mask"]}
 
 
-class Pair(nn.Linear):
+class Pair(nn.Conv1d):
     def __init__(self) -> None:
-        super().__init__(4, 4)
+        super().__init__(3, 3, 1)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         return {"mask": super().forward(x)}
@@ -255,8 +255,8 @@ def test_modules_that_cannot_be_gathered_by_themselves_are_with_the_network(mesh
         made(images)["mask"].square().sum().backward()
     assert [type(module).__name__ for module in shares.modules() if type(module).__name__.startswith("FSDP")] == [
         "FSDPAwkward",
-        "FSDPLinear",  # plain
-        "FSDPLinear",  # of the view
+        "FSDPConv2d",  # plain
+        "FSDPConv2d",  # of the view
     ]
     for name, parameter in network.named_parameters():
         grad = shares.get_parameter(name).grad
