@@ -137,6 +137,6 @@ def test_of_a_large_scene_only_parts_are_read(tmp_path, monkeypatch):
 def test_a_scene_too_large_to_be_compared_is_said_to_be(tmp_path, monkeypatch):
     make_buildings(tmp_path / "raw", areas=1, noisy_areas=0, scenes=1, hw=(128, 160))
     for place in ("audit.TOO_LARGE_PX", "duplicates.LARGEST_PIXELS", "mosaics.LARGEST_PIXELS"):
-        monkeypatch.setattr(f"segsmith.data.{place}", 128 * 160 - 1)
+        monkeypatch.setattr(f"segsmith.audit.{place}", 128 * 160 - 1)
     found = report(tmp_path / "raw")
     assert "Images too large to be read whole, which were not compared: 1." in found.all("p")

@@ -151,4 +151,4 @@ def test_the_command(command, dataset, tmp_path, capfd):
     assert said.out.startswith(f"{len(tifs)} chips, ")
     said = command("chips", dataset, tmp_path / "more", "--size", 64, "--stride", 60)
     assert said.code == 2
-    assert "stride=60 does not divide input_hw [64, 64]" in said.err
+    assert "--stride 60 does not divide --size 64" in said.err

@@ -5,7 +5,8 @@ from pathlib import Path
 
 
 def given_files(folder: Path) -> list[Path]:
-    """Every file below a folder, in the order of their paths; none where the folder is not there.
+    """Every file below a folder, pipes and links to nothing among them, in the order of their paths; none where the
+    folder is not there.
 
     Left out are folders below it that `predict` wrote, of rasters (`prediction.json`) or of images (`submission.csv`
     and `objects.csv`), and those it works in (`.NAME.progress`, `.NAME.partial`): a prediction that is written among
@@ -14,7 +15,7 @@ def given_files(folder: Path) -> list[Path]:
     found: list[Path] = []
     for top, folders, names in walk(folder):
         folders[:] = [name for name in folders if not _is_of_prediction(Path(top, name))]
-        found += [path for name in names if (path := Path(top, name)).is_file()]
+        found += [Path(top, name) for name in names]
     return sorted(found)
 
 

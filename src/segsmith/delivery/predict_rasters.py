@@ -166,7 +166,7 @@ def find_rasters(given: Path | str) -> FoundRasters:
     if path.is_file():
         return FoundRasters([path], [])
     images = [file for file in given_files(path) if is_image(file)]
-    placed = [file for file in images if is_raster(file) and has_place(file)]
+    placed = [file for file in images if is_raster(file) and file.is_file() and has_place(file)]
     counts = Counter(file.stem for file in placed)
     if twice := [str(file) for file in placed if counts[file.stem] > 1]:
         raise DataError(f"{path}: several rasters of the same name:\n{listed(twice)}\npredict one folder at a time")
