@@ -1,5 +1,7 @@
 """Commands of delivery: networks exported, images predicted, submissions checked, a service run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +10,7 @@ import typer
 from segsmith.cli.app import app
 from segsmith.cli.options import BackendChoice, Cluster, RunFolder, Workers, size_of
 from segsmith.cli.printed import out, say, score_table
-from segsmith.errors import RunError, SegsmithError
+from segsmith.errors import ResolutionError, RunError, SegsmithError
 
 if TYPE_CHECKING:
     from segsmith.delivery.raster_files import RasterPrediction
@@ -99,19 +101,16 @@ def predict(
     from segsmith.delivery.predict import predict as run_prediction
     from segsmith.delivery.predict_rasters import find_rasters, predict_rasters
     from segsmith.delivery.vectors import vector_formats
-    from segsmith.errors import ResolutionError
 
     if sample_submission is None and (given := find_rasters(images)).rasters:
         formats = vector_formats(vectors) if vectors else None
         of_images: dict[str, object] = {"--no-masks": not masks, "--overlays": overlays, "--mosaics": mosaics}
         _check_options(of_images, f"for plain images; {images} is predicted as rasters")
-        try:
+        with _naming_scale():
             rasters = predict_rasters(
                 bundle, images, to, scale=scale, numbers=numbers, vectors=formats,
                 square=square, backend=backend, skip=skip, cluster=cluster, workers=workers,
             )  # fmt: skip
-        except ResolutionError as error:
-            raise ResolutionError(f"{error}: --scale FACTOR") from error
         for raster in rasters:
             _print_raster(raster, asked_objects=formats != ())
         _print_left_alone(given.left_alone)
@@ -125,7 +124,7 @@ def predict(
         of_rasters: dict[str, object] = {"--scale": scale, "--vectors": vectors, "--square": square}
         of_rasters |= {"--cluster": cluster, "--workers": workers}
         _check_options(of_rasters, f"for rasters; {images} is predicted as a folder of plain images")
-    try:
+    with _naming_scale():
         done = run_prediction(
             bundle,
             Path(images),
@@ -138,8 +137,6 @@ def predict(
             backend=backend,
             skip=skip,
         )
-    except ResolutionError as error:
-        raise ResolutionError(f"{error}: --scale FACTOR") from error
     if skip:
         out.print(f"{done.skipped:,} of {done.skipped + done.chips:,} skipped, since a first look found nothing")
     out.print(f"backend {done.backend}: {done.why}")
@@ -203,11 +200,19 @@ def serve(
     run_service(bundle, host=host, port=port, token=token, backend=backend, limits=limits, say=say)
 
 
-def _say_if_undecided(bundle: Path) -> None:
-    from segsmith.modeling.bundle import Bundle
+@contextmanager
+def _naming_scale() -> Iterator[None]:
+    """A refusal for want of a resolution ends with the option that says what to enlarge by."""
+    try:
+        yield
+    except ResolutionError as error:
+        raise ResolutionError(f"{error}: --scale FACTOR") from error
 
-    decision = Bundle.read(bundle / "bundle.safetensors" if bundle.is_dir() else bundle).decision
-    if decision.metric is None:
+
+def _say_if_undecided(bundle: Path) -> None:
+    from segsmith.modeling.bundle import Bundle, bundle_file
+
+    if Bundle.read(bundle_file(bundle)).decision.metric is None:
         out.print(
             f"{bundle}: no decision was tuned, so masks are what is at least half probable; first: segsmith decide RUN",
             style="bold red",

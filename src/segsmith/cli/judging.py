@@ -179,7 +179,8 @@ def runs_command(
             if one.combined:
                 parts = ", ".join(f"{run.name} ({weight:.3g})" for run, weight in one.combined.items() if weight)
                 out.print(f"      combined of {parts}")
-            own = [f"{key}={values[place]}" for key, values in group.differing.items() if key in one.options]
+            has = one.options
+            own = [f"{key}={values[place]}" for key, values in group.differing.items() if key in has]
             more = f" and {len(own) - SHOWN_KEYS} more" if len(own) > SHOWN_KEYS else ""
             if own:
                 out.print(f"      {', '.join(own[:SHOWN_KEYS])}{more}")

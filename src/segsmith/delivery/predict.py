@@ -35,7 +35,7 @@ from segsmith.delivery.submission import (
 from segsmith.eda.pictures import Picture, Rgb
 from segsmith.errors import DataError, ModelError, ResolutionError, WriteError, listed
 from segsmith.files import replacing_folder
-from segsmith.modeling.bundle import Bundle
+from segsmith.modeling.bundle import Bundle, bundle_file
 from segsmith.prediction.backends import choose_backend
 from segsmith.prediction.first_look import check_skip
 from segsmith.prediction.joints import agreed
@@ -106,7 +106,7 @@ def predict(
     (`data.gsd_m`) refuses them. Raises ResolutionError for that, ModelError, DataError, WriteError; then nothing is
     there that was not there before.
     """
-    file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
+    file = bundle_file(bundle)
     opened = Bundle.read(file)
     allowed = check_skip(opened, file, by_chips=opened.recipe.data.fit == "chip") if skip else None
     chosen = choose_backend(file, opened, backend)

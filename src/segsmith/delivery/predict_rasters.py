@@ -30,7 +30,7 @@ from segsmith.delivery.raster_files import RasterJob, RasterPrediction, check_bu
 from segsmith.delivery.vectors import VectorFormat
 from segsmith.errors import DataError, ModelError, SegsmithError, WriteError, listed
 from segsmith.files import digest, held, put_in_place, write_error, write_text
-from segsmith.modeling.bundle import Bundle, Skip
+from segsmith.modeling.bundle import Bundle, Skip, bundle_file
 from segsmith.prediction.backends import choose_backend
 from segsmith.prediction.first_look import check_skip
 from segsmith.prediction.probabilities import Predictor
@@ -100,7 +100,7 @@ def predict_rasters(
     holds a usable pixel; WriteError; RunError where
     another process predicts into the same folder, or the cluster is not to be had.
     """
-    file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
+    file = bundle_file(bundle)
     _check_free(out)
     jobs, left_alone = _look(file, rasters, scale, numbers)
     if vectors and (nowhere := [str(job.path) for job in jobs if job.facts.crs is None]):

@@ -137,6 +137,11 @@ class Decision:
         return cells * classes if len(cells) == 1 else cells
 
 
+def bundle_file(given: Path) -> Path:
+    """A bundle's file, given by itself or by its run folder; whether it is there is not asked."""
+    return given / "bundle.safetensors" if given.is_dir() else given
+
+
 class Part(NamedTuple):
     """A bundle among those that were combined."""
 

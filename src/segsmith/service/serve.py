@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segsmith.errors import ModelError, RunError
 from segsmith.listening import LOOPBACK, listen
-from segsmith.modeling.bundle import Bundle
+from segsmith.modeling.bundle import Bundle, bundle_file
 from segsmith.prediction.backends import choose_backend
 from segsmith.service.limits import Limits
 
@@ -36,7 +36,7 @@ def serve(
     from segsmith.service.app import make_app
 
     limits = limits or Limits()
-    file = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
+    file = bundle_file(bundle)
     opened = Bundle.read(file)
     chosen = choose_backend(file, opened, backend)
 
