@@ -121,7 +121,7 @@ def test_the_installed_script_and_the_module_are_the_same():
             "decide",
             [
                 r"ship: threshold \d\.\d{3}, smallest object \d+ pixels",
-                r"mean_dice \d\.\d{4} on the validation fold, \d\.\d{4} when cross-fitted",
+                r"mean_dice \d\.\d{4} on the validation fold, \d\.\d{4} when cross-fitted; all empty \d\.\d{4}",
                 r"stored in the bundle; next: segsmith evaluate .*run",
             ],
         ),

@@ -95,7 +95,7 @@ def test_the_noise_between_two_cells_is_that_of_their_difference():
 def test_memory_does_not_grow_with_the_number_of_images(count):
     one = CellScores("mean_iou_map", AREAS, GATES, 5)
     held = sum(value.nbytes for value in vars(one).values() if isinstance(value, np.ndarray))
-    assert held == GROUPS * 3 * 256 * 2 * 8 + 2 * GROUPS * 8 + GROUPS * 8 + AREAS.nbytes + GATES.nbytes + 256 * 8
+    assert held == GROUPS * (3 * 256 * 2 + 1 + 2 + 1) * 8 + AREAS.nbytes + GATES.nbytes + 256 * 8
     one.add_scores(count, 0, np.ones((256, 2)), 0.0)
     assert not any(isinstance(value, list | dict | set) for value in vars(one).values())
 

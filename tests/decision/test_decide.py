@@ -70,6 +70,8 @@ def test_what_is_told_of_each_cell_is_its_score(made, brute, metric):
     for gate, told in gates:
         assert told == pytest.approx(brute(metric, dict.fromkeys(everything, cell._replace(gate=gate))), abs=1e-6)
     assert decision.score == pytest.approx(brute(metric, dict.fromkeys(everything, cell)))
+    nothing = cell._replace(level=255, smallest_area=10**6)
+    assert decision.all_empty == pytest.approx(brute(metric, dict.fromkeys(everything, nothing)))
     assert decision.score > np.mean(surface)
 
 
@@ -394,7 +396,8 @@ def test_ships_that_touch_are_taken_apart_by_what_was_learnt_of_borders(make_run
     assert decision.score == decision.cross_fitted_score == 1
     evaluation = evaluate(made.folder)
     assert evaluation.score("f2_objects").value == 1, "on other images, by the same decision"
-    assert evaluate(made.folder, on="validation").score("f2_objects").value == decision.cross_fitted_score
+    on_validation = evaluate(made.folder, on="validation").score("f2_objects")
+    assert (on_validation.value, on_validation.all_empty) == (decision.cross_fitted_score, decision.all_empty)
     assert decide(made.folder, separate="distance").cells[0].depth == 0, "the outline of a pair is that of one"
 
 

@@ -77,7 +77,8 @@ def decide(
         )
     if decision.skip is not None:
         _print_skip(decision.skip, names)
-    out.print(f"{decision.metric} {decision.score:.4f} on the validation fold{cross}")
+    scored = f"{decision.metric} {decision.score:.4f} on the validation fold{cross}"
+    out.print(f"{scored}; all empty {decision.all_empty:.4f}")
     out.print(f"stored in the bundle; next: segsmith evaluate {run}")
 
 

@@ -47,6 +47,7 @@ class CellScores:
         self._global = metric.startswith("global_")
         shape = (groups, len(gates), LEVELS, len(areas))
         self._sums = np.zeros((2, *shape), np.int64) if self._global else np.zeros((1, *shape))
+        self._emptied = self._sums[:, :, 0, 0, 0].copy()  # of every image made empty
         self._known = np.zeros((2, groups), np.int64)  # true and usable pixels
         self._images = np.zeros(groups, np.int64)
 
@@ -113,12 +114,11 @@ class CellScores:
 
     def sums(self, place: Place, groups: Int[np.ndarray, " some"]) -> Float[np.ndarray, " six"]:
         """What scores of several classes or parts together are made of: see `together`."""
-        gate, level, area = place
-        own = self._sums[:, groups, gate, level, area].sum(axis=1)
-        tp, predicted = own if self._global else (0, 0)
-        score = 0.0 if self._global else own[0]
-        known = self._known[:, groups].sum(axis=1)
-        return np.array([score, self._images[groups].sum(), tp, predicted, *known], float)
+        return self._six(self._sums[:, groups, *place].sum(axis=1), groups)
+
+    def emptied(self) -> Float[np.ndarray, " six"]:
+        """Likewise of all images, each made empty."""
+        return self._six(self._emptied.sum(axis=1), self.used)
 
     def _add(
         self,
@@ -132,8 +132,15 @@ class CellScores:
         open_gates = int(np.searchsorted(self.gates, gate, side="right"))
         self._sums[:, group, :open_gates] += values[:, None]
         self._sums[:, group, open_gates:] += empty[:, None, None, None]
+        self._emptied[:, group] += empty
         self._known[:, group] += known
         self._images[group] += 1
+
+    def _six(self, own: np.ndarray, groups: Int[np.ndarray, " some"]) -> Float[np.ndarray, " six"]:
+        tp, predicted = own if self._global else (0, 0)
+        score = 0.0 if self._global else own[0]
+        known = self._known[:, groups].sum(axis=1)
+        return np.array([score, self._images[groups].sum(), tp, predicted, *known], float)
 
     def _finished(self, sums: np.ndarray, groups: Int[np.ndarray, " some"]) -> Surface:
         if not self._global:
@@ -225,6 +232,8 @@ class Found:
     score: float
     cross_fitted_score: float | None
     """None where all images are of one part."""
+    all_empty: float
+    """What the images score where nothing is found in any."""
 
 
 Chosen = list[tuple[CellScores, Place]]
@@ -254,12 +263,13 @@ def found_together(
     on_all = places(first.used)
     found_by, at = zip(*on_all, strict=True)
     score = together(metric, sums(on_all, first.used))
+    all_empty = together(metric, [scored.emptied() for scored in counted])
     parts = [part for part in range(first.parts) if len(first.of_part(part))]
     if len(parts) == 1:
-        return Found(found_by, at, (cells(on_all),), score, None)
+        return Found(found_by, at, (cells(on_all),), score, None, all_empty)
     tuned = [places(np.setdiff1d(first.used, first.of_part(part))) for part in parts]
     crossed = [of for part, chosen in zip(parts, tuned, strict=True) for of in sums(chosen, first.of_part(part))]
-    return Found(found_by, at, tuple(map(cells, tuned)), score, together(metric, crossed))
+    return Found(found_by, at, tuple(map(cells, tuned)), score, together(metric, crossed), all_empty)
 
 
 def _of_pixels(metric: DecideMetric) -> Metric:

@@ -219,6 +219,7 @@ def _tuned(
         metric=metric,
         score=found.score,
         cross_fitted_score=found.cross_fitted_score,
+        all_empty=found.all_empty,
         areas=tuple(areas.tolist()),
         surfaces=tuple(
             tuple(tuple(round(value, 6) for value in row) for row in surface[place[0]].tolist())

@@ -117,6 +117,8 @@ class Decision:
     """The metric on the images it was tuned on."""
     cross_fitted_score: float | None = None
     """The metric when every image is scored with a decision tuned on other images."""
+    all_empty: float | None = None
+    """The metric when nothing is found in any of these images."""
     areas: tuple[int, ...] = ()
     surfaces: tuple[tuple[tuple[float, ...], ...], ...] = ()
     """Of each class, the metric at the levels 0..255 (rows) and `areas` (columns), at the gate of its cell."""
