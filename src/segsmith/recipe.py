@@ -206,6 +206,11 @@ class Network(Section):
     encoder_weights: str | None = Field(
         "imagenet", description="imagenet (downloaded), a local .safetensors or .pth file, or null for random weights."
     )
+    weights: str | None = Field(
+        None,
+        description="Weights of a whole network to begin with: a bundle, or a .safetensors or .pth file; null for "
+        "none. Heads of other classes begin from random ones.",
+    )
     encoder_depth: int | None = Field(
         None, ge=3, le=5, description="Halvings of the size; null takes the architecture's own."
     )

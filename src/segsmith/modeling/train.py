@@ -50,6 +50,7 @@ def train(dataset: Path, recipe: Recipe, run: Path, *, watch: Callable[[Step], N
     check_recipe(recipe)
     with joined() as processes:
         data = Dataset.open(dataset).named(recipe.data.classes)
+        _check_unseen(recipe, data)
         opened = Run(run)
         _train(dataset, opened.chips_for(data, recipe.data), recipe, opened, watch, processes)
     return opened
@@ -102,17 +103,44 @@ def _tell_of_fold(watch: Callable[[Step], None], fold: str, step: Step) -> None:
     watch(replace(step, fold=fold))
 
 
+def _check_weights(option: str, given: str | None, remedy: str) -> None:
+    if given is None:
+        return
+    if not Path(given).is_file():
+        raise ModelError(f"network.{option}: {given}: no such file; give {remedy}")
+    read_weights(Path(given))
+
+
+def _check_unseen(recipe: Recipe, data: Dataset) -> None:
+    """Raise ModelError for weights of a bundle that was trained on images of this dataset which would be judged."""
+    weights, folds = recipe.network.weights, recipe.folds
+    if weights is None or folds.by_heart:
+        return
+    try:
+        begun = Bundle.read(Path(weights))
+    except ModelError:
+        return  # other files do not tell what they were trained on
+    there, in_turn = begun.recipe, "all" in (begun.recipe.folds.validation, folds.validation)
+    if begun.fingerprint == data.fingerprint and (in_turn or (there.folds, there.seed) != (folds, recipe.seed)):
+        as_there = f"seed={there.seed} and folds.count={there.folds.count}, validation={there.folds.validation}"
+        raise ModelError(
+            f"network.weights: {weights}: trained on images of this very dataset that would now be judged; "
+            + (
+                "take one fold's bundle, and that fold as folds.validation"
+                if in_turn
+                else f"set folds as there: {as_there}"
+            )
+        )
+
+
 def check_recipe(recipe: Recipe) -> None:
     """Raise ModelError for what can be told to be wrong from the recipe alone, before any data is read."""
-    options, weights = recipe.network, recipe.network.encoder_weights
+    options = recipe.network
     check_mlflow(recipe.train)
     check_encoder(options.encoder)
-    if weights not in (None, "imagenet"):
-        if not Path(str(weights)).exists():
-            raise ModelError(
-                f"network.encoder_weights: {weights}: no such file; give a .safetensors or .pth file, imagenet or null"
-            )
-        read_weights(Path(str(weights)))
+    encoder_weights = None if options.encoder_weights == "imagenet" else options.encoder_weights
+    _check_weights("encoder_weights", encoder_weights, "a .safetensors or .pth file, imagenet or null")
+    _check_weights("weights", options.weights, "a bundle, a .safetensors or .pth file, or null")
     classes = len(recipe.data.classes or ("object",))
     network = build_network(options, classes, IMAGENET_MEAN, IMAGENET_STD, weights=False)
     check_input_hw(network, recipe.data.input_hw)

@@ -39,7 +39,7 @@ from segsmith.networks.heads import (
     made_by,
     resized,
 )
-from segsmith.networks.weights import hub_asked_once, load_encoder, read_weights
+from segsmith.networks.weights import hub_asked_once, load_encoder, load_network, read_weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZES_TRIED = 16
@@ -131,13 +131,14 @@ def build_network(
     channels_last. Masks have one channel per class, or background and classes where these are `exclusive`.
     `mean_image`, on the same scale, is taken off as well, pixel by pixel.
 
-    `weights=False` leaves out the encoder weights, for a network whose weights are loaded right after. Raises
+    `weights=False` leaves out those of files, for a network whose weights are loaded right after. Raises
     ModelError for options that do not go together, for an encoder that does not exist or does not go with them, and for
     weights that do not load.
     """
     check_options(options)
     channels = classes + exclusive
-    body = _body(options, len(mean), channels, weights=weights)
+    pretrained = options.encoder_weights if weights and options.weights is None else None
+    body, whole = _body(options, len(mean), channels, pretrained)
     if options.architecture in WITHOUT_ENCODER:
         context, centre, stride = None, None, body.encoder.output_stride
     else:
@@ -169,6 +170,8 @@ def build_network(
         use_mish(network)
         if options.architecture not in WITHOUT_ENCODER:
             check_no_relu(body.encoder, len(mean), options.encoder)
+    if weights and options.weights is not None:
+        load_network(network, read_weights(Path(options.weights)), options.weights, whole)
     return network.to(memory_format=torch.channels_last)
 
 
@@ -204,21 +207,21 @@ def _problem(network: Network, hw: tuple[int, int]) -> str | None:
     return None
 
 
-def _body(options: recipe.Network, bands: int, channels: int, *, weights: bool) -> Any:
-    """Encoder, decoder and mask head, with the encoder's weights."""
+def _body(options: recipe.Network, bands: int, channels: int, pretrained: str | None) -> tuple[Any, list[str]]:
+    """Encoder, decoder and mask head, with the encoder's weights; and the names of all weights that there were before
+    what is of no use was dropped."""
     if options.architecture in ("FCNN", "FCNN2"):
-        return FCNN(options.architecture, bands, channels)
-    source = options.encoder_weights if weights else None
-    imagenet = source == "imagenet"
+        return FCNN(options.architecture, bands, channels), []
+    imagenet = pretrained == "imagenet"
     body = _downloaded(options, channels) if imagenet and bands == 3 else _built(options, bands, channels)
-    whole = body.encoder.state_dict().keys()
+    whole, of_encoder = list(body.state_dict()), list(body.encoder.state_dict())
     drop_unused(body.encoder, bands)
     if imagenet and bands != 3:
         of_three = _downloaded(options, channels).encoder.state_dict()
-        load_encoder(body.encoder, of_three, f"ImageNet weights of {options.encoder}", whole)
-    elif source is not None and not imagenet:
-        load_encoder(body.encoder, read_weights(Path(source)), source, whole)
-    return body
+        load_encoder(body.encoder, of_three, f"ImageNet weights of {options.encoder}", of_encoder)
+    elif pretrained is not None and not imagenet:
+        load_encoder(body.encoder, read_weights(Path(pretrained)), pretrained, of_encoder)
+    return body, whole
 
 
 def _downloaded(options: recipe.Network, channels: int) -> Any:

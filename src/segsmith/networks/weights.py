@@ -1,4 +1,4 @@
-"""Files of weights -> tensors by name -> an encoder that has them."""
+"""Files of weights -> tensors by name -> an encoder, or a whole network, that has them."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -16,6 +16,12 @@ from segsmith.errors import ModelError, unreadable
 
 ENCODER_PREFIXES = ("0.body.encoder.", "body.encoder.", "model.encoder.", "encoder.")
 """Before the names of an encoder's weights in the file of a whole network; of those of a bundle, the first counts."""
+NETWORK_PREFIXES = ("0.", "module.")
+"""Before the names of all weights of a network: the first one of a bundle, and one trained in several processes."""
+HEADS = ("body.segmentation_head.", "body.classification_head.", "heads.")
+"""Before the names of weights that depend on what is to be found."""
+NORMALISATION = ("mean", "std", "mean_image")
+COUNTER = "num_batches_tracked"
 CLASSIFIERS = ("fc.", "_fc.", "classifier.", "last_linear.", "head.")
 """Before the names of weights that classify images, which no encoder has."""
 
@@ -55,17 +61,49 @@ def load_encoder(
         for name, alias in found.items()
         if values[name].shape != own[name].shape
     ]
-    wrong += [f"{name}: missing" for name in own if name not in found and not name.endswith("num_batches_tracked")]
+    wrong += [f"{name}: missing" for name in own if name not in found and not name.endswith(COUNTER)]
     surplus = given.keys() - set(found.values())
     if surplus:
         expected = _with_classifier(encoder) | {alias for name in whole for alias in _aliases(name)}
         wrong += [
             f"{name}: surplus" for name in sorted(surplus) if name not in expected and not name.startswith(CLASSIFIERS)
         ]
+    _check_nothing(wrong, f"{source}: not the weights of this encoder")
+    nn.Module.load_state_dict(encoder, values, strict=False)
+
+
+def load_network(
+    network: nn.Module, state: Mapping[str, Tensor], source: str | Path, whole: Collection[str] = ()
+) -> None:
+    """Give a whole network the weights of `source`: a bundle, of which the first network is taken, or a file of weights
+    as segsmith or segmentation_models.pytorch names them.
+
+    What images are normalised by stays as it is. A head that the file lacks, or has for other classes, keeps its random
+    weights, so that a network goes on to learn something else. Weights made for three bands are inflated, and `whole`
+    names what the body had, as by `load_encoder`. Raises ModelError for all else that is missing, of another shape or
+    too many.
+    """
+    if any(name.startswith("part-") for name in state):
+        raise ModelError(f"{source}: a bundle of several runs; give the bundle of one of them")
+    given = _of_network(state)
+    own = {name: tensor for name, tensor in network.state_dict().items() if name not in NORMALISATION}
+    values = {name: _inflated(given[name], own[name].shape) for name in own if name in given}
+    fits = {name: tensor for name, tensor in values.items() if tensor.shape == own[name].shape}
+    wrong = [
+        f"{name}: {tuple(given[name].shape)} in the file, {tuple(own[name].shape)} in the network"
+        for name in values.keys() - fits.keys()
+    ]
+    wrong += [f"{name}: missing" for name in own if name not in values and not name.endswith(COUNTER)]
+    wrong += [f"{name}: surplus" for name in given.keys() - own.keys() - {f"body.{name}" for name in whole}]
+    body = [problem for problem in sorted(wrong) if not problem.startswith(HEADS)]
+    _check_nothing(body, f"{source}: not the weights of this network")
+    nn.Module.load_state_dict(network, fits, strict=False)
+
+
+def _check_nothing(wrong: list[str], problem: str) -> None:
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ModelError(f"{source}: not the weights of this encoder: {'; '.join(wrong[:3])}{more}")
-    nn.Module.load_state_dict(encoder, values, strict=False)
+        raise ModelError(f"{problem}: {'; '.join(wrong[:3])}{more}")
 
 
 @contextmanager
@@ -92,6 +130,16 @@ def _of_encoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             state = inner
             break
     return {name.removeprefix("model."): tensor for name, tensor in state.items()}
+
+
+def _of_network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a network by the names they have in it, without what it normalises by."""
+    for prefix in NETWORK_PREFIXES:
+        inner = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        state = inner or state
+    if not any(name.startswith("body.") for name in state):
+        state = {f"body.{name.removeprefix('model.')}": tensor for name, tensor in state.items()}
+    return {name: tensor for name, tensor in state.items() if name not in NORMALISATION}
 
 
 def _aliases(name: str) -> list[str]:

@@ -104,7 +104,8 @@ class _Rates:
 def _lighter(recipe: Recipe) -> list[str]:
     """Encoders that may take the place of the recipe's, the heaviest first."""
     options = recipe.network
-    if options.architecture in WITHOUT_ENCODER or options.encoder_weights not in (None, "imagenet"):
+    given = options.weights is not None or options.encoder_weights not in (None, "imagenet")
+    if options.architecture in WITHOUT_ENCODER or given:
         return []
     return lighter_encoders(options.encoder, pretrained=options.encoder_weights == "imagenet")
 
