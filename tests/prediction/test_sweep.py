@@ -63,23 +63,23 @@ def test_strips_are_the_same_wherever_a_sweep_begins(make_bundle, hw):
     predictor = Predictor(make_bundle(*CHIPS))
     picture = Picture.of(100, 70)
     sweep = Sweep(predictor.recipe, 1, (100, 70), hw)
-    strips = list(sweep.strips(picture.read, predictor.of_chips, NO_NUMBERS))
+    strips = list(sweep.values(picture.read, predictor.of_chips, NO_NUMBERS))
     assert [strip.number for strip in strips] == list(range(len(sweep.rows.tops)))
     assert [strip.top for strip in strips] == sweep.edges[:-1]
-    assert np.concatenate([strip.levels for strip in strips], axis=1).shape == (1, *hw)
+    assert np.concatenate([strip.values for strip in strips], axis=1).shape == (1, *hw)
     for first in range(len(strips)):
         for again, strip in zip(
-            sweep.strips(picture.read, predictor.of_chips, NO_NUMBERS, first), strips[first:], strict=True
+            sweep.values(picture.read, predictor.of_chips, NO_NUMBERS, first), strips[first:], strict=True
         ):
             assert again[:2] == strip[:2]
             assert again[3:] == strip[3:]
-            assert (again.levels == strip.levels).all()
+            assert (again.values == strip.values).all()
 
 
 def test_each_pixel_is_read_once_and_beside_the_computing(make_bundle):
     predictor = Predictor(make_bundle(*CHIPS))
     picture = Picture.of(150, 90)
-    assert sum(strip.chips for strip in Sweep(predictor.recipe, 1, (150, 90), (150, 90)).strips(
+    assert sum(strip.chips for strip in Sweep(predictor.recipe, 1, (150, 90), (150, 90)).values(
         picture.read, predictor.of_chips, NO_NUMBERS
     )) == 9 * 5  # fmt: skip
     assert (picture.times == 1).all()
@@ -97,11 +97,11 @@ def test_chips_without_a_valid_pixel_are_not_computed(make_bundle):
         seen.extend(pixels)
         return predictor.of_chips(pixels, extra)
 
-    strips = list(Sweep(predictor.recipe, 1, (160, 160), (160, 160)).strips(picture.read, of_chips, NO_NUMBERS))
+    strips = list(Sweep(predictor.recipe, 1, (160, 160), (160, 160)).values(picture.read, of_chips, NO_NUMBERS))
     assert len(seen) == 4, "half-overlapping chips around one pixel"
     assert sum(strip.chips for strip in strips) == 4
     assert sum(strip.blank for strip in strips) == 81 - 4
-    assert sum(strip.levels.shape[1] for strip in strips) == 160
+    assert sum(strip.values.shape[1] for strip in strips) == 160
 
 
 def test_wide_images_are_read_in_panels_and_cut_alike():
@@ -116,4 +116,4 @@ def test_what_reading_raises_is_raised(make_bundle, tmp_path):
     predictor = Predictor(make_bundle(*CHIPS))
     sweep = Sweep(predictor.recipe, 1, (100, 70), (100, 70))
     with pytest.raises(Exception, match=r"none\.tif: no such file"):
-        list(sweep.strips(lambda window: read_window(tmp_path / "none.tif", window), predictor.of_chips, NO_NUMBERS))
+        list(sweep.values(lambda window: read_window(tmp_path / "none.tif", window), predictor.of_chips, NO_NUMBERS))

@@ -31,7 +31,7 @@ from segsmith.modeling.bundle import Bundle
 from segsmith.prediction.chip_rows import Read
 from segsmith.prediction.probabilities import Predictor
 from segsmith.prediction.seams import SeamMeter
-from segsmith.prediction.sweep import LevelStrip
+from segsmith.prediction.sweep import LevelStrip, ValueStrip
 from segsmith.progress import track
 
 Item = TypeVar("Item")
@@ -162,10 +162,10 @@ def predict_raster(
 
     first = probabilities.missing()
     if first < len(sweep.rows.tops):
-        strips = sweep.values(first)
+        strips = map(ValueStrip.levelled, sweep.values(first))  # so that none is held beside the next
         with behind(write) as writer:
             for strip in watch(strips, job.name, len(sweep.rows.tops) - first):
-                writer(strip.levelled())
+                writer(strip)
 
     seams = SeamMeter(sweep.rows, job.facts.hw)
     masks = StripFiles(work / "masks", job.facts, sweep.edges)

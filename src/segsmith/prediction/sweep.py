@@ -10,7 +10,7 @@ from jaxtyping import Float32, UInt8
 from segsmith.ahead import ahead
 from segsmith.losses.objective import quantised
 from segsmith.prediction.blending import Blend, WayBack
-from segsmith.prediction.chip_rows import ChipRows, Read
+from segsmith.prediction.chip_rows import SLAB, ChipRows, Read
 from segsmith.prediction.first_look import Worth, worthwhile
 from segsmith.recipe import Recipe
 from segsmith.types import HW
@@ -47,7 +47,11 @@ class ValueStrip(NamedTuple):
     skipped: int = 0
 
     def levelled(self) -> LevelStrip:
-        return LevelStrip(self.number, self.top, quantised(self.values), self.chips, self.blank, self.skipped)
+        levels = np.empty(self.values.shape, np.uint8)
+        for first in range(0, self.values.shape[1], SLAB):
+            rows = slice(first, first + SLAB)
+            levels[:, rows] = quantised(self.values[:, rows])
+        return LevelStrip(self.number, self.top, levels, self.chips, self.blank, self.skipped)
 
 
 class Sweep:
@@ -68,12 +72,6 @@ class Sweep:
         back = WayBack(self.seen_hw, self.hw)
         return [back.ready(self.rows.finished(number)) for number in range(len(self.rows.tops) + 1)]
 
-    def strips(
-        self, read: Read, of_chips: OfChips, extra: UInt8[np.ndarray, " extra"], first: int = 0
-    ) -> Iterator[LevelStrip]:
-        """The strips from number `first` on, in order. `read` is called in another thread, ahead of `of_chips`."""
-        return (strip.levelled() for strip in self.values(read, of_chips, extra, first))
-
     def values(
         self,
         read: Read,
@@ -82,11 +80,13 @@ class Sweep:
         first: int = 0,
         worth: Worth | None = None,
     ) -> Iterator[ValueStrip]:
-        """Likewise, not rounded to levels. Chips that `worth` denies are left out as those without a valid pixel are:
-        they add 0 to the mean with those that overlap them."""
+        """The strips from number `first` on, in order. `read` is called in another thread, ahead of `of_chips`. Chips
+        that `worth` denies are left out as those without a valid pixel are: they add 0 to the mean with those that
+        overlap them."""
         back = WayBack(self.seen_hw, self.hw, self.edges[first])
         blend = Blend(self.seen_hw, self.rows.chip_hw, self.rows.stride_hw, self.classes, back.needs(self.edges[first]))
-        number, chips, values = self.rows.row_of(blend.top), 0, [np.empty((self.classes, 0, self.hw[1]), np.float32)]
+        number, chips = self.rows.row_of(blend.top), 0
+        values, filled = self._strip(number, first), 0
         batch_size = self.recipe.predict.batch_size
         batches = ahead(self.rows.batches(read, batch_size, blend.top))
         if worth is not None:
@@ -95,10 +95,18 @@ class Sweep:
             if batch.windows:
                 blend.add(batch.windows, of_chips(batch.pixels, extra))
             for strip in blend.pop_finished(batch.rows):
-                values += back.add(strip)
+                for rows in back.add(strip):
+                    values[:, filled : filled + rows.shape[1]] = rows
+                    filled += rows.shape[1]
             chips += len(batch.windows)
             if batch.last:
                 if number >= first:
-                    found = np.concatenate(values, axis=1)
-                    yield ValueStrip(number, self.edges[number], found, chips, batch.blank, batch.skipped)
-                number, chips, values = number + 1, 0, values[:1]
+                    yield ValueStrip(number, self.edges[number], values, chips, batch.blank, batch.skipped)
+                del values  # before the next are taken
+                number, chips = number + 1, 0
+                values, filled = self._strip(number, first), 0
+
+    def _strip(self, number: int, first: int) -> Float32[np.ndarray, "classes _rows _width"]:
+        """Room for the rows of a strip; for none before the first, and behind the last."""
+        rows = self.edges[number + 1] - self.edges[number] if first <= number < len(self.rows.tops) else 0
+        return np.empty((self.classes, rows, self.hw[1]), np.float32)
