@@ -251,6 +251,14 @@ def test_overrides_come_after_the_file(tmp_path):
         ("train=null", "override 'train=null': train: holds options of its own, as train.KEY=VALUE (got None)"),
         ("train.stages=[]", "train.stages: Tuple should have at least 1 item"),
         ("decide.metric=mean_dise", "did you mean 'mean_dice'?"),
+        (
+            "folds.stratify_by=foo",
+            "'folds.stratify_by=foo': folds.stratify_by: Input should be 'classes', 'objects' or 'coverage', or a list "
+            "(got 'foo')",
+        ),
+        ("folds.stratify_by=[classes,foo]", "folds.stratify_by.1: Input should be 'classes', 'objects' or 'coverage'"),
+        ("folds.validation=-1", "folds.validation: Input should be greater than or equal to 0, or 'all' (got -1)"),
+        ("train.mlflow=7", "train.mlflow: Input should be a valid boolean, unable to interpret input, or a valid"),
         ("network.decoder=8", "network.decoder: unknown key; did you mean 'encoder' or 'decoder_channels'?"),
         ("network=resnet18", "network: holds options of its own, as network.KEY=VALUE (got 'resnet18')"),
         ("network.heads={a: {kind: border}, b: {kind: border}}", "a and b are both of kind border; one is enough"),

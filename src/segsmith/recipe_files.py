@@ -11,6 +11,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from segsmith.errors import RecipeError
 from segsmith.recipe import Recipe
@@ -192,9 +193,11 @@ def _validated(tree: Any, place: Callable[[tuple[str, ...], str], str]) -> Recip
         return Recipe.model_validate(tree)
     except ValidationError as error:
         problems = []
-        paths = [tuple(str(part) for part in problem["loc"] if part != "[key]") for problem in error.errors()]
-        around = {keys[:count] for keys in paths for count in range(len(keys))}
-        for keys, problem in zip(paths, error.errors(), strict=True):
+        by_path: dict[tuple[str, ...], list[ErrorDetails]] = {}
+        for problem in error.errors():
+            by_path.setdefault(_path(tree, problem), []).append(problem)
+        around = {keys[:count] for keys in by_path for count in range(len(keys))}
+        for keys, (problem, *others) in by_path.items():
             if keys in around:
                 continue  # it fails only because something inside it does
             name = ".".join(keys) or "recipe"
@@ -211,7 +214,9 @@ def _validated(tree: Any, place: Callable[[tuple[str, ...], str], str]) -> Recip
             elif problem["type"] in ("model_type", "dict_type"):
                 said = f"{name}: holds options of its own, as {name}.KEY=VALUE (got {problem['input']!r})"
             else:
-                message = problem["msg"].removeprefix("Value error, ")
+                told = [each["msg"].removeprefix("Value error, ") for each in (problem, *others)]
+                message = ", or ".join(told[:1] + [other.removeprefix("Input should be ") for other in told[1:]])
+                message = message.replace("a valid tuple", "a list")
                 value = repr(problem["input"])[: 10 * SHOWN]
                 got = "" if isinstance(problem["input"], dict | BaseModel) else f" (got {value})"
                 near = difflib.get_close_matches(
@@ -221,6 +226,18 @@ def _validated(tree: Any, place: Callable[[tuple[str, ...], str], str]) -> Recip
             problems.append(f"{place(keys, said)}: {said}")
         more = [f"and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
         raise RecipeError("\n".join(problems[:SHOWN] + more)) from None
+
+
+def _path(tree: Any, problem: ErrorDetails) -> tuple[str, ...]:
+    """The keys of what is wrong, without pydantic's names for the kinds of value that one key may have."""
+    keys: list[str] = []
+    for part in problem["loc"]:
+        inside = dict(enumerate(tree)) if isinstance(tree, list) else tree
+        if isinstance(inside, dict) and part in inside:
+            tree = inside[part]
+            keys.append(str(part))
+    missing = problem["loc"][-1:] if problem["type"] == "missing" else ()
+    return (*keys, *map(str, missing))
 
 
 def _fields_at(keys: Sequence[str]) -> dict[str, FieldInfo]:
