@@ -8,7 +8,7 @@ import typer
 
 from segsmith.cli.app import app
 from segsmith.cli.options import Cluster, DatasetFolder, Overrides, Workers, size_of
-from segsmith.cli.printed import TrainingLine, out, print_scores
+from segsmith.cli.printed import TrainingLine, out, print_scores, warn
 from segsmith.errors import SegsmithError
 
 
@@ -102,7 +102,7 @@ def inspect(
     more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""
     out.print("  sizes " + ", ".join(f"{size}: {count:,}" for size, count in sizes[:3]) + more)
     if profile.labelled and profile.empty == profile.labelled:
-        out.print("  all labelled images are empty: there is nothing to learn", style="bold red")
+        warn("  all labelled images are empty: there is nothing to learn")
     looked = "findings, worst first" if found.findings else "findings: none" if found.audited else "not audited"
     out.print(looked, style="bold")
     for line in printed(found.findings):

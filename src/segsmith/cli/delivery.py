@@ -9,7 +9,7 @@ import typer
 
 from segsmith.cli.app import app
 from segsmith.cli.options import BackendChoice, Cluster, RunFolder, Workers, size_of
-from segsmith.cli.printed import out, say, score_table
+from segsmith.cli.printed import out, say, score_table, warn
 from segsmith.errors import ResolutionError, RunError, SegsmithError
 
 if TYPE_CHECKING:
@@ -213,9 +213,8 @@ def _say_if_undecided(bundle: Path) -> None:
     from segsmith.modeling.bundle import Bundle, bundle_file
 
     if Bundle.read(bundle_file(bundle)).decision.metric is None:
-        out.print(
-            f"{bundle}: no decision was tuned, so masks are what is at least half probable; first: segsmith decide RUN",
-            style="bold red",
+        warn(
+            f"{bundle}: no decision was tuned, so masks are what is at least half probable; first: segsmith decide RUN"
         )
 
 

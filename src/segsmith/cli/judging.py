@@ -8,12 +8,12 @@ import typer
 
 from segsmith.cli.app import app
 from segsmith.cli.options import DatasetFolder, RunFolder
-from segsmith.cli.printed import out, print_scores, say
+from segsmith.cli.printed import out, print_scores, say, warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from segsmith.modeling.bundle import Skip
+    from segsmith.modeling.bundle import Decision, Skip
 
 SHOWN_KEYS = 6
 """Of the keys by which a run's recipe differs, shown at the most."""
@@ -61,8 +61,16 @@ def decide(
         separate=taken_apart_by,
         skip_loss=skip_loss,
         look=look,
-        say=lambda line: out.print(line, style="bold red"),
+        say=warn,
     )
+    print_decision(run, decision)
+    out.print(f"stored in the bundle; next: segsmith evaluate {run}")
+
+
+def print_decision(run: Path, decision: "Decision") -> None:
+    """What was decided of each class, and what it scores."""
+    from segsmith.modeling.run import Run
+
     names = Run(run).dataset().classes
     cross = f", {decision.cross_fitted_score:.4f} when cross-fitted" if decision.cross_fitted_score is not None else ""
     for name, cell in zip(names, decision.cells, strict=True):
@@ -77,9 +85,12 @@ def decide(
         )
     if decision.skip is not None:
         _print_skip(decision.skip, names)
-    scored = f"{decision.metric} {decision.score:.4f} on the validation fold{cross}"
-    out.print(f"{scored}; all empty {decision.all_empty:.4f}")
-    out.print(f"stored in the bundle; next: segsmith evaluate {run}")
+    of = (
+        "of all folds, by networks that had not seen them"
+        if Run(run).recipe().folds.validation == "all"
+        else "on the validation fold"
+    )
+    out.print(f"{decision.metric} {decision.score:.4f} {of}{cross}; all empty {decision.all_empty:.4f}")
 
 
 @app.command()
@@ -197,7 +208,7 @@ def runs_command(
     if len(groups) > 1:
         out.print(f"{len(groups)} groups: scores of different datasets, metrics or images cannot be compared")
     for problem in broken:
-        out.print(f"does not read: {problem}", style="bold red")
+        warn(f"does not read: {problem}")
 
 
 @app.command()

@@ -21,6 +21,11 @@ RANK = int(os.environ.get("RANK", "0"))
 out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=RANK > 0)  # names of files are no code
 
 
+def warn(line: str) -> None:
+    """Print a line that nobody should miss."""
+    out.print(line, style="bold red")
+
+
 class TrainingLine:
     """Shows training: one live line on a terminal, one printed line per epoch everywhere."""
 

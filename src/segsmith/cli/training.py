@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from segsmith.cli.app import app
-from segsmith.cli.judging import decide, evaluate
+from segsmith.cli.judging import evaluate, print_decision
 from segsmith.cli.options import DatasetFolder, Overrides, RecipeOption, numbers_of
-from segsmith.cli.printed import RANK, TrainingLine, out, say
+from segsmith.cli.printed import RANK, TrainingLine, out, say, warn
 from segsmith.errors import SegsmithError
 
 if TYPE_CHECKING:
@@ -167,7 +167,9 @@ def train(
     done = run_training(dataset, loaded, run, watch=watch)
     _tell_next_hour(run, or_why_not=budget is not None)
     if folds and RANK == 0 and Bundle.read(done.bundle).decision.metric is None:
-        decide(run)
+        from segsmith.decision.decide import decide
+
+        print_decision(run, decide(run, say=warn))
         evaluate(run)
     else:
         out.print(f"bundle {done.bundle}; next: segsmith decide {run}")
