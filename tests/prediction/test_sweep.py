@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from segsmith.data.rasters import read_window
+from segsmith.data.windows import PANEL
 from segsmith.prediction.blending import Blend
-from segsmith.prediction.chip_rows import PANEL, ChipRows
+from segsmith.prediction.chip_rows import ChipRows
 from segsmith.prediction.probabilities import Predictor
 from segsmith.prediction.sweep import Sweep
 

@@ -26,7 +26,7 @@ from rasterio.warp import transform as warp_points
 from rasterio.windows import Window as FileWindow
 
 from segsmith.data.resample import Taps, resampled, taps
-from segsmith.data.windows import Window, scaled_hw
+from segsmith.data.windows import Window, panels, scaled_hw
 from segsmith.errors import DataError
 from segsmith.types import HW
 
@@ -210,9 +210,9 @@ def read_window(
 
 def read_valid(path: Path | str, window: Window) -> Bool[np.ndarray, "height width"]:
     """Which pixels of a window of the raster at its own size are valid, as in `read_window`. The window lies inside
-    the raster; memory is that of its pixels. Raises DataError for a file that does not read."""
+    the raster; memory is that of the mask and of a panel's values. Raises DataError for a file that does not read."""
     with _reading(path) as file:
-        return _read_values(file, window)[1]
+        return np.concatenate([_read_values(file, panel)[1] for panel in panels(window)], axis=1)
 
 
 def overview_factors(path: Path | str) -> list[int]:

@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from segsmith.types import HW
 
+PANEL = 4096
+"""Columns that are read at a time: a file of square blocks then decodes no block twice for the same rows."""
+
 
 class Window(NamedTuple):
     """A pixel rectangle. It may reach beyond the image, where there is nothing valid."""
@@ -36,6 +39,12 @@ class Window(NamedTuple):
 def whole(hw: HW) -> Window:
     """The window that is the image."""
     return Window(0, 0, *hw)
+
+
+def panels(window: Window) -> Iterator[Window]:
+    """A window in parts beside one another, of at most PANEL columns."""
+    for left in range(0, window.width, PANEL):
+        yield window._replace(left=window.left + left, width=min(PANEL, window.width - left))
 
 
 def scaled_hw(hw: HW, scale: float) -> HW:

@@ -155,10 +155,11 @@ def predict_raster(
         rows = strip.levels.shape[1]
         if rows:
             valid = read_valid(job.path, Window(strip.top, 0, rows, job.facts.hw[1]))
-            levels, borders = np.split(strip.levels * valid, [count])
-            planes = [levels, (valid * np.uint8(255))[None], *([borders] if by_borders else [])]
+            kept = strip.levels if by_borders else strip.levels[:count]
+            planes = np.insert(kept, count, 255, axis=0)
+            planes *= valid
             counts = {"chips": strip.chips, "blank": strip.blank, "skipped": strip.skipped}
-            probabilities.write(strip.number, np.concatenate(planes), counts)
+            probabilities.write(strip.number, planes, counts)
 
     first = probabilities.missing()
     if first < len(sweep.rows.tops):

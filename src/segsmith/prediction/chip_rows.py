@@ -7,11 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from segsmith.data.windows import Window, starts
+from segsmith.data.windows import Window, panels, starts
 from segsmith.types import HW, ClassMask, Image
 
-PANEL = 4096
-"""Columns that are read at a time: a file of square blocks then decodes no block twice for the same rows."""
 SLAB = 32
 """Rows that are worked on at a time, so that no copy is as large as a row of chips."""
 
@@ -72,8 +70,7 @@ class ChipRows:
             move_up(pixels, first - top if kept else height)
             move_up(valid, first - top if kept else height)
             top, begin, bottom = first, first + kept, min(first + height, self.hw[0])
-            for left in range(0, self.hw[1], PANEL):
-                panel = Window(begin, left, bottom - begin, min(PANEL, self.hw[1] - left))
+            for panel in panels(Window(begin, 0, bottom - begin, self.hw[1])):
                 image, usable = read(panel)
                 if pixels.shape[2] != image.shape[2]:
                     pixels = np.zeros((*valid.shape, image.shape[2]), np.uint8)

@@ -1,7 +1,9 @@
 """One image of any size on its way through the networks: chips -> probabilities -> blended -> strips of levels."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from mmap import mmap
 from typing import NamedTuple
 
 import numpy as np
@@ -109,4 +111,8 @@ class Sweep:
     def _strip(self, number: int, first: int) -> Float32[np.ndarray, "classes _rows _width"]:
         """Room for the rows of a strip; for none before the first, and behind the last."""
         rows = self.edges[number + 1] - self.edges[number] if first <= number < len(self.rows.tops) else 0
-        return np.empty((self.classes, rows, self.hw[1]), np.float32)
+        shape = self.classes, rows, self.hw[1]
+        if not rows:
+            return np.empty(shape, np.float32)
+        # in pages of its own, which go back to the system with it: in the heap, so large an array leaves holes
+        return np.frombuffer(mmap(-1, 4 * math.prod(shape)), np.float32).reshape(shape)

@@ -60,6 +60,9 @@ class AveragedSweeps:
         return self.sweeps[0].rows
 
     def values(self, first: int = 0) -> Iterator[ValueStrip]:
+        if len(self.sweeps) == 1:
+            yield from self.sweeps[0].values(first)  # as it is, without copies
+            return
         others = [_Rows(sweep, self.edges[first]) for sweep in self.sweeps[1:]]
         for strip in self.sweeps[0].values(first):
             each = [strip.values, *(rows.take(strip.values.shape[1]) for rows in others)]
