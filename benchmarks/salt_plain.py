@@ -63,7 +63,7 @@ def main():
         ids = [row["id"] for row in csv.DictReader(file)]
     train_ids = [i for i in ids if i not in set(held_out)]
     loader = DataLoader(Salt(args.folder / "train", train_ids, True), args.batch, shuffle=True, drop_last=True)
-    epochs = args.images // (len(loader) * args.batch)
+    epochs = max(1, args.images // (len(loader) * args.batch))
 
     model = smp.Unet("resnet18", encoder_weights=None)
     if args.bf16:
