@@ -38,12 +38,15 @@ def test_it_goes_on_from_where_the_other_ended(make_squares, tiny, undisturbed, 
 
 def test_what_the_weights_were_trained_on_is_never_judged(squares, tiny, undisturbed, tmp_path, command):
     bundle = undisturbed[0].bundle
-    said = r"bundle\.safetensors: trained on images of this very dataset that would now be judged; "
-    there = rf"set folds as there: seed={tiny.seed} and folds\.count={tiny.folds.count}, validation=0"
-    for change in ("seed=7", "folds.validation=1", f"folds.count={tiny.folds.count + 1}"):
-        with pytest.raises(ModelError, match=said + there):
+    said = r"bundle\.safetensors: trained on images of this very dataset that would now be judged"
+    for change, told in (
+        ("seed=7", rf"seed: {tiny.seed} there, 7 now"),
+        ("folds.validation=1", r"folds\.validation: 0 there, 1 now"),
+        (f"folds.count={tiny.folds.count + 1}", rf"folds\.count: {tiny.folds.count} there"),
+    ):
+        with pytest.raises(ModelError, match=rf"{said}:\n.*{told}.*\nset seed and folds as there"):
             train(squares, begun(tiny, bundle, change), tmp_path / "run")
-    with pytest.raises(ModelError, match=said + r"take one fold's bundle, and that fold as folds\.validation"):
+    with pytest.raises(ModelError, match=rf"{said}; take the bundle of one fold, and that fold as folds\.validation"):
         train(squares, begun(tiny, bundle, "folds.validation=all"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert train(squares, begun(tiny, bundle), tmp_path / "run").bundle.exists(), "the same folds"

@@ -8,12 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from segsmith.data.dataset import Dataset
-from segsmith.errors import ModelError
+from segsmith.errors import ModelError, listed
 from segsmith.modeling.bundle import Bundle
 from segsmith.modeling.mlflow_run import check_mlflow
 from segsmith.modeling.optim import encoder_of
 from segsmith.modeling.processes import Processes, joined
-from segsmith.modeling.run import Run
+from segsmith.modeling.run import Run, differing_options, flat_options
 from segsmith.modeling.training import Step, Training
 from segsmith.modeling.trouble import memory_told
 from segsmith.networks.encoders import check_encoder
@@ -120,17 +120,15 @@ def _check_unseen(recipe: Recipe, data: Dataset) -> None:
         begun = Bundle.read(Path(weights))
     except ModelError:
         return  # other files do not tell what they were trained on
-    there, in_turn = begun.recipe, "all" in (begun.recipe.folds.validation, folds.validation)
-    if begun.fingerprint == data.fingerprint and (in_turn or (there.folds, there.seed) != (folds, recipe.seed)):
-        as_there = f"seed={there.seed} and folds.count={there.folds.count}, validation={there.folds.validation}"
-        raise ModelError(
-            f"network.weights: {weights}: trained on images of this very dataset that would now be judged; "
-            + (
-                "take one fold's bundle, and that fold as folds.validation"
-                if in_turn
-                else f"set folds as there: {as_there}"
-            )
-        )
+    if begun.fingerprint != data.fingerprint:
+        return
+    there, now = (flat_options(of.model_dump(mode="json", include={"seed", "folds"})) for of in (begun.recipe, recipe))
+    differing = differing_options(there, now)
+    said = f"network.weights: {weights}: trained on images of this very dataset that would now be judged"
+    if "all" in (there["folds.validation"], now["folds.validation"]):
+        raise ModelError(f"{said}; take the bundle of one fold, and that fold as folds.validation")
+    if differing:
+        raise ModelError(f"{said}:\n{listed(differing)}\nset seed and folds as there")
 
 
 def check_recipe(recipe: Recipe) -> None:
