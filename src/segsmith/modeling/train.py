@@ -113,8 +113,8 @@ def _check_weights(option: str, given: str | None, remedy: str) -> None:
 
 def _check_unseen(recipe: Recipe, data: Dataset) -> None:
     """Raise ModelError for weights of a bundle that was trained on images of this dataset which would be judged."""
-    weights, folds = recipe.network.weights, recipe.folds
-    if weights is None or folds.by_heart:
+    weights = recipe.network.weights
+    if weights is None or recipe.folds.by_heart:
         return
     try:
         begun = Bundle.read(Path(weights))
