@@ -194,6 +194,7 @@ def test_all_folds_are_one_run_to_every_command(command, smallest, journey, tmp_
     assert [line for line in said.out.splitlines() if line.startswith("fold ")] == [
         "fold 0, 1 of 2", "fold 2, 2 of 2"
     ]  # fmt: skip
+    assert "when cross-fitted" in said.out
     assert "of all folds, by networks that had not seen them, " in said.out
     assert "next: segsmith" not in said.out, "all is done"
     assert "images of the held-out fold" in said.out

@@ -36,7 +36,7 @@ def test_it_goes_on_from_where_the_other_ended(make_squares, tiny, undisturbed, 
     assert again.folder == run.folder, "a finished run is returned as it is"
 
 
-def test_what_the_weights_were_trained_on_is_never_judged(squares, tiny, undisturbed, tmp_path, command):
+def test_what_the_weights_were_trained_on_is_never_judged(squares, tiny, undisturbed, tmp_path):
     bundle = undisturbed[0].bundle
     said = r"bundle\.safetensors: trained on images of this very dataset that would now be judged"
     for change, told in (

@@ -1,6 +1,5 @@
 """Files of weights -> a whole network that begins with them: names, heads, bands, what is missing and too much."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,5 +130,5 @@ def test_a_bundle_of_several_runs_is_refused(tmp_path):
 def test_whole_weights_stand_in_for_those_of_the_encoder(tmp_path):
     """Which are not looked for."""
     torch.save(learnt(built(1)), tmp_path / "a.pth")
-    begun = built(2, encoder_weights=str(Path("gone.pth")), weights=str(tmp_path / "a.pth"))
+    begun = built(2, encoder_weights="gone.pth", weights=str(tmp_path / "a.pth"))
     assert same(learnt(begun), learnt(built(1)))

@@ -55,13 +55,7 @@ def load_encoder(
     given = _of_encoder(state)
     own = encoder.state_dict()
     found = {name: alias for name in own for alias in _aliases(name) if alias in given}
-    values = {name: _inflated(given[alias], own[name].shape) for name, alias in found.items()}
-    wrong = [
-        f"{alias}: {tuple(given[alias].shape)} in the file, {tuple(own[name].shape)} in the network"
-        for name, alias in found.items()
-        if values[name].shape != own[name].shape
-    ]
-    wrong += [f"{name}: missing" for name in own if name not in found and not name.endswith(COUNTER)]
+    values, wrong = _taken(own, given, found)
     surplus = given.keys() - set(found.values())
     if surplus:
         expected = _with_classifier(encoder) | {alias for name in whole for alias in _aliases(name)}
@@ -87,17 +81,26 @@ def load_network(
         raise ModelError(f"{source}: a bundle of several runs; give the bundle of one of them")
     given = _of_network(state)
     own = {name: tensor for name, tensor in network.state_dict().items() if name not in NORMALISATION}
-    values = {name: _inflated(given[name], own[name].shape) for name in own if name in given}
-    fits = {name: tensor for name, tensor in values.items() if tensor.shape == own[name].shape}
-    wrong = [
-        f"{name}: {tuple(given[name].shape)} in the file, {tuple(own[name].shape)} in the network"
-        for name in values.keys() - fits.keys()
-    ]
-    wrong += [f"{name}: missing" for name in own if name not in values and not name.endswith(COUNTER)]
+    values, wrong = _taken(own, given, {name: name for name in own if name in given})
     wrong += [f"{name}: surplus" for name in given.keys() - own.keys() - {f"body.{name}" for name in whole}]
     body = [problem for problem in sorted(wrong) if not problem.startswith(HEADS)]
     _check_nothing(body, f"{source}: not the weights of this network")
+    fits = {name: tensor for name, tensor in values.items() if tensor.shape == own[name].shape}
     nn.Module.load_state_dict(network, fits, strict=False)
+
+
+def _taken(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], found: Mapping[str, str]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights that a file gives a module, `found` there by their names in it, and which are of another shape or
+    missing; counters of batches may be."""
+    values = {name: _inflated(given[alias], own[name].shape) for name, alias in found.items()}
+    wrong = [
+        f"{alias}: {tuple(given[alias].shape)} in the file, {tuple(own[name].shape)} in the network"
+        for name, alias in found.items()
+        if values[name].shape != own[name].shape
+    ]
+    return values, wrong + [f"{name}: missing" for name in own if name not in found and not name.endswith(COUNTER)]
 
 
 def _check_nothing(wrong: list[str], problem: str) -> None:
